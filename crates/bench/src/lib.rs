@@ -1,0 +1,1 @@
+//! Benchmarks of Kontiki, side by side with its peers

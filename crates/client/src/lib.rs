@@ -1,0 +1,1 @@
+//! The native Kontiki client: routing, retries and exactly-once sessions

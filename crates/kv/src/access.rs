@@ -1,0 +1,58 @@
+//! What a command sees of the state while it executes.
+
+use bytes::Bytes;
+use kontiki_types::{LogTime, Slot};
+
+/// A live key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The value.
+    pub value: Bytes,
+    /// When the key expires, in log time; `None`: never.
+    pub expires: Option<LogTime>,
+    /// Version of the key: from a counter of its slot that never decreases (PROTOCOL 14).
+    pub version: u64,
+}
+
+/// Read access at one point of the log. A key whose expiry is at or before [`Access::now`] is
+/// never returned.
+pub trait Access {
+    /// Log time of the state that is read.
+    fn now(&self) -> LogTime;
+
+    /// The live record of `key`.
+    fn get(&self, key: &[u8]) -> Option<Record>;
+
+    /// Version of `key`: its own while it lives, else its slot's counter as of its last deletion.
+    fn version(&self, key: &[u8]) -> u64;
+
+    /// Up to `limit` live keys in the order (slot, key bytes), from after `after`, or from the
+    /// first key of `slot` when `after` is `None`. An empty answer means that no key follows.
+    fn keys_from(&self, slot: Slot, after: Option<&[u8]>, limit: usize) -> Vec<Bytes>;
+
+    /// Number of live keys.
+    fn len(&self) -> u64;
+
+    /// Whether there is no live key.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Some live key, chosen by `choice`; `None` if there is none.
+    fn random_key(&self, choice: u64) -> Option<Bytes>;
+}
+
+/// Read and write access of one command at apply. Its effects become visible and durable as one.
+pub trait AccessMut: Access {
+    /// Sets `key`, whatever it held; its version rises.
+    fn put(&mut self, key: &[u8], value: Bytes, expires: Option<LogTime>);
+
+    /// Changes only the expiry of a live key; its version rises.
+    fn set_expiry(&mut self, key: &[u8], expires: Option<LogTime>);
+
+    /// Removes `key`; `false` if it was not live.
+    fn delete(&mut self, key: &[u8]) -> bool;
+
+    /// Removes every live key.
+    fn clear(&mut self);
+}

@@ -1,0 +1,27 @@
+//! What a command answers, before any protocol encodes it.
+
+use bytes::Bytes;
+
+/// The answer to a command. Replies of writes are kept in completion records, so they have a
+/// byte form ([`Reply::encode`]).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// `+OK`.
+    Ok,
+    /// A simple string other than OK.
+    Simple(&'static str),
+    /// The null of the protocol in use.
+    Nil,
+    /// The null array: an EXEC whose watched keys changed.
+    NilArray,
+    /// A 64-bit integer.
+    Integer(i64),
+    /// A binary-safe string.
+    Bulk(Bytes),
+    /// A sequence.
+    Array(Vec<Reply>),
+    /// A map: in RESP2 a flat array of keys and values.
+    Map(Vec<(Reply, Reply)>),
+    /// An error line, code first: `ERR syntax error`. No trailing CRLF.
+    Error(Bytes),
+}

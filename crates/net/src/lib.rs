@@ -1,0 +1,1 @@
+//! gRPC transports between Kontiki nodes and to native clients

@@ -1,0 +1,1 @@
+//! A running Kontiki node: threads, sockets, timers and disks around the pure replica
