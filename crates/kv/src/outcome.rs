@@ -1,0 +1,69 @@
+//! What came of entries and queries.
+
+use kontiki_types::{ClientId, Index, Seq, Slot};
+
+use crate::bytes_in::BadBytes;
+use crate::{Reply, StoreError};
+
+/// What came of one write of one client, at one entry of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Whose write.
+    pub client: ClientId,
+    /// Which of the client's writes.
+    pub seq: Seq,
+    /// The slot it named as its home.
+    pub slot: Slot,
+    /// The entry that was applied.
+    pub index: Index,
+    /// What came of it.
+    pub verdict: Verdict,
+}
+
+/// The kinds of [`Outcome`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It has taken effect exactly once, by this entry or an earlier one, and this is its reply.
+    Done(Reply),
+    /// This entry had no effect: the write that it names in `after` is missing. Propose it again
+    /// once that one is through.
+    SentBack,
+    /// This entry had no effect, and no later one with the same deadline will; whether an earlier
+    /// one had is forgotten. The caller must be told "outcome unknown".
+    Unknown,
+    /// The client used the number before, for another command. This entry had no effect.
+    DigestMismatch,
+}
+
+/// The answer to a query.
+#[derive(Clone, Debug, PartialEq)]
+pub enum QueryAnswer {
+    /// The reply, from the state as of the last apply.
+    Reply(Reply),
+    /// By the caller's clock a key that the query depends on is due, but the log time has not
+    /// reached it: propose a [`Tick`](crate::Body::Tick) with that clock, and ask again after it.
+    Due,
+}
+
+/// Why a machine cannot go on. The replica must stop serving; reopening replays from the log.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// The state engine failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A committed entry is not in a form that this build knows. Skipping it would make this
+    /// replica differ from the others.
+    #[error("log entry {index}: {source}")]
+    Entry {
+        /// The entry.
+        index: Index,
+        /// What is wrong with it.
+        source: BadBytes,
+    },
+    /// The engine's rows are not in a form that this build knows.
+    #[error("stored state: {0}")]
+    State(BadBytes),
+    /// An earlier call failed, so that memory and engine may differ.
+    #[error("the state machine has failed before and must be reopened")]
+    Failed,
+}
