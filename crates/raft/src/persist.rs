@@ -1,0 +1,159 @@
+//! The order of durability, made hard to get wrong.
+//!
+//! Everything a replica must not forget leaves the core in one ordered sequence of [`WriteBatch`]es.
+//! [`persist`] hands them to a [`StableStorage`] and turns those that are on stable storage into
+//! [`Receipt`]s; there is no other way to make one. Whatever asserts that a state is durable (a
+//! granted vote, an append acknowledgement, a candidate's request) stays inside the core until the
+//! receipt is given back, so every [`Output::Send`](crate::Output::Send) may be sent at once.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use kontiki_types::{GroupId, Index, LogId, Member, Term};
+
+use crate::{Entries, Entry, Membership};
+
+/// What a replica must never forget about elections (Figure 2, "persistent state").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HardState {
+    /// The latest term seen.
+    pub term: Term,
+    /// For whom this replica voted in that term.
+    pub vote: Option<Member>,
+}
+
+/// Where the log begins: the last entry before it, and the configuration in effect there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Base {
+    /// The last entry that the log no longer holds. [`LogId::ZERO`] for a log from the beginning.
+    pub id: LogId,
+    /// The configuration in effect at that entry.
+    pub membership: Arc<Membership>,
+    /// The entry that holds that configuration. [`LogId::ZERO`] for an initial one.
+    pub membership_id: LogId,
+}
+
+/// What a replica knows when it starts: what its stable storage proves.
+#[derive(Clone, Debug)]
+pub struct Recovered<P> {
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// Where the log begins. `None` only for a replica that waits to be added to a group; the first
+    /// start of a voter of a new group has [`LogId::ZERO`] with the initial configuration.
+    pub base: Option<Base>,
+    /// The entries after the base.
+    pub entries: Vec<Entry<P>>,
+    /// Up to where the state machine has applied, durably or not: the first entry that comes out
+    /// in [`Output::Apply`](crate::Output::Apply) is the next one.
+    pub applied: Index,
+}
+
+impl<P> Default for Recovered<P> {
+    fn default() -> Self {
+        Self {
+            hard_state: HardState::default(),
+            base: None,
+            entries: Vec::new(),
+            applied: Index(0),
+        }
+    }
+}
+
+impl<P> Recovered<P> {
+    /// The first start of a voter of a new group.
+    pub fn initial(membership: Membership) -> Self {
+        let base = Base { membership: Arc::new(membership), ..Base::default() };
+        Self { base: Some(base), ..Self::default() }
+    }
+}
+
+/// One step of what must become durable. To be written in this order: hard state, base, truncation,
+/// entries; atomically in the sense that a batch that is only partly there after a crash counts as
+/// not there.
+///
+/// Batches of one replica must become durable in the order in which they came out. Not `Clone`, and
+/// a receipt exists only for a batch that went through [`persist`].
+#[derive(Debug)]
+#[must_use = "a write batch must be persisted, or the replica waits for its receipt for ever"]
+pub struct WriteBatch<P> {
+    pub(crate) hard_state: Option<HardState>,
+    pub(crate) base: Option<Base>,
+    pub(crate) truncate_from: Option<Index>,
+    /// Most batches hold one range of entries; keeping it out of the vector saves an allocation.
+    pub(crate) first: Entries<P>,
+    pub(crate) rest: Vec<Entries<P>>,
+    pub(crate) receipt: Receipt,
+}
+
+impl<P> WriteBatch<P> {
+    /// The hard state from here on, if it changed.
+    pub fn hard_state(&self) -> Option<HardState> {
+        self.hard_state
+    }
+
+    /// The start of the log from here on, if it moved: entries up to its index are not needed any
+    /// more (compaction, or a snapshot took their place).
+    pub fn base(&self) -> Option<&Base> {
+        self.base.as_ref()
+    }
+
+    /// Entries at and after this index are void, to be followed by [`WriteBatch::entries`].
+    pub fn truncate_from(&self) -> Option<Index> {
+        self.truncate_from
+    }
+
+    /// Entries to append, in order.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry<P>> {
+        self.first.iter().chain(self.rest.iter().flat_map(|entries| entries.iter()))
+    }
+
+    /// How many entries there are to append.
+    pub fn entry_count(&self) -> usize {
+        self.rest.iter().fold(self.first.len(), |sum, entries| sum + entries.len())
+    }
+}
+
+/// Proof that a [`WriteBatch`] is on stable storage. Give it to
+/// [`Raft::persisted`](crate::Raft::persisted) of the replica it came from.
+#[derive(Debug)]
+#[must_use = "give the receipt back to the replica"]
+pub struct Receipt {
+    /// The replica that the batch came from, and which of its batches it is.
+    pub(crate) owner: Member,
+    pub(crate) sequence: u64,
+}
+
+/// A place where bytes survive a crash of the process and the machine.
+pub trait StableStorage<P> {
+    /// Why a write failed.
+    type Error;
+
+    /// Writes the batches in order and returns once **all** of them are on stable storage (one
+    /// `fdatasync` serves them all).
+    ///
+    /// # Errors
+    /// After an error it is unknown what is durable: report
+    /// [`Raft::persist_failed`](crate::Raft::persist_failed) to every replica that writes here and
+    /// end the process.
+    fn write_and_sync(&mut self, batches: &[(GroupId, WriteBatch<P>)]) -> Result<(), Self::Error>;
+}
+
+/// Makes `batches` durable, in order, and appends one receipt for each to `receipts`. Empties
+/// `batches`, whatever happens. The only source of receipts.
+///
+/// # Errors
+/// Those of the storage; then there are no receipts.
+pub fn persist<P, S: StableStorage<P>>(
+    storage: &mut S,
+    batches: &mut Vec<(GroupId, WriteBatch<P>)>,
+    receipts: &mut Vec<(GroupId, Receipt)>,
+) -> Result<(), S::Error> {
+    let result = storage.write_and_sync(batches);
+    match result {
+        Ok(()) => {
+            receipts.extend(batches.drain(..).map(|(group, batch)| (group, batch.receipt)));
+        }
+        Err(_) => batches.clear(),
+    }
+    result
+}
