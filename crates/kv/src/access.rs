@@ -1,7 +1,9 @@
 //! What a command sees of the state while it executes.
 
 use bytes::Bytes;
-use kontiki_types::{LogTime, Slot};
+use kontiki_types::LogTime;
+
+use crate::command::ScanPosition;
 
 /// A live key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,9 +28,10 @@ pub trait Access {
     /// Version of `key`: its own while it lives, else its slot's counter as of its last deletion.
     fn version(&self, key: &[u8]) -> u64;
 
-    /// Up to `limit` live keys in the order (slot, key bytes), from after `after`, or from the
-    /// first key of `slot` when `after` is `None`. An empty answer means that no key follows.
-    fn keys_from(&self, slot: Slot, after: Option<&[u8]>, limit: usize) -> Vec<Bytes>;
+    /// Up to `limit` live keys at or after `from`, ordered by ([`ScanPosition::of`] the key, key).
+    /// Fewer than `limit`: no key follows. The engine's rows stand in this order (slot,
+    /// [`ScanPosition::hash_bytes`], key), so that a step of SCAN reads only what it answers.
+    fn scan(&self, from: ScanPosition, limit: usize) -> Vec<Bytes>;
 
     /// Number of live keys.
     fn len(&self) -> u64;

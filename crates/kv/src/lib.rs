@@ -2,12 +2,14 @@
 
 mod access;
 mod bytes_in;
+pub mod command;
 mod machine;
 mod mem_store;
 mod outcome;
 mod proposal;
 mod reply;
 mod store;
+pub mod table;
 
 pub use access::{Access, AccessMut, Record};
 pub use bytes_in::BadBytes;

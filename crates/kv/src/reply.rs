@@ -10,6 +10,8 @@ pub enum Reply {
     Ok,
     /// A simple string other than OK.
     Simple(&'static str),
+    /// A simple string made at run time. No CR or LF.
+    Status(Bytes),
     /// The null of the protocol in use.
     Nil,
     /// The null array: an EXEC whose watched keys changed.
@@ -22,6 +24,10 @@ pub enum Reply {
     Array(Vec<Reply>),
     /// A map: in RESP2 a flat array of keys and values.
     Map(Vec<(Reply, Reply)>),
+    /// A set: in RESP2 an array.
+    Set(Vec<Reply>),
+    /// A text for people: in RESP3 a verbatim string of format `txt`, in RESP2 a bulk string.
+    Verbatim(Bytes),
     /// An error line, code first: `ERR syntax error`. No trailing CRLF.
     Error(Bytes),
 }

@@ -1,0 +1,68 @@
+//! Error replies with the texts of Redis 7.0.
+
+use bytes::Bytes;
+
+use crate::Reply;
+
+pub(crate) const SYNTAX: &str = "ERR syntax error";
+pub(crate) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+pub(crate) const NOT_A_FLOAT: &str = "ERR value is not a valid float";
+pub(crate) const NOT_FINITE: &str = "ERR increment would produce NaN or Infinity";
+pub(crate) const OVERFLOW: &str = "ERR increment or decrement would overflow";
+pub(crate) const DECREMENT_OVERFLOW: &str = "ERR decrement would overflow";
+pub(crate) const OFFSET_RANGE: &str = "ERR offset is out of range";
+pub(crate) const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+pub(crate) const BIT_OFFSET: &str = "ERR bit offset is not an integer or out of range";
+pub(crate) const BIT_VALUE: &str = "ERR bit is not an integer or out of range";
+pub(crate) const NO_SUCH_KEY: &str = "ERR no such key";
+pub(crate) const INVALID_CURSOR: &str = "ERR invalid cursor";
+
+/// An error with a fixed text.
+pub(crate) fn fixed(text: &'static str) -> Reply {
+    Reply::Error(Bytes::from_static(text.as_bytes()))
+}
+
+/// An error with a text made of parts.
+pub(crate) fn made(parts: &[&[u8]]) -> Reply {
+    let mut text = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+    for part in parts {
+        // An error is one line, whatever the client sent.
+        text.extend(
+            part.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }),
+        );
+    }
+    Reply::Error(text.into())
+}
+
+/// The error for a request with too few or too many arguments; `command` as in the
+/// [table](crate::table), a subcommand as `object|encoding`.
+pub fn wrong_arity(command: &str) -> Reply {
+    made(&[b"ERR wrong number of arguments for '", command.as_bytes(), b"' command"])
+}
+
+/// The time to live is not positive or too large.
+pub(crate) fn expire_time(command: &str) -> Reply {
+    made(&[b"ERR invalid expire time in '", command.as_bytes(), b"' command"])
+}
+
+/// The error for a request whose command is not in the [table](crate::table). It repeats the first
+/// arguments, about 128 bytes of them.
+pub fn unknown(args: &[Bytes]) -> Reply {
+    const SHOWN: usize = 128;
+    let shown = |arg: &Bytes, room: usize| {
+        let upto = arg.len().min(room);
+        // As C prints a string: up to the first zero byte.
+        arg[..arg[..upto].iter().position(|&byte| byte == 0).unwrap_or(upto)].to_vec()
+    };
+    let name = args.first().map_or(Vec::new(), |name| shown(name, SHOWN));
+    let mut rest = Vec::new();
+    for arg in args.iter().skip(1) {
+        if rest.len() >= SHOWN {
+            break;
+        }
+        rest.push(b'\'');
+        rest.extend(shown(arg, SHOWN - (rest.len() - 1).min(SHOWN)));
+        rest.extend(b"' ");
+    }
+    made(&[b"ERR unknown command '", &name, b"', with args beginning with: ", &rest])
+}
