@@ -26,13 +26,10 @@ pub use peer::{
     PeerTransport,
 };
 pub use security::{Secret, Security, SecurityError, Tls};
-pub use serve::{Limits, ServeError, serve};
+pub use serve::{Limits, ServeError, serve, serve_peers};
 
 /// Generated from `proto/kontiki/v1/*.proto`; the documentation is in those files.
 #[expect(missing_docs, clippy::all, rustdoc::all, reason = "generated code")]
 pub mod proto {
     tonic::include_proto!("kontiki.v1");
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::channel::{FRAME_BYTES, WINDOW_BYTES};
@@ -82,14 +83,52 @@ pub async fn serve<K: Kv, A: Admin>(
     listener: TcpListener,
     kv: K,
     admin: A,
-    peers: Option<&PeerTransport>,
+    peers: &PeerTransport,
+    security: &Security,
+    limits: &Limits,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let bytes_max = limits.message_bytes_max;
+    let kv =
+        KvServer::new(kv).max_decoding_message_size(bytes_max).max_encoding_message_size(bytes_max);
+    let admin = AdminServer::new(admin)
+        .max_decoding_message_size(bytes_max)
+        .max_encoding_message_size(bytes_max);
+    let routes = routes_of(peers).add_service(kv).add_service(admin);
+    serve_routes(listener, routes, security, limits, shutdown).await
+}
+
+/// As [`serve`], the inbound side of `peers` alone.
+///
+/// # Errors
+/// As [`serve`].
+///
+/// # Cancel safety
+/// As [`serve`].
+pub async fn serve_peers(
+    listener: TcpListener,
+    peers: &PeerTransport,
+    security: &Security,
+    limits: &Limits,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    serve_routes(listener, routes_of(peers), security, limits, shutdown).await
+}
+
+fn routes_of(peers: &PeerTransport) -> Routes {
+    let bytes_max = peers.config().frame_bytes_max;
+    Routes::new(PeerServer::new(peers.service()).max_decoding_message_size(bytes_max))
+}
+
+async fn serve_routes(
+    listener: TcpListener,
+    routes: Routes,
     security: &Security,
     limits: &Limits,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let bytes_max = limits.message_bytes_max;
     let mut server = Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
@@ -102,25 +141,12 @@ pub async fn serve<K: Kv, A: Admin>(
         server = server.tls_config(tls.server()?).map_err(SecurityError::Unusable)?;
     }
     let cutter = Cutter::default();
-    let incoming =
-        Incoming::new(listener, limits.connections_max, limits.first_bytes_timeout, cutter.clone());
-    let peer = peers.map(|peers| {
-        PeerServer::new(peers.service()).max_decoding_message_size(peers.config().frame_bytes_max)
-    });
+    let (places, patience) = (limits.connections_max, limits.first_bytes_timeout);
+    let incoming = Incoming::new(listener, places, patience, cutter.clone());
     let (began, begun) = tokio::sync::oneshot::channel();
     let serving = server
         .layer(GateLayer(Arc::new(security.clone())))
-        .add_service(
-            KvServer::new(kv)
-                .max_decoding_message_size(bytes_max)
-                .max_encoding_message_size(bytes_max),
-        )
-        .add_service(
-            AdminServer::new(admin)
-                .max_decoding_message_size(bytes_max)
-                .max_encoding_message_size(bytes_max),
-        )
-        .add_optional_service(peer)
+        .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, async {
             shutdown.await;
             let _ = began.send(());
