@@ -1,0 +1,1 @@
+//! Noise against the sockets of a node.
