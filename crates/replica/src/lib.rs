@@ -1,1 +1,23 @@
-//! What a Kontiki node decides between socket, cores and disk, as pure code
+//! What a Kontiki node decides between socket, cores and disk, as pure code.
+//!
+//! No I/O, clock, thread or ambient randomness: inputs and the time are passed in, effects come
+//! out, and the driver around it (a node, or the simulator) carries them out. The parts:
+//!
+//! - [`Connection`]: a Redis client's connection, from parsed commands to requests and from answers
+//!   to bytes, in order.
+//! - [`Core`]: a node's side of its groups: proposals, forwarding and retry, reads, membership.
+//! - [`Frame`]: what nodes say to each other.
+
+mod clock;
+mod connection;
+mod core;
+mod group;
+mod peer;
+
+pub use self::core::{Caller, Core, Effect, Opened};
+pub use connection::{
+    Answer, Ask, COMPATIBLE_WITH, Connection, ConnectionLimits, Description, Failure, Host,
+    KillFilter, RETENTION_MILLIS, Request, SessionWrite,
+};
+pub use group::{ChangeFailure, ChangeKind, GroupConfig, GroupStatus};
+pub use peer::{Frame, FrameError, NodeInfo, PEER_VERSION, PeerMessage, Refusal};

@@ -1,0 +1,452 @@
+//! A client's connection: from parsed commands to requests, and from answers to bytes.
+//!
+//! Pure, like everything in this crate: the driver feeds it the commands that it parsed from the
+//! socket and the answers that it got from the node, and writes out what [`Connection::output`]
+//! holds. Replies leave in the order of the commands, whatever the order of the answers.
+//!
+//! Invariants
+//! - At most one command is held back; while it is, no further one is accepted. So commands are
+//!   submitted in the order sent.
+//! - `queue` holds one item for every command accepted and not yet written out, tickets ascending
+//!   without a gap.
+
+mod encode;
+mod failure;
+mod host;
+mod local;
+mod order;
+mod transaction;
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use kontiki_kv::command::{Parsed, Read, Write, parse, unknown, wrong_arity};
+use kontiki_kv::{Proposal, Reply, WriteRequest, table};
+use kontiki_types::{ClientId, LogTime, Seq};
+
+pub use failure::Failure;
+pub use host::{Description, Host, KillFilter};
+pub use local::COMPATIBLE_WITH;
+
+use encode::Protocol;
+use order::{Reach, Sequence, Traffic};
+use transaction::Transaction;
+
+/// How far in log time a write's completion record is kept at the least: longer than any client or
+/// node goes on retrying (PROTOCOL 1).
+pub const RETENTION_MILLIS: u64 = 60_000;
+
+/// Limits of one connection.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Commands accepted and not yet answered; beyond it the connection is not read.
+    pub pipeline: usize,
+    /// Bytes of a write as it is logged; beyond it the command is refused.
+    pub entry_bytes: usize,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self { pipeline: 1024, entry_bytes: 8 << 20 }
+    }
+}
+
+/// What a connection wants of the node.
+#[derive(Debug)]
+pub struct Request {
+    /// Names the request when it is answered: [`Connection::answer`].
+    pub ticket: u64,
+    /// What to do.
+    pub ask: Ask,
+}
+
+/// The two kinds of requests.
+#[derive(Debug)]
+pub enum Ask {
+    /// A linearizable read.
+    Read(Read),
+    /// A write, once.
+    Write(SessionWrite),
+}
+
+/// A write with its place in its client's order, ready for the log but for the leader's stamp:
+/// everything that makes it safe to send again.
+#[derive(Clone, Debug)]
+pub struct SessionWrite {
+    /// The session.
+    pub client: ClientId,
+    /// Number of the write in the session.
+    pub seq: Seq,
+    /// The encoded [`Proposal`], its stamp zero.
+    pub proposal: Bytes,
+}
+
+/// What the node answers.
+#[derive(Debug)]
+pub enum Answer {
+    /// The command's reply.
+    Reply(Reply),
+    /// There is none, and this is why.
+    Failed(Failure),
+}
+
+/// What an accepted command waits for.
+#[derive(Debug)]
+enum State {
+    /// Nothing: its reply is known.
+    Ready(Reply),
+    /// A read that was submitted.
+    Reading(Reach),
+    /// A write that was submitted.
+    Writing(Reach, Seq),
+    /// A WATCH that was submitted: the keys.
+    Watching(Vec<Bytes>),
+}
+
+#[derive(Debug)]
+struct Item {
+    state: State,
+    protocol: Protocol,
+    /// Under CLIENT REPLY OFF or SKIP: takes its turn, writes nothing.
+    silent: bool,
+}
+
+/// A command that may not be submitted yet.
+#[derive(Debug)]
+enum Held {
+    Data(Parsed),
+    Watch(Vec<Bytes>),
+    Exec(Vec<Parsed>),
+    /// WAIT: answered with this number once every earlier command is.
+    Wait(i64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReplyMode {
+    On,
+    Off,
+    SkipNext,
+}
+
+/// One client connection.
+#[derive(Debug)]
+pub struct Connection {
+    id: u64,
+    client: ClientId,
+    limits: ConnectionLimits,
+    sequence: Sequence,
+    traffic: Traffic,
+    queue: VecDeque<Item>,
+    /// Ticket of the queue's first item.
+    first_ticket: u64,
+    /// The command that may not be submitted yet, and whether it is silent.
+    held: Option<(Held, bool)>,
+    protocol: Protocol,
+    reply_mode: ReplyMode,
+    authenticated: bool,
+    closing: bool,
+    transaction: Option<Transaction>,
+    watched: Vec<(Bytes, u64)>,
+    description: Description,
+    output: BytesMut,
+}
+
+impl Connection {
+    /// A connection that was just accepted. `client` is its session: never used before.
+    /// `authenticated`: whether it may do anything without AUTH.
+    pub fn new(id: u64, client: ClientId, authenticated: bool, limits: ConnectionLimits) -> Self {
+        Self {
+            id,
+            client,
+            limits,
+            sequence: Sequence::default(),
+            traffic: Traffic::default(),
+            queue: VecDeque::new(),
+            first_ticket: 0,
+            held: None,
+            protocol: Protocol::Resp2,
+            reply_mode: ReplyMode::On,
+            authenticated,
+            closing: false,
+            transaction: None,
+            watched: Vec::new(),
+            description: Description { protocol: 2, queued: -1, ..Description::default() },
+            output: BytesMut::new(),
+        }
+    }
+
+    /// Number of the connection on its node, as CLIENT ID shows it.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The session of the connection's writes.
+    pub fn client(&self) -> ClientId {
+        self.client
+    }
+
+    /// Whether [`Connection::command`] may be called. False while a command is held back, the
+    /// pipeline is full, a WATCH is unanswered or the connection closes: stop reading, so that the client waits.
+    pub fn accepts(&self) -> bool {
+        let watching = matches!(self.queue.back(), Some(Item { state: State::Watching(_), .. }));
+        !self.closing && self.held.is_none() && !watching && self.queue.len() < self.limits.pipeline
+    }
+
+    /// Whether the connection may use more than the limits for strangers.
+    pub fn is_authenticated(&self) -> bool {
+        self.authenticated
+    }
+
+    /// Whether to close once [`Connection::output`] is written out and nothing is unanswered.
+    pub fn is_finished(&self) -> bool {
+        self.closing && self.queue.is_empty()
+    }
+
+    /// Bytes to write to the socket, in order. The caller takes them.
+    pub fn output(&mut self) -> &mut BytesMut {
+        &mut self.output
+    }
+
+    /// Accepts one command, and adds what it needs of the node to `requests`.
+    ///
+    /// # Panics
+    /// If the connection does not accept one ([`Connection::accepts`]).
+    pub fn command(&mut self, args: &[Bytes], host: &dyn Host, requests: &mut Vec<Request>) {
+        assert!(self.accepts(), "a command was given to a connection that accepts none");
+        if args.is_empty() {
+            return;
+        }
+        let silent = match self.reply_mode {
+            ReplyMode::On => false,
+            ReplyMode::Off => true,
+            ReplyMode::SkipNext => {
+                self.reply_mode = ReplyMode::On;
+                true
+            }
+        };
+        match self.interpret(args, host) {
+            Step::Silent => {}
+            Step::Reply(reply) => {
+                // An unmuting command is answered itself.
+                let silent = silent && self.reply_mode == ReplyMode::Off;
+                self.push(State::Ready(reply), silent);
+            }
+            Step::Hold(held) => {
+                self.held = Some((held, silent));
+                self.submit_held(host, requests);
+            }
+        }
+        self.write_out();
+    }
+
+    /// A protocol error: the client gets the line, and then the connection closes.
+    pub fn protocol_error(&mut self, line: &str) {
+        self.push(State::Ready(error(line)), false);
+        self.closing = true;
+        self.write_out();
+    }
+
+    /// Takes the answer to the request with this ticket. Answers to tickets that are not waiting
+    /// are ignored.
+    pub fn answer(
+        &mut self,
+        ticket: u64,
+        answer: Answer,
+        host: &dyn Host,
+        requests: &mut Vec<Request>,
+    ) {
+        let Some(item) = ticket
+            .checked_sub(self.first_ticket)
+            .and_then(|position| self.queue.get_mut(usize::try_from(position).ok()?))
+        else {
+            return;
+        };
+        let reply = match answer {
+            Answer::Reply(reply) => reply,
+            Answer::Failed(failure) => error(failure.line()),
+        };
+        // A ready item keeps its reply: a late second answer changes nothing.
+        let state = std::mem::replace(&mut item.state, State::Ready(Reply::Nil));
+        let reply = match state {
+            State::Ready(first) => first,
+            State::Reading(reach) => {
+                self.traffic.read_ends(reach);
+                reply
+            }
+            State::Writing(reach, seq) => {
+                self.traffic.write_ends(reach);
+                self.sequence.answered(seq);
+                reply
+            }
+            State::Watching(keys) => {
+                self.traffic.read_ends(Reach::Wide);
+                self.watch_answered(keys, reply)
+            }
+        };
+        let position = (ticket - self.first_ticket) as usize;
+        self.queue[position].state = State::Ready(reply);
+        if self.held.is_some() {
+            // The held command was accepted last, so its item is not in the queue yet.
+            self.submit_held(host, requests);
+        }
+        self.write_out();
+    }
+
+    /// Executes a command against the connection itself, or says what it needs.
+    fn interpret(&mut self, args: &[Bytes], host: &dyn Host) -> Step {
+        let name = &args[0];
+        let Some(entry) = table::lookup(name) else {
+            return self.reject(unknown(args));
+        };
+        if !entry.accepts(args.len()) {
+            return self.reject(wrong_arity(entry.name));
+        }
+        self.description.last_command = entry.name;
+        if !self.authenticated && !matches!(entry.name, "auth" | "hello" | "quit" | "reset") {
+            return Step::Reply(error("NOAUTH Authentication required."));
+        }
+        if self.transaction.is_some() {
+            return self.in_transaction(entry.name, args, host);
+        }
+        match entry.name {
+            "multi" => {
+                self.transaction = Some(Transaction::default());
+                self.description.queued = 0;
+                Step::Reply(Reply::Ok)
+            }
+            "exec" => Step::Reply(error("ERR EXEC without MULTI")),
+            "discard" => Step::Reply(error("ERR DISCARD without MULTI")),
+            "watch" => Step::Hold(Held::Watch(args[1..].to_vec())),
+            "unwatch" => {
+                self.watched.clear();
+                Step::Reply(Reply::Ok)
+            }
+            name if local::is_local(name) => self.local(name, args, host),
+            _ => match parse(args, host.random()) {
+                Ok(command) => Step::Hold(Held::Data(command)),
+                Err(reply) => Step::Reply(reply),
+            },
+        }
+    }
+
+    /// Submits the held command if the ones under way allow it.
+    fn submit_held(&mut self, host: &dyn Host, requests: &mut Vec<Request>) {
+        let ticket = self.first_ticket + self.queue.len() as u64;
+        let may = match self.held.as_ref().map(|(held, _)| held) {
+            None => return,
+            Some(Held::Data(command @ Parsed::Read(_))) => {
+                self.traffic.may_read(Reach::of(command))
+            }
+            Some(Held::Data(command @ Parsed::Write(_))) => {
+                self.traffic.may_write(Reach::of(command))
+            }
+            Some(Held::Watch(_)) => self.traffic.may_read(Reach::Wide),
+            Some(Held::Exec(_) | Held::Wait(_)) => self.traffic.is_idle(),
+        };
+        if !may {
+            return;
+        }
+        let Some((held, silent)) = self.held.take() else { return };
+        let (state, ask) = match held {
+            Held::Data(command) => {
+                let reach = Reach::of(&command);
+                match command {
+                    Parsed::Read(read) => {
+                        self.traffic.read_begins(reach);
+                        (State::Reading(reach), Ask::Read(read))
+                    }
+                    Parsed::Write(write) => match self.number(&write, reach, host) {
+                        Ok(write) => (State::Writing(reach, write.seq), Ask::Write(write)),
+                        Err(refusal) => return self.push(State::Ready(refusal), silent),
+                    },
+                }
+            }
+            Held::Watch(keys) => {
+                self.traffic.read_begins(Reach::Wide);
+                let read = Read::Versions { keys: keys.clone() };
+                (State::Watching(keys), Ask::Read(read))
+            }
+            Held::Exec(commands) => {
+                let watched = std::mem::take(&mut self.watched);
+                let write = Write::Exec { watched, commands };
+                match self.number(&write, Reach::Wide, host) {
+                    Ok(write) => (State::Writing(Reach::Wide, write.seq), Ask::Write(write)),
+                    Err(refusal) => return self.push(State::Ready(refusal), silent),
+                }
+            }
+            Held::Wait(replicas) => {
+                return self.push(State::Ready(Reply::Integer(replicas)), silent);
+            }
+        };
+        self.push(state, silent);
+        requests.push(Request { ticket, ask });
+    }
+
+    /// Gives a write its place in the session.
+    fn number(
+        &mut self,
+        write: &Write,
+        reach: Reach,
+        host: &dyn Host,
+    ) -> Result<SessionWrite, Reply> {
+        let mut command = Vec::with_capacity(64);
+        write.encode(&mut command);
+        if command.len() > self.limits.entry_bytes {
+            return Err(error(&format!(
+                "ERR the command needs {} bytes in the log, more than max-entry-bytes {}",
+                command.len(),
+                self.limits.entry_bytes
+            )));
+        }
+        let seq = self.sequence.next();
+        let request = WriteRequest {
+            client: self.client,
+            seq,
+            low: self.sequence.low(),
+            deadline: LogTime(host.log_time().0.saturating_add(RETENTION_MILLIS)),
+            after: self.traffic.write_begins(reach, seq),
+            slot: reach.slot().or_else(|| write.slot()).unwrap_or_default(),
+            command: command.into(),
+        };
+        let proposal = Proposal::write(LogTime(0), request).to_bytes();
+        Ok(SessionWrite { client: self.client, seq, proposal })
+    }
+
+    fn push(&mut self, state: State, silent: bool) {
+        self.queue.push_back(Item { state, protocol: self.protocol, silent });
+    }
+
+    /// Encodes the replies at the front of the queue that are known.
+    fn write_out(&mut self) {
+        while let Some(Item { state: State::Ready(reply), protocol, silent }) = self.queue.front() {
+            if !silent {
+                encode::reply(reply, *protocol, &mut self.output);
+            }
+            self.queue.pop_front();
+            self.first_ticket += 1;
+        }
+    }
+
+    /// A command that is wrong in itself; inside MULTI it also spoils the transaction.
+    fn reject(&mut self, reply: Reply) -> Step {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.spoil();
+        }
+        Step::Reply(reply)
+    }
+}
+
+/// What a command led to.
+enum Step {
+    Reply(Reply),
+    /// CLIENT REPLY OFF and SKIP: no reply at all.
+    Silent,
+    Hold(Held),
+}
+
+fn error(line: &str) -> Reply {
+    Reply::Error(Bytes::copy_from_slice(line.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests;

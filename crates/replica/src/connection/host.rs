@@ -1,0 +1,74 @@
+//! What a connection asks of the node around it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kontiki_types::LogTime;
+
+/// How a `CLIENT KILL` chooses connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KillFilter {
+    /// The connection with this id.
+    pub id: Option<u64>,
+    /// The connection from this `host:port`.
+    pub address: Option<String>,
+    /// Connections to this `host:port` of the node.
+    pub local_address: Option<String>,
+    /// Connections of this kind: `normal`, or others that never match.
+    pub kind: Option<String>,
+    /// Connections of this user; only `default` exists.
+    pub user: Option<String>,
+    /// Leaves out this connection: the one that asks.
+    pub skip: Option<u64>,
+}
+
+/// The node, as a connection sees it. The driver implements it over shared state; nothing in it
+/// may block.
+pub trait Host {
+    /// Log time of the group as last applied here, and running on since.
+    fn log_time(&self) -> LogTime;
+    /// The wall clock, since the Unix epoch. For TIME and replies only, never for state.
+    fn wall_clock(&self) -> Duration;
+    /// A number that differs from call to call, for RANDOMKEY.
+    fn random(&self) -> u64;
+    /// Whether `user` and `password` open this node; `None` if no password is set.
+    fn authenticate(&self, user: &[u8], password: &[u8]) -> Option<bool>;
+    /// The text of `INFO` for these sections (lower case; empty: the default ones).
+    fn info(&self, sections: &[String]) -> String;
+    /// One line of `CLIENT LIST` per open connection; `ids` empty: all of them.
+    fn client_list(&self, ids: &[u64]) -> String;
+    /// Shows this connection's changed attributes to the node, for CLIENT LIST.
+    fn describe(&self, id: u64, description: &Description);
+    /// Closes the connections that match and returns how many.
+    fn client_kill(&self, filter: &KillFilter) -> usize;
+    /// Settings whose name matches one of the glob patterns.
+    fn config_get(&self, patterns: &[Bytes]) -> Vec<(String, String)>;
+    /// Changes a setting.
+    ///
+    /// # Errors
+    /// The text after `ERR ` for an unknown, fixed or ill-formed one.
+    fn config_set(&self, name: &str, value: &[u8]) -> Result<(), String>;
+    /// How many replicas other than the leader hold every acknowledged write: a majority less one.
+    fn replicas_in_quorum(&self) -> usize;
+    /// Recent slow commands and the like: entries of SLOWLOG GET, newest first.
+    fn slow_commands(&self) -> u64;
+}
+
+/// What CLIENT LIST shows of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Description {
+    /// Given by CLIENT SETNAME or HELLO SETNAME.
+    pub name: String,
+    /// Given by CLIENT SETINFO LIB-NAME.
+    pub library_name: String,
+    /// Given by CLIENT SETINFO LIB-VER.
+    pub library_version: String,
+    /// 2 or 3.
+    pub protocol: u8,
+    /// Commands queued by MULTI, or -1 outside of one.
+    pub queued: i64,
+    /// Watched keys.
+    pub watched: usize,
+    /// The last command, lower case.
+    pub last_command: &'static str,
+}

@@ -1,0 +1,555 @@
+//! A node's side of all its groups: the one value that the event loop owns.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kontiki_kv::Outcome;
+use kontiki_kv::command::Read;
+use kontiki_raft::{
+    Config, Entries, Membership, Raft, Receipt, Recovered, RestartError, Role, SnapshotMeta,
+    WriteBatch,
+};
+use kontiki_types::{
+    ClientId, GroupId, Incarnation, Instant, LogId, LogTime, Member, NodeId, ReplicaId, Term,
+};
+
+use crate::clock::WallClocks;
+use crate::connection::{Answer, Ask, Failure};
+use crate::group::{ChangeFailure, ChangeKind, Group, GroupConfig, GroupStatus, Node};
+use crate::peer::{Frame, FrameBuilder, FrameError, NodeInfo, PeerMessage};
+
+/// How often a node tells the others where it is. They also hear its wall clock by it.
+const INFO_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A node that was not heard for this long counts as not alive, for the status only.
+const ALIVE_FOR: Duration = Duration::from_secs(2);
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Caller {
+    /// The connection (or the driver's own number for other callers).
+    pub connection: u64,
+    /// The request on it.
+    pub ticket: u64,
+}
+
+/// What the driver must do. Effects of one group are to be carried out in order by each stage:
+/// the log for `Persist`, the apply stage for `Apply`, `Query` and the snapshot effects.
+#[derive(Debug)]
+pub enum Effect {
+    /// Make the batch durable by [`kontiki_raft::persist`] and report [`Core::persisted`].
+    Persist {
+        /// The group.
+        group: GroupId,
+        /// The batch.
+        batch: WriteBatch<Bytes>,
+    },
+    /// Apply the entries and report [`Core::applied`].
+    Apply {
+        /// The group.
+        group: GroupId,
+        /// Committed entries, in order.
+        entries: Entries<Bytes>,
+    },
+    /// Answer the reads from the state after all entries handed out before, all from one state.
+    /// Those that meet a key that is due at `log_time` come back by [`Core::due`].
+    Query {
+        /// The group.
+        group: GroupId,
+        /// Log time as estimated when the reads were released.
+        log_time: LogTime,
+        /// The reads.
+        reads: Vec<(Caller, Read)>,
+    },
+    /// Answer a caller.
+    Answer {
+        /// Who waits.
+        caller: Caller,
+        /// The answer.
+        answer: Answer,
+    },
+    /// An operator's change is done or failed.
+    Changed {
+        /// Who waits.
+        caller: Caller,
+        /// How it went.
+        result: Result<(), ChangeFailure>,
+    },
+    /// Role, term or leader of this node's replica changed.
+    Role {
+        /// The group.
+        group: GroupId,
+        /// What the replica is.
+        role: Role,
+        /// Its term.
+        term: Term,
+        /// Who leads, if known.
+        leader: Option<Member>,
+    },
+    /// Build a snapshot of what is applied and report [`Core::snapshot_built`].
+    BuildSnapshot {
+        /// The group.
+        group: GroupId,
+    },
+    /// Read a part of a snapshot and report [`Core::chunk_read`].
+    ReadChunk {
+        /// The group.
+        group: GroupId,
+        /// For whom.
+        to: Member,
+        /// Which snapshot.
+        meta: Box<SnapshotMeta>,
+        /// From where.
+        offset: u64,
+        /// At most this many bytes.
+        max: usize,
+    },
+    /// Stage a part of a snapshot and report [`Core::chunk_written`].
+    WriteChunk {
+        /// The group.
+        group: GroupId,
+        /// Which snapshot.
+        meta: Box<SnapshotMeta>,
+        /// Where in it.
+        offset: u64,
+        /// The bytes.
+        data: Vec<u8>,
+    },
+    /// Verify the staged snapshot, make it the state, durably, and report
+    /// [`Core::snapshot_installed`].
+    InstallSnapshot {
+        /// The group.
+        group: GroupId,
+        /// Which snapshot.
+        meta: Box<SnapshotMeta>,
+    },
+    /// A leader talks to a replica that does not exist here yet: open an empty group and call
+    /// [`Core::open`].
+    Create {
+        /// The group.
+        group: GroupId,
+        /// The replica.
+        member: Member,
+    },
+    /// The replica has left the group: write a durable tombstone, then drop its state and call
+    /// [`Core::close`].
+    Removed {
+        /// The group.
+        group: GroupId,
+        /// The replica that left.
+        member: Member,
+    },
+    /// The log failed: end the process.
+    Faulted {
+        /// The group that noticed.
+        group: GroupId,
+    },
+    /// Somebody takes this node for another. Report it.
+    Mismatch {
+        /// The group.
+        group: GroupId,
+        /// Who does.
+        from: Member,
+        /// For whom.
+        to: Member,
+    },
+    /// A node told where it is, for the first time or anew.
+    Info(NodeInfo),
+}
+
+/// A frame from this size on is sent as it is, and another begun: together with the largest message
+/// (one entry of the largest size) it stays within what a transport takes.
+const FRAME_BYTES: usize = 256 << 10;
+
+/// The frames that are being filled, by receiver.
+#[derive(Debug, Default)]
+pub(crate) struct Frames {
+    builders: BTreeMap<NodeId, FrameBuilder>,
+    full: Vec<(NodeId, FrameBuilder)>,
+}
+
+impl Frames {
+    /// Where the next message to `node` goes.
+    pub(crate) fn to(&mut self, node: NodeId) -> &mut FrameBuilder {
+        let builder = self.builders.entry(node).or_default();
+        if builder.len() >= FRAME_BYTES {
+            self.full.push((node, std::mem::take(builder)));
+        }
+        builder
+    }
+
+    fn take(&mut self, wall: LogTime) -> Vec<(NodeId, Bytes)> {
+        let full = self.full.drain(..).map(|(to, mut builder)| (to, builder.take(wall)));
+        let open = self.builders.iter_mut().map(|(&to, builder)| (to, builder.take(wall)));
+        full.chain(open).filter_map(|(to, frame)| Some((to, frame?))).collect()
+    }
+}
+
+/// A group as the driver opened it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The group.
+    pub group: GroupId,
+    /// Timing and limits of its consensus core.
+    pub raft: Config,
+    /// What the log proves.
+    pub recovered: Recovered<Bytes>,
+    /// What the state machine has applied.
+    pub applied: LogId,
+    /// Its log time.
+    pub log_time: LogTime,
+    /// When its next key expires.
+    pub next_due: Option<LogTime>,
+    /// Seed of the core's randomness.
+    pub seed: u64,
+}
+
+/// A node's side of its groups.
+pub struct Core {
+    me: NodeInfo,
+    config: GroupConfig,
+    groups: BTreeMap<GroupId, Group>,
+    /// Groups with inputs since the last flush.
+    dirty: BTreeSet<GroupId>,
+    tombstones: BTreeSet<(GroupId, ReplicaId)>,
+    creating: BTreeSet<GroupId>,
+    infos: BTreeMap<NodeId, NodeInfo>,
+    walls: WallClocks,
+    frames: Frames,
+    effects: Vec<Effect>,
+    info_at: Instant,
+    now: Instant,
+    wall: LogTime,
+}
+
+impl Core {
+    /// A node without groups. `peers`: where other nodes were last known to be.
+    pub fn new(
+        me: NodeInfo,
+        config: GroupConfig,
+        peers: impl IntoIterator<Item = NodeInfo>,
+        tombstones: impl IntoIterator<Item = (GroupId, ReplicaId)>,
+    ) -> Self {
+        let infos = peers.into_iter().filter(|peer| peer.id != me.id);
+        Self {
+            infos: infos.map(|info| (info.id, info)).collect(),
+            me,
+            config,
+            groups: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            tombstones: tombstones.into_iter().collect(),
+            creating: BTreeSet::new(),
+            walls: WallClocks::default(),
+            frames: Frames::default(),
+            effects: Vec::new(),
+            info_at: Instant(0),
+            now: Instant(0),
+            wall: LogTime(0),
+        }
+    }
+
+    /// Sets the time for the calls that follow: the monotonic clock, and the wall clock (which
+    /// only ever suggests a log time).
+    pub fn set_time(&mut self, now: Instant, wall: LogTime) {
+        self.now = now;
+        self.wall = wall;
+    }
+
+    /// Starts a replica.
+    ///
+    /// # Errors
+    /// What was recovered contradicts itself.
+    pub fn open(&mut self, opened: Opened) -> Result<(), RestartError> {
+        let Opened { group, raft, recovered, applied, log_time, next_due, seed } = opened;
+        let me = raft.me;
+        let raft = Raft::new(raft, recovered, seed, self.now)?;
+        let config = self.config.clone();
+        let replica = Group::new(group, config, me, raft, applied, log_time, next_due, self.now);
+        self.creating.remove(&group);
+        self.groups.insert(group, replica);
+        self.dirty.insert(group);
+        Ok(())
+    }
+
+    /// Forgets a replica that has left its group. `tombstone`: it is durable that it did.
+    pub fn close(&mut self, group: GroupId, tombstone: ReplicaId) {
+        self.tombstones.insert((group, tombstone));
+        self.groups.remove(&group);
+    }
+
+    /// A caller's request.
+    pub fn request(&mut self, group: GroupId, caller: Caller, ask: Ask) {
+        let done = self.with(group, |group, node| match ask {
+            Ask::Read(read) => group.read(caller, read, node),
+            Ask::Write(write) => group.write(caller, write, node),
+        });
+        if done.is_none() {
+            let answer = Answer::Failed(Failure::Unavailable);
+            self.effects.push(Effect::Answer { caller, answer });
+        }
+    }
+
+    /// An operator's request; answered by [`Effect::Changed`].
+    pub fn change(&mut self, group: GroupId, caller: Caller, kind: ChangeKind) {
+        if self.with(group, |group, node| group.begin_change(caller, kind, node)).is_none() {
+            let result = Err(ChangeFailure::NotLeader(None));
+            self.effects.push(Effect::Changed { caller, result });
+        }
+    }
+
+    /// A frame from another node.
+    ///
+    /// # Errors
+    /// The frame is ill-formed; what came before the fault was taken.
+    pub fn receive(&mut self, from: NodeId, frame: Bytes) -> Result<(), FrameError> {
+        let (wall, mut frame) = Frame::open(frame)?;
+        self.walls.hear(self.now, from, wall);
+        while let Some(message) = frame.next_message()? {
+            match message {
+                PeerMessage::Raft(group, message) => {
+                    let now = self.now;
+                    let to = message.to;
+                    match self.groups.get_mut(&group) {
+                        Some(replica) if !(replica.is_removed() && replica.member() != to) => {
+                            replica.raft().receive(now, message);
+                            self.dirty.insert(group);
+                        }
+                        _ => self.unknown_replica(group, to),
+                    }
+                }
+                PeerMessage::Forward(group, client, seq, write) => {
+                    self.with(group, |group, node| {
+                        group.forwarded(from, (client, seq), &write, node);
+                    });
+                }
+                PeerMessage::Refused(group, client, seq, why) => {
+                    self.with(group, |group, node| {
+                        group.refused(from, (client, seq), why, node);
+                    });
+                }
+                PeerMessage::Info(info) => self.hear_info(info),
+            }
+        }
+        Ok(())
+    }
+
+    /// A message for a replica that is not here: it is to be created, unless it has left before.
+    fn unknown_replica(&mut self, group: GroupId, member: Member) {
+        let mine = member.node == self.me.id && member.incarnation == self.me.incarnation;
+        let gone = self.tombstones.contains(&(group, member.replica));
+        if mine && !gone && self.creating.insert(group) {
+            self.effects.push(Effect::Create { group, member });
+        }
+    }
+
+    fn hear_info(&mut self, info: NodeInfo) {
+        if info.id == self.me.id {
+            return;
+        }
+        // A later boot of the same directory, or another directory, replaces what was known.
+        let is_news = self.infos.get(&info.id).is_none_or(|known| {
+            known.incarnation != info.incarnation || (known != &info && info.boot >= known.boot)
+        });
+        if is_news {
+            self.infos.insert(info.id, info.clone());
+            self.effects.push(Effect::Info(info));
+        }
+    }
+
+    /// A batch is durable.
+    pub fn persisted(&mut self, group: GroupId, receipt: Receipt) {
+        self.with(group, |group, node| group.persisted(node.now, receipt));
+    }
+
+    /// The log failed: every replica is told before the process ends.
+    pub fn persist_failed(&mut self) {
+        for group in self.groups.values_mut() {
+            group.raft().persist_failed(self.now);
+        }
+        self.dirty.extend(self.groups.keys());
+    }
+
+    /// The log is (nearly) full, or no longer is.
+    pub fn set_storage_full(&mut self, full: bool) {
+        for group in self.groups.values_mut() {
+            group.raft().set_storage_full(full);
+        }
+    }
+
+    /// The apply stage has applied everything up to `applied`.
+    pub fn applied(
+        &mut self,
+        group: GroupId,
+        applied: LogId,
+        log_time: LogTime,
+        next_due: Option<LogTime>,
+        outcomes: Vec<Outcome>,
+    ) {
+        self.with(group, |group, node| {
+            group.applied(node.now, applied, log_time, next_due);
+            group.outcomes(outcomes, node);
+        });
+    }
+
+    /// Reads that wait for log time to pass a key's expiry.
+    pub fn due(&mut self, group: GroupId, reads: Vec<(Caller, Read)>) {
+        self.with(group, |group, node| group.read_again(reads, node));
+    }
+
+    /// The state engine has everything up to `applied` on stable storage.
+    pub fn engine_persisted(&mut self, group: GroupId, applied: LogId) {
+        self.with(group, |group, _| group.engine_persisted(applied));
+    }
+
+    /// The groups whose log has outgrown its bound: their state engine should be persisted.
+    pub fn outgrown(&self) -> Vec<GroupId> {
+        let outgrown = self.groups.iter().filter(|(_, group)| group.wants_persisted_engine());
+        outgrown.map(|(&id, _)| id).collect()
+    }
+
+    /// Answer to [`Effect::BuildSnapshot`]: what was built, or `None`. Its membership is filled in
+    /// here.
+    pub fn snapshot_built(&mut self, group: GroupId, built: Option<(LogId, u64, u128)>) {
+        self.with(group, |group, node| {
+            let meta = built.and_then(|(id, bytes, hash)| {
+                let (membership_id, membership) = group.raft().membership_at(id.index)?;
+                let membership = Arc::new(Membership::clone(membership));
+                Some(SnapshotMeta { id, membership, membership_id, bytes, hash })
+            });
+            group.raft().snapshot_built(node.now, meta);
+        });
+    }
+
+    /// Answer to [`Effect::ReadChunk`].
+    pub fn chunk_read(
+        &mut self,
+        group: GroupId,
+        to: Member,
+        meta: &SnapshotMeta,
+        offset: u64,
+        data: Vec<u8>,
+    ) {
+        self.with(group, |group, node| {
+            group.raft().chunk_read(node.now, to, meta, offset, data);
+        });
+    }
+
+    /// Answer to [`Effect::WriteChunk`]: the staged bytes reach to `end`.
+    pub fn chunk_written(&mut self, group: GroupId, meta: &SnapshotMeta, end: u64) {
+        self.with(group, |group, node| group.raft().chunk_written(node.now, meta, end));
+    }
+
+    /// Answer to [`Effect::InstallSnapshot`]: the state is the snapshot's, durably, with this log
+    /// time and next expiry; or it could not be installed.
+    pub fn snapshot_installed(
+        &mut self,
+        group: GroupId,
+        meta: &SnapshotMeta,
+        state: Option<(LogTime, Option<LogTime>)>,
+    ) {
+        self.with(group, |group, node| {
+            group.raft().snapshot_installed(node.now, meta, state.is_some());
+            if let Some((log_time, next_due)) = state {
+                group.installed(node.now, meta.id, log_time, next_due);
+            }
+        });
+    }
+
+    /// Runs the timers that are due.
+    pub fn tick(&mut self) {
+        let groups: Vec<GroupId> = self.groups.keys().copied().collect();
+        for group in groups {
+            self.with(group, Group::tick);
+        }
+        if self.info_at <= self.now {
+            self.info_at = self.now + INFO_INTERVAL;
+            for &peer in self.infos.keys() {
+                self.frames.to(peer).info(&self.me);
+                // News travels through whoever has heard it.
+                for info in self.infos.values().filter(|info| info.id != peer) {
+                    self.frames.to(peer).info(info);
+                }
+            }
+        }
+    }
+
+    /// When [`Core::tick`] is to be called at the latest.
+    pub fn next_deadline(&self) -> Instant {
+        let groups = self.groups.values().map(|group| group.next_deadline(self.now));
+        groups.fold(self.info_at, Instant::min)
+    }
+
+    /// Lets every group with inputs act, and returns what is to be done. Call it after a batch of
+    /// inputs: what arrived together leaves together.
+    pub fn flush(&mut self) -> Vec<Effect> {
+        while let Some(group) = self.dirty.pop_first() {
+            self.with(group, Group::flush);
+            self.dirty.remove(&group);
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The frames to send, by receiver. Call it after [`Core::flush`].
+    pub fn take_frames(&mut self) -> Vec<(NodeId, Bytes)> {
+        self.frames.take(self.wall)
+    }
+
+    /// This node.
+    pub fn me(&self) -> &NodeInfo {
+        &self.me
+    }
+
+    /// Every node this one has heard of and itself, each with whether it is alive as far as known.
+    pub fn nodes(&self) -> Vec<(NodeInfo, bool)> {
+        let alive = |id| self.walls.last_heard(id).is_some_and(|at| self.now.since(at) < ALIVE_FOR);
+        let others = self.infos.values().map(|info| (info.clone(), alive(info.id)));
+        let mut nodes: Vec<_> = others.chain([(self.me.clone(), true)]).collect();
+        nodes.sort_by_key(|(info, _)| info.id);
+        nodes
+    }
+
+    /// Where a node is.
+    pub fn node(&self, id: NodeId) -> Option<&NodeInfo> {
+        if id == self.me.id { Some(&self.me) } else { self.infos.get(&id) }
+    }
+
+    /// The directory of a node, if it was ever heard.
+    pub fn incarnation(&self, id: NodeId) -> Option<Incarnation> {
+        self.node(id).map(|info| info.incarnation)
+    }
+
+    /// The state of every replica here.
+    pub fn statuses(&self) -> Vec<GroupStatus> {
+        self.groups.values().map(|group| group.status(self.now)).collect()
+    }
+
+    /// Who leads a group, as far as known here.
+    pub fn leader(&self, group: GroupId) -> Option<Member> {
+        self.groups.get(&group)?.leader()
+    }
+
+    /// Log time of a group as estimated here, zero for an unknown group.
+    pub fn log_time(&self, group: GroupId) -> LogTime {
+        self.groups.get(&group).map_or(LogTime(0), |group| group.log_time(self.now))
+    }
+
+    fn with<R>(
+        &mut self,
+        group: GroupId,
+        act: impl FnOnce(&mut Group, &mut Node<'_>) -> R,
+    ) -> Option<R> {
+        let replica = self.groups.get_mut(&group)?;
+        let mut node = Node {
+            now: self.now,
+            wall: self.wall,
+            id: self.me.id,
+            walls: &self.walls,
+            frames: &mut self.frames,
+            effects: &mut self.effects,
+        };
+        self.dirty.insert(group);
+        Some(act(replica, &mut node))
+    }
+}

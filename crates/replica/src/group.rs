@@ -1,0 +1,327 @@
+//! One replica of one group: the consensus core with what stands between it and the callers.
+//!
+//! A write is *pending* at the node that its caller talks to until this node itself has applied it:
+//! nobody sends results from node to node. That node passes the write to whoever leads, and again
+//! to the next leader, under the same (client, seq), which makes a second arrival harmless
+//! (PROTOCOL 1). A read waits for a read index and then for the state to have reached it.
+
+mod change;
+mod reads;
+mod writes;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kontiki_raft::{Output, Raft, Receipt, Role, Status};
+use kontiki_types::{GroupId, Index, Instant, LogId, LogTime, Member, NodeId, Term};
+
+use crate::clock::{GroupClock, WallClocks};
+use crate::core::{Effect, Frames};
+use change::Change;
+use reads::Reads;
+use writes::Writes;
+
+pub use change::{ChangeFailure, ChangeKind};
+
+/// Timing and limits of a node's side of a group.
+#[derive(Clone, Debug)]
+pub struct GroupConfig {
+    /// How long a caller waits at the most. Default 5 s.
+    pub request_timeout: Duration,
+    /// How long a write may be with a leader before it is sent again. Default 400 ms.
+    pub retry_after: Duration,
+    /// How often waiting requests are looked at while there are any. Default 20 ms.
+    pub retry_interval: Duration,
+    /// Requests that may wait at once; beyond it callers are refused. Default 65,536.
+    pub waiting_max: usize,
+    /// Bytes of log that are kept for followers that lag. Default 256 MiB.
+    pub log_keep_bytes: u64,
+}
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        Self {
+            request_timeout: Duration::from_secs(5),
+            retry_after: Duration::from_millis(400),
+            retry_interval: Duration::from_millis(20),
+            waiting_max: 1 << 16,
+            log_keep_bytes: 256 << 20,
+        }
+    }
+}
+
+/// A replica for operators: the core's own status and what surrounds it.
+#[derive(Clone, Debug)]
+pub struct GroupStatus {
+    /// The group.
+    pub group: GroupId,
+    /// The consensus core.
+    pub raft: Status,
+    /// Log time as estimated here.
+    pub log_time: LogTime,
+    /// Writes of local callers that are not applied yet.
+    pub pending_writes: usize,
+    /// Reads of local callers that wait.
+    pub waiting_reads: usize,
+}
+
+/// What a group's methods need of the node around it.
+pub(crate) struct Node<'a> {
+    pub(crate) now: Instant,
+    /// This node's wall clock.
+    pub(crate) wall: LogTime,
+    pub(crate) id: NodeId,
+    pub(crate) walls: &'a WallClocks,
+    pub(crate) frames: &'a mut Frames,
+    pub(crate) effects: &'a mut Vec<Effect>,
+}
+
+/// A replica and its surroundings.
+pub(crate) struct Group {
+    id: GroupId,
+    config: GroupConfig,
+    me: Member,
+    /// Nodes whose clocks count for log time. May lag behind the configuration for a moment.
+    voters: Vec<NodeId>,
+    raft: Raft<Bytes>,
+    clock: GroupClock,
+    role: Role,
+    term: Term,
+    leader: Option<Member>,
+    /// The last entry handed to the apply stage.
+    handed: Index,
+    applied: LogId,
+    /// When the next key expires, in log time.
+    next_due: Option<LogTime>,
+    /// A tick is proposed and not applied.
+    ticking: bool,
+    writes: Writes,
+    reads: Reads,
+    change: Option<Change>,
+    /// When waiting requests are looked at next.
+    retry_at: Instant,
+}
+
+impl Group {
+    pub(crate) fn new(
+        id: GroupId,
+        config: GroupConfig,
+        me: Member,
+        raft: Raft<Bytes>,
+        applied: LogId,
+        log_time: LogTime,
+        next_due: Option<LogTime>,
+        now: Instant,
+    ) -> Self {
+        let mut clock = GroupClock::default();
+        clock.advance(now, log_time);
+        let mut group = Self {
+            id,
+            config,
+            me,
+            voters: Vec::new(),
+            raft,
+            clock,
+            role: Role::Follower,
+            term: Term(0),
+            leader: None,
+            handed: applied.index,
+            applied,
+            next_due,
+            ticking: false,
+            writes: Writes::default(),
+            reads: Reads::default(),
+            change: None,
+            retry_at: Instant::MAX,
+        };
+        group.look_at_voters();
+        group
+    }
+
+    pub(crate) fn raft(&mut self) -> &mut Raft<Bytes> {
+        &mut self.raft
+    }
+
+    pub(crate) fn member(&self) -> Member {
+        self.me
+    }
+
+    pub(crate) fn is_removed(&self) -> bool {
+        self.role == Role::Removed
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.role == Role::Leader
+    }
+
+    pub(crate) fn leader(&self) -> Option<Member> {
+        self.leader
+    }
+
+    /// Log time if an entry were stamped now.
+    pub(crate) fn log_time(&self, now: Instant) -> LogTime {
+        self.clock.estimate(now)
+    }
+
+    pub(crate) fn status(&self, now: Instant) -> GroupStatus {
+        GroupStatus {
+            group: self.id,
+            raft: self.raft.status(),
+            log_time: self.clock.estimate(now),
+            pending_writes: self.writes.len(),
+            waiting_reads: self.reads.len(),
+        }
+    }
+
+    fn look_at_voters(&mut self) {
+        let status = self.raft.status();
+        self.voters = status.membership.voters.iter().map(|voter| voter.node).collect();
+    }
+
+    pub(crate) fn persisted(&mut self, now: Instant, receipt: Receipt) {
+        self.raft.persisted(now, receipt);
+    }
+
+    /// The apply stage has reached `applied`.
+    pub(crate) fn applied(
+        &mut self,
+        now: Instant,
+        applied: LogId,
+        log_time: LogTime,
+        next_due: Option<LogTime>,
+    ) {
+        self.applied = applied;
+        self.clock.advance(now, log_time);
+        self.next_due = next_due;
+        if next_due.is_none_or(|due| due > log_time) {
+            self.ticking = false;
+        }
+        self.raft.applied(now, applied.index);
+    }
+
+    /// The state engine has `applied` on stable storage: the log before it is only kept for
+    /// followers, and beyond the bound not even for them.
+    pub(crate) fn engine_persisted(&mut self, applied: LogId) {
+        if self.wants_persisted_engine() {
+            self.raft.compact(applied.index);
+        }
+    }
+
+    /// Whether the log has outgrown its bound, so that the state engine should be persisted.
+    pub(crate) fn wants_persisted_engine(&self) -> bool {
+        self.raft.log_bytes() > self.config.log_keep_bytes
+    }
+
+    /// Runs the timers that are due.
+    pub(crate) fn tick(&mut self, node: &mut Node<'_>) {
+        if self.raft.next_deadline() <= node.now {
+            self.raft.tick(node.now);
+        }
+        if self.retry_at <= node.now {
+            self.retry_at = Instant::MAX;
+            self.retry_writes(node);
+            self.expire_reads(node);
+            self.drive_change(node);
+        }
+        self.tick_log_time(node);
+    }
+
+    /// A leader moves log time when a key is due, also when nobody writes (PROTOCOL 8).
+    fn tick_log_time(&mut self, node: &mut Node<'_>) {
+        let due = |group: &Self| group.next_due.is_some_and(|due| group.log_time(node.now) >= due);
+        if self.role == Role::Leader && !self.ticking && due(self) {
+            self.propose_tick(node);
+        }
+    }
+
+    /// When [`Group::tick`] has something to do.
+    pub(crate) fn next_deadline(&self, now: Instant) -> Instant {
+        let mut deadline = self.raft.next_deadline().min(self.retry_at);
+        if self.role == Role::Leader
+            && !self.ticking
+            && let Some(due) = self.next_due
+        {
+            let wait = due.0.saturating_sub(self.log_time(now).0);
+            deadline = deadline.min(now + Duration::from_millis(wait));
+        }
+        deadline
+    }
+
+    /// Starts what waits and carries the core's outputs to the node.
+    pub(crate) fn flush(&mut self, node: &mut Node<'_>) {
+        self.begin_reads(node);
+        while let Some(output) = self.raft.poll(node.now) {
+            self.carry(output, node);
+        }
+        if self.writes.len() > 0 || self.reads.len() > 0 || self.change.is_some() {
+            self.retry_at = self.retry_at.min(node.now + self.config.retry_interval);
+        }
+    }
+
+    fn carry(&mut self, output: Output<Bytes>, node: &mut Node<'_>) {
+        let group = self.id;
+        match output {
+            Output::Send(message) => node.frames.to(message.to.node).raft(group, &message),
+            Output::Write(batch) => node.effects.push(Effect::Persist { group, batch }),
+            Output::Apply(entries) => {
+                if let Some(last) = entries.last() {
+                    self.handed = last.id.index;
+                    node.effects.push(Effect::Apply { group, entries });
+                    self.release_reads(node);
+                }
+            }
+            Output::ReadReady { token, index } => self.read_ready(token, index, node),
+            Output::ReadFailed { token } => self.read_failed(token),
+            Output::Role { role, term, leader } => self.role_changed(role, term, leader, node),
+            Output::BuildSnapshot => node.effects.push(Effect::BuildSnapshot { group }),
+            Output::ReadChunk { to, meta, offset, max } => {
+                node.effects.push(Effect::ReadChunk { group, to, meta, offset, max });
+            }
+            Output::WriteChunk { meta, offset, data } => {
+                node.effects.push(Effect::WriteChunk { group, meta, offset, data });
+            }
+            Output::InstallSnapshot(meta) => {
+                node.effects.push(Effect::InstallSnapshot { group, meta });
+            }
+            Output::Removed => {
+                node.effects.push(Effect::Removed { group, member: self.member() });
+            }
+            Output::Faulted => node.effects.push(Effect::Faulted { group }),
+            Output::Mismatch { from, to } => {
+                node.effects.push(Effect::Mismatch { group, from, to });
+            }
+        }
+    }
+
+    fn role_changed(
+        &mut self,
+        role: Role,
+        term: Term,
+        leader: Option<Member>,
+        node: &mut Node<'_>,
+    ) {
+        let other_leader = leader != self.leader || term != self.term;
+        (self.role, self.term, self.leader) = (role, term, leader);
+        node.effects.push(Effect::Role { group: self.id, role, term, leader });
+        self.look_at_voters();
+        if other_leader {
+            self.ticking = false;
+            if leader.is_some() {
+                self.redispatch_writes(node);
+                self.begin_reads(node);
+            }
+        }
+    }
+
+    /// A snapshot took the place of the state: `applied` jumped.
+    pub(crate) fn installed(
+        &mut self,
+        now: Instant,
+        applied: LogId,
+        log_time: LogTime,
+        next_due: Option<LogTime>,
+    ) {
+        self.handed = self.handed.max(applied.index);
+        self.applied(now, applied, log_time, next_due);
+    }
+}

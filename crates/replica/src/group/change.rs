@@ -1,0 +1,194 @@
+//! Changing who belongs to a group, at an operator's request, and handing over leadership.
+//!
+//! A replica is added in two steps: as a learner, which gets the log without counting, and as a
+//! voter once it has caught up, so that the group never waits for an empty member (thesis §4.2.1).
+
+use std::time::Duration;
+
+use kontiki_raft::{ChangeError, PeerState};
+use kontiki_types::{Incarnation, Instant, LogId, Member, NodeId, ReplicaId};
+
+use super::{Group, Node};
+use crate::core::{Caller, Effect};
+
+/// How long a change may take; a new replica gets the whole state in that time.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How far a learner may be behind the commit index and still count as caught up.
+const CAUGHT_UP_ENTRIES: u64 = 1024;
+
+/// What an operator asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// A new replica on this node.
+    Add(NodeId, Incarnation),
+    /// The replica on this node leaves.
+    Remove(NodeId),
+    /// The replica on this node is to lead.
+    Transfer(NodeId),
+}
+
+/// Why a change did not happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangeFailure {
+    /// Ask this node, which leads; or later, if none does.
+    NotLeader(Option<NodeId>),
+    /// Another change is under way.
+    Busy,
+    /// The node has a replica of the group already, or has none to remove.
+    Senseless(&'static str),
+    /// The core refuses it.
+    Refused(String),
+    /// It did not finish in time, or the leader changed. What was begun is not undone: look at the
+    /// status and ask again.
+    Unfinished,
+}
+
+/// A change under way.
+#[derive(Debug)]
+pub(super) struct Change {
+    caller: Caller,
+    kind: ChangeKind,
+    give_up: Instant,
+}
+
+impl Group {
+    /// Takes an operator's request; the answer comes when it is done.
+    pub(crate) fn begin_change(&mut self, caller: Caller, kind: ChangeKind, node: &mut Node<'_>) {
+        if let Err(failure) = self.check_change(kind) {
+            return changed(node, caller, Err(failure));
+        }
+        if let ChangeKind::Transfer(to) = kind
+            && let Err(error) = self.raft.transfer(node.now, to)
+        {
+            return changed(node, caller, Err(ChangeFailure::Refused(error.to_string())));
+        }
+        self.change = Some(Change { caller, kind, give_up: node.now + CHANGE_TIMEOUT });
+        self.drive_change(node);
+    }
+
+    fn check_change(&self, kind: ChangeKind) -> Result<(), ChangeFailure> {
+        if !self.is_leader() {
+            return Err(ChangeFailure::NotLeader(self.leader.map(|leader| leader.node)));
+        }
+        if self.change.is_some() {
+            return Err(ChangeFailure::Busy);
+        }
+        let status = self.raft.status();
+        let voters = &status.membership.voters;
+        let votes = |node| voters.iter().any(|voter| voter.node == node);
+        match kind {
+            ChangeKind::Add(node, _) if votes(node) => {
+                Err(ChangeFailure::Senseless("the node has a voting replica of the group already"))
+            }
+            ChangeKind::Remove(node) if !status.membership.members().any(|m| m.node == node) => {
+                Err(ChangeFailure::Senseless("the node has no replica of the group"))
+            }
+            ChangeKind::Remove(node) if votes(node) && voters.len() == 1 => {
+                Err(ChangeFailure::Senseless("it is the group's last voter"))
+            }
+            ChangeKind::Transfer(node) if !votes(node) => {
+                Err(ChangeFailure::Senseless("the node has no voting replica of the group"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the next step of the change under way.
+    pub(super) fn drive_change(&mut self, node: &mut Node<'_>) {
+        let Some(change) = self.change.take() else { return };
+        let done = match change.kind {
+            ChangeKind::Transfer(to) => match self.leader {
+                Some(leader) if leader.node == to => Ok(true),
+                Some(leader) if leader.node != node.id => Err(ChangeFailure::Unfinished),
+                _ => Ok(false),
+            },
+            _ if !self.is_leader() => Err(ChangeFailure::Unfinished),
+            ChangeKind::Add(to, incarnation) => self.drive_add(to, incarnation, node.now),
+            ChangeKind::Remove(from) => self.drive_remove(from, node.now),
+        };
+        let done = match done {
+            Ok(true) => Ok(()),
+            Err(failure) => Err(failure),
+            Ok(false) if change.give_up <= node.now => Err(ChangeFailure::Unfinished),
+            Ok(false) => {
+                self.change = Some(change);
+                return;
+            }
+        };
+        changed(node, change.caller, done);
+    }
+
+    fn drive_add(
+        &mut self,
+        to: NodeId,
+        incarnation: Incarnation,
+        now: Instant,
+    ) -> Result<bool, ChangeFailure> {
+        let status = self.raft.status();
+        let membership = &status.membership;
+        if membership.is_joint() || status.membership_id.index > status.commit {
+            return Ok(false);
+        }
+        if membership.voters.iter().any(|voter| voter.node == to) {
+            return Ok(true);
+        }
+        let (mut voters, mut learners) = (membership.voters.clone(), membership.learners.clone());
+        let learner = learners.iter().position(|learner| learner.node == to);
+        match learner.map(|at| learners[at]) {
+            Some(learner) if learner.incarnation == incarnation => {
+                let caught_up = status.peers.iter().any(|peer| {
+                    peer.member == learner
+                        && peer.state == PeerState::Replicate
+                        && peer.matched.0 + CAUGHT_UP_ENTRIES >= status.commit.0
+                });
+                if !caught_up {
+                    return Ok(false);
+                }
+                learners.retain(|other| *other != learner);
+                voters.push(learner);
+            }
+            _ => {
+                // A replica that was left over from another directory of that node gives way.
+                learners.retain(|learner| learner.node != to);
+                // The log only grows, so no replica ever had this id.
+                let replica = ReplicaId(status.last.index.0 + 1);
+                learners.push(Member::new(to, incarnation, replica));
+            }
+        }
+        self.reconfigure(now, voters, learners, status.membership_id)
+    }
+
+    fn drive_remove(&mut self, from: NodeId, now: Instant) -> Result<bool, ChangeFailure> {
+        let status = self.raft.status();
+        let membership = &status.membership;
+        if membership.is_joint() || status.membership_id.index > status.commit {
+            return Ok(false);
+        }
+        let keep = |members: &[Member]| -> Vec<Member> {
+            members.iter().copied().filter(|member| member.node != from).collect()
+        };
+        let (voters, learners) = (keep(&membership.voters), keep(&membership.learners));
+        if voters.len() == membership.voters.len() && learners.len() == membership.learners.len() {
+            return Ok(true);
+        }
+        self.reconfigure(now, voters, learners, status.membership_id)
+    }
+
+    fn reconfigure(
+        &mut self,
+        now: Instant,
+        voters: Vec<Member>,
+        learners: Vec<Member>,
+        replaces: LogId,
+    ) -> Result<bool, ChangeFailure> {
+        match self.raft.change_membership(now, voters, learners, replaces) {
+            Ok(_) | Err(ChangeError::NotReady | ChangeError::InProgress) => Ok(false),
+            Err(error) => Err(ChangeFailure::Refused(error.to_string())),
+        }
+    }
+}
+
+fn changed(node: &mut Node<'_>, caller: Caller, result: Result<(), ChangeFailure>) {
+    node.effects.push(Effect::Changed { caller, result });
+}

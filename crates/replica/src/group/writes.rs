@@ -1,0 +1,226 @@
+//! Writes of this node's callers, from arrival until this node has applied them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use kontiki_kv::{Outcome, Proposal, Verdict};
+use kontiki_raft::Reason;
+use kontiki_types::{ClientId, Instant, NodeId, Seq, Term};
+
+use super::{Group, Node};
+use crate::connection::{Answer, Failure, SessionWrite};
+use crate::core::{Caller, Effect};
+use crate::peer::Refusal;
+
+type Id = (ClientId, Seq);
+
+/// A write that is not applied here yet.
+#[derive(Debug)]
+struct Pending {
+    caller: Caller,
+    /// The encoded proposal; its stamp is the leader's to fill in.
+    proposal: Bytes,
+    /// To whom it was last given, and when.
+    given: Option<(Term, NodeId, Instant)>,
+    /// How often it was given to a leader. If ever, it may be in a log, and giving up leaves the
+    /// outcome unknown.
+    attempts: u32,
+    give_up: Instant,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    pending: BTreeMap<Id, Pending>,
+}
+
+impl Writes {
+    pub(super) fn len(&self) -> usize {
+        self.pending.len()
+    }
+}
+
+/// What became of giving a write to a leader.
+enum Given {
+    Yes,
+    /// Nobody leads, or the leader hands over: later.
+    Later,
+    /// Refused for good, so long as no earlier attempt may have been appended.
+    Refused(Failure),
+}
+
+impl Group {
+    /// Takes a caller's write.
+    pub(crate) fn write(&mut self, caller: Caller, write: SessionWrite, node: &mut Node<'_>) {
+        let SessionWrite { client, seq, proposal } = write;
+        let id = (client, seq);
+        if self.writes.len() >= self.config.waiting_max {
+            return answer(node, caller, Failure::Overloaded);
+        }
+        let mut pending = Pending {
+            caller,
+            proposal,
+            given: None,
+            attempts: 0,
+            give_up: node.now + self.config.request_timeout,
+        };
+        if let Given::Refused(failure) = self.give(id, &mut pending, node) {
+            return answer(node, caller, failure);
+        }
+        if let Some(before) = self.writes.pending.insert(id, pending) {
+            // A native client asked again; it reads only the answer to its last call.
+            answer(node, before.caller, Failure::Superseded);
+        }
+    }
+
+    /// Gives a write to the leader, here or elsewhere.
+    fn give(&mut self, id: Id, pending: &mut Pending, node: &mut Node<'_>) -> Given {
+        let Some(leader) = self.leader else { return Given::Later };
+        if leader.node != node.id {
+            node.frames.to(leader.node).forward(self.id, id.0, id.1, &pending.proposal);
+            pending.given = Some((self.term, leader.node, node.now));
+            pending.attempts += 1;
+            return Given::Yes;
+        }
+        match self.propose(&pending.proposal, node) {
+            Ok(()) => {
+                pending.given = Some((self.term, node.id, node.now));
+                pending.attempts += 1;
+                Given::Yes
+            }
+            Err(Reason::NotLeader { .. } | Reason::Transferring) => Given::Later,
+            Err(_) if pending.attempts > 0 => Given::Later,
+            Err(Reason::Full) => Given::Refused(Failure::Overloaded),
+            Err(Reason::StorageFull) => Given::Refused(Failure::StorageFull),
+            Err(Reason::TooLarge) => Given::Refused(Failure::TooLarge),
+            Err(Reason::Removed | Reason::Faulted) => Given::Refused(Failure::Unavailable),
+        }
+    }
+
+    /// Stamps a proposal and puts it into the log, if this node leads.
+    fn propose(&mut self, proposal: &[u8], node: &mut Node<'_>) -> Result<(), Reason> {
+        let voters = self.voters.iter().copied();
+        let stamp = self.clock.stamp(node.now, node.walls, node.id, node.wall, voters);
+        let mut stamped = proposal.to_vec();
+        if Proposal::restamp(&mut stamped, stamp).is_err() {
+            return Err(Reason::TooLarge);
+        }
+        self.raft.propose(node.now, stamped.into()).map(|_| ()).map_err(|refused| refused.reason)
+    }
+
+    /// Proposes an entry that only moves log time.
+    pub(super) fn propose_tick(&mut self, node: &mut Node<'_>) {
+        let tick = Proposal::tick(kontiki_types::LogTime(0)).to_bytes();
+        self.ticking = self.propose(&tick, node).is_ok();
+    }
+
+    /// Takes a write that another node gave to this one as the leader.
+    pub(crate) fn forwarded(
+        &mut self,
+        from: NodeId,
+        id: Id,
+        proposal: &Bytes,
+        node: &mut Node<'_>,
+    ) {
+        let why = match self.propose(proposal, node) {
+            Ok(()) => return,
+            Err(Reason::Full | Reason::TooLarge) => Refusal::Overloaded,
+            Err(Reason::StorageFull) => Refusal::StorageFull,
+            Err(_) => Refusal::NotLeader,
+        };
+        node.frames.to(from).refused(self.id, id.0, id.1, why);
+    }
+
+    /// The leader did not append a write that this node gave it.
+    pub(crate) fn refused(&mut self, from: NodeId, id: Id, why: Refusal, node: &mut Node<'_>) {
+        let Some(pending) = self.writes.pending.get_mut(&id) else { return };
+        if !matches!(pending.given, Some((_, to, _)) if to == from) {
+            return;
+        }
+        pending.given = None;
+        let failure = match why {
+            Refusal::NotLeader => return,
+            Refusal::Overloaded => Failure::Overloaded,
+            Refusal::StorageFull => Failure::StorageFull,
+        };
+        // An earlier attempt may be in a log; then the refusal of this one says nothing.
+        if pending.attempts == 1 {
+            let caller = pending.caller;
+            self.writes.pending.remove(&id);
+            answer(node, caller, failure);
+        }
+    }
+
+    /// Answers the callers whose writes were applied.
+    pub(crate) fn outcomes(&mut self, outcomes: Vec<Outcome>, node: &mut Node<'_>) {
+        let mut sent_back = false;
+        for outcome in outcomes {
+            let id = (outcome.client, outcome.seq);
+            if outcome.verdict == Verdict::SentBack {
+                if let Some(pending) = self.writes.pending.get_mut(&id) {
+                    pending.given = None;
+                    sent_back = true;
+                }
+                continue;
+            }
+            let Some(pending) = self.writes.pending.remove(&id) else { continue };
+            let answer = match outcome.verdict {
+                Verdict::Done(reply) => Answer::Reply(reply),
+                Verdict::DigestMismatch => Answer::Failed(Failure::NumberReused),
+                Verdict::Unknown | Verdict::SentBack => Answer::Failed(Failure::Unknown),
+            };
+            node.effects.push(Effect::Answer { caller: pending.caller, answer });
+        }
+        if sent_back {
+            // What was missing is earlier in this order, so it goes first.
+            self.dispatch_ungiven(node);
+        }
+    }
+
+    /// Another leader: whatever is pending goes to it.
+    pub(super) fn redispatch_writes(&mut self, node: &mut Node<'_>) {
+        for pending in self.writes.pending.values_mut() {
+            pending.given = None;
+        }
+        self.dispatch_ungiven(node);
+    }
+
+    fn dispatch_ungiven(&mut self, node: &mut Node<'_>) {
+        let mut writes = std::mem::take(&mut self.writes.pending);
+        writes.retain(|&id, pending| {
+            if pending.given.is_some() {
+                return true;
+            }
+            match self.give(id, pending, node) {
+                Given::Yes | Given::Later => true,
+                Given::Refused(failure) => {
+                    answer(node, pending.caller, failure);
+                    false
+                }
+            }
+        });
+        self.writes.pending = writes;
+    }
+
+    /// Gives up on writes that are out of time, and gives those again that a leader has had for
+    /// too long.
+    pub(super) fn retry_writes(&mut self, node: &mut Node<'_>) {
+        let retry_after = self.config.retry_after;
+        self.writes.pending.retain(|_, pending| {
+            if pending.give_up <= node.now {
+                let failure =
+                    if pending.attempts > 0 { Failure::Unknown } else { Failure::Unavailable };
+                answer(node, pending.caller, failure);
+                return false;
+            }
+            if matches!(pending.given, Some((_, _, at)) if at + retry_after <= node.now) {
+                pending.given = None;
+            }
+            true
+        });
+        self.dispatch_ungiven(node);
+    }
+}
+
+fn answer(node: &mut Node<'_>, caller: Caller, failure: Failure) {
+    node.effects.push(Effect::Answer { caller, answer: Answer::Failed(failure) });
+}

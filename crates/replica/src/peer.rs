@@ -1,0 +1,348 @@
+//! What nodes say to each other: frames of many messages, of all groups.
+//!
+//! A frame is a version byte, the sender's wall clock (for log time, PROTOCOL 8), then messages,
+//! each a kind byte, a length (u32, big-endian) and that many bytes. Decoding is bounded by the
+//! frame: a claimed length is checked against what is there before anything is read.
+
+use bytes::Bytes;
+use kontiki_raft::{Message, wire};
+use kontiki_types::{ClientId, GroupId, Incarnation, LogTime, NodeId, Seq};
+use thiserror::Error;
+
+/// The version of the frame format this build speaks.
+pub const PEER_VERSION: u8 = 1;
+
+/// Where a node can be reached, and what runs there. Nodes tell each other, so that an address can
+/// change without a change of membership.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// The node.
+    pub id: NodeId,
+    /// Its directory.
+    pub incarnation: Incarnation,
+    /// How often it had started: of two infos the later boot holds.
+    pub boot: u32,
+    /// Its process.
+    pub pid: u32,
+    /// `host:port` for Redis clients.
+    pub resp: String,
+    /// `host:port` for peers and native clients.
+    pub grpc: String,
+    /// `host:port` for metrics and health.
+    pub http: String,
+}
+
+/// Why a leader did not take a forwarded write. It was not appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The node does not lead the group, or is handing over.
+    NotLeader,
+    /// Too many bytes are uncommitted.
+    Overloaded,
+    /// The leader's disk is full.
+    StorageFull,
+}
+
+/// One message of a frame.
+#[derive(Debug)]
+pub enum PeerMessage {
+    /// A message of the consensus core.
+    Raft(GroupId, Message<Bytes>),
+    /// A write for the leader of the group: an encoded session write without its stamp.
+    Forward(GroupId, ClientId, Seq, Bytes),
+    /// A forwarded write that was not appended.
+    Refused(GroupId, ClientId, Seq, Refusal),
+    /// The sender's own whereabouts and those it knows.
+    Info(NodeInfo),
+}
+
+/// Bytes that are no frame of this version.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum FrameError {
+    /// Another version.
+    #[error("peer frame has version {found}, this build speaks {PEER_VERSION}")]
+    Version {
+        /// The frame's version.
+        found: u8,
+    },
+    /// A length, kind or content that does not fit.
+    #[error("peer frame is ill-formed at byte {at}: {what}")]
+    Malformed {
+        /// Offset in the frame.
+        at: usize,
+        /// What does not fit.
+        what: &'static str,
+    },
+}
+
+const RAFT: u8 = 1;
+const FORWARD: u8 = 2;
+const REFUSED: u8 = 3;
+const INFO: u8 = 4;
+
+const HEADER_BYTES: usize = 9;
+
+/// Collects the messages to one node.
+#[derive(Debug, Default)]
+pub(crate) struct FrameBuilder {
+    bytes: Vec<u8>,
+}
+
+impl FrameBuilder {
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn raft(&mut self, group: GroupId, message: &Message<Bytes>) {
+        self.message(RAFT, |out| {
+            out.extend_from_slice(&group.0.to_be_bytes());
+            wire::encode_message(message, out);
+        });
+    }
+
+    pub(crate) fn forward(&mut self, group: GroupId, client: ClientId, seq: Seq, write: &[u8]) {
+        self.message(FORWARD, |out| {
+            out.extend_from_slice(&group.0.to_be_bytes());
+            out.extend_from_slice(&client.to_bytes());
+            out.extend_from_slice(&seq.0.to_be_bytes());
+            out.extend_from_slice(write);
+        });
+    }
+
+    pub(crate) fn refused(&mut self, group: GroupId, client: ClientId, seq: Seq, why: Refusal) {
+        self.message(REFUSED, |out| {
+            out.extend_from_slice(&group.0.to_be_bytes());
+            out.extend_from_slice(&client.to_bytes());
+            out.extend_from_slice(&seq.0.to_be_bytes());
+            out.push(match why {
+                Refusal::NotLeader => 1,
+                Refusal::Overloaded => 2,
+                Refusal::StorageFull => 3,
+            });
+        });
+    }
+
+    pub(crate) fn info(&mut self, info: &NodeInfo) {
+        self.message(INFO, |out| {
+            out.extend_from_slice(&info.id.0.to_be_bytes());
+            out.extend_from_slice(&info.incarnation.0.to_be_bytes());
+            out.extend_from_slice(&info.boot.to_be_bytes());
+            out.extend_from_slice(&info.pid.to_be_bytes());
+            for address in [&info.resp, &info.grpc, &info.http] {
+                let length = u16::try_from(address.len()).unwrap_or(0);
+                out.extend_from_slice(&length.to_be_bytes());
+                out.extend_from_slice(&address.as_bytes()[..usize::from(length)]);
+            }
+        });
+    }
+
+    /// The frame, and an empty builder again. `None` if nothing was added.
+    pub(crate) fn take(&mut self, wall: LogTime) -> Option<Bytes> {
+        if self.bytes.is_empty() {
+            return None;
+        }
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes[0] = PEER_VERSION;
+        bytes[1..HEADER_BYTES].copy_from_slice(&wall.0.to_be_bytes());
+        Some(bytes.into())
+    }
+
+    fn message(&mut self, kind: u8, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.bytes.is_empty() {
+            self.bytes.resize(HEADER_BYTES, 0);
+        }
+        self.bytes.push(kind);
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; 4]);
+        write(&mut self.bytes);
+        // A frame is bounded far below 4 GiB by the size of entries and of the core's appends.
+        let length = (self.bytes.len() - at - 4) as u32;
+        self.bytes[at..at + 4].copy_from_slice(&length.to_be_bytes());
+    }
+}
+
+/// A received frame, read message by message.
+#[derive(Debug)]
+pub struct Frame {
+    bytes: Bytes,
+    at: usize,
+}
+
+impl Frame {
+    /// Reads the header of a frame: its sender's wall clock, and the messages that follow.
+    ///
+    /// # Errors
+    /// If the version is another, or the header is cut.
+    pub fn open(bytes: Bytes) -> Result<(LogTime, Self), FrameError> {
+        match bytes.first() {
+            Some(&PEER_VERSION) => {}
+            Some(&found) => return Err(FrameError::Version { found }),
+            None => return Err(FrameError::Malformed { at: 0, what: "the frame is empty" }),
+        }
+        let mut frame = Self { bytes, at: 1 };
+        let wall = frame.u64(frame.bytes.len())?;
+        Ok((LogTime(wall), frame))
+    }
+
+    /// The next message; `None` at the end.
+    ///
+    /// # Errors
+    /// If the bytes are no message. What follows can't be read then.
+    pub fn next_message(&mut self) -> Result<Option<PeerMessage>, FrameError> {
+        if self.at == self.bytes.len() {
+            return Ok(None);
+        }
+        let kind = self.u8(self.bytes.len())?;
+        let length = self.u32(self.bytes.len())? as usize;
+        let end = self.at.checked_add(length).filter(|&end| end <= self.bytes.len());
+        let Some(end) = end else { return self.bad("a message is longer than the frame") };
+        let message = match kind {
+            RAFT => {
+                let group = GroupId(self.u32(end)?);
+                let body = self.bytes.slice(self.at..end);
+                let decoded = wire::decode_message(&body, &mut |range| body.slice(range));
+                match decoded {
+                    Ok(message) => PeerMessage::Raft(group, message),
+                    Err(_) => return self.bad("a consensus message cannot be decoded"),
+                }
+            }
+            FORWARD => {
+                let (group, client, seq) =
+                    (GroupId(self.u32(end)?), self.client(end)?, self.u64(end)?);
+                let write = self.bytes.slice(self.at..end);
+                PeerMessage::Forward(group, client, Seq(seq), write)
+            }
+            REFUSED => {
+                let (group, client, seq) =
+                    (GroupId(self.u32(end)?), self.client(end)?, self.u64(end)?);
+                let why = match self.u8(end)? {
+                    1 => Refusal::NotLeader,
+                    2 => Refusal::Overloaded,
+                    3 => Refusal::StorageFull,
+                    _ => return self.bad("unknown refusal"),
+                };
+                PeerMessage::Refused(group, client, Seq(seq), why)
+            }
+            INFO => PeerMessage::Info(NodeInfo {
+                id: NodeId(self.u64(end)?),
+                incarnation: Incarnation(self.u64(end)?),
+                boot: self.u32(end)?,
+                pid: self.u32(end)?,
+                resp: self.address(end)?,
+                grpc: self.address(end)?,
+                http: self.address(end)?,
+            }),
+            _ => return self.bad("unknown kind of message"),
+        };
+        self.at = end;
+        Ok(Some(message))
+    }
+
+    fn take(&mut self, count: usize, end: usize) -> Result<&[u8], FrameError> {
+        let from = self.at;
+        match from.checked_add(count) {
+            Some(to) if to <= end => {
+                self.at = to;
+                Ok(&self.bytes[from..to])
+            }
+            _ => Err(FrameError::Malformed { at: from, what: "the message is cut" }),
+        }
+    }
+
+    fn u8(&mut self, end: usize) -> Result<u8, FrameError> {
+        Ok(self.take(1, end)?[0])
+    }
+
+    fn u32(&mut self, end: usize) -> Result<u32, FrameError> {
+        let mut number = [0; 4];
+        number.copy_from_slice(self.take(4, end)?);
+        Ok(u32::from_be_bytes(number))
+    }
+
+    fn u64(&mut self, end: usize) -> Result<u64, FrameError> {
+        let mut number = [0; 8];
+        number.copy_from_slice(self.take(8, end)?);
+        Ok(u64::from_be_bytes(number))
+    }
+
+    fn client(&mut self, end: usize) -> Result<ClientId, FrameError> {
+        let mut bytes = [0; ClientId::BYTES];
+        bytes.copy_from_slice(self.take(ClientId::BYTES, end)?);
+        Ok(ClientId::from_bytes(&bytes))
+    }
+
+    fn address(&mut self, end: usize) -> Result<String, FrameError> {
+        let mut length = [0; 2];
+        length.copy_from_slice(self.take(2, end)?);
+        let at = self.at;
+        let bytes = self.take(usize::from(u16::from_be_bytes(length)), end)?;
+        String::from_utf8(bytes.to_vec())
+            .map_err(|_| FrameError::Malformed { at, what: "an address is not UTF-8" })
+    }
+
+    fn bad<T>(&self, what: &'static str) -> Result<T, FrameError> {
+        Err(FrameError::Malformed { at: self.at, what })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Bytes {
+        let mut builder = FrameBuilder::default();
+        let client = ClientId { incarnation: Incarnation(5), boot: 1, connection: 9 };
+        builder.forward(GroupId(1), client, Seq(4), b"write");
+        builder.refused(GroupId(1), client, Seq(4), Refusal::Overloaded);
+        builder.info(&NodeInfo {
+            id: NodeId(3),
+            resp: "127.0.0.1:7003".into(),
+            ..NodeInfo::default()
+        });
+        builder.take(LogTime(77)).expect("messages were added")
+    }
+
+    fn read_all(bytes: Bytes) -> Result<Vec<PeerMessage>, FrameError> {
+        let (_, mut frame) = Frame::open(bytes)?;
+        let mut messages = Vec::new();
+        while let Some(message) = frame.next_message()? {
+            messages.push(message);
+        }
+        Ok(messages)
+    }
+
+    #[test]
+    fn messages_survive_a_frame() {
+        let (wall, _) = Frame::open(sample()).expect("well-formed");
+        assert_eq!(wall, LogTime(77));
+        let messages = read_all(sample()).expect("well-formed");
+        assert!(
+            matches!(&messages[0], PeerMessage::Forward(GroupId(1), _, Seq(4), w) if w == "write")
+        );
+        assert!(matches!(messages[1], PeerMessage::Refused(_, _, _, Refusal::Overloaded)));
+        assert!(matches!(&messages[2], PeerMessage::Info(info) if info.resp == "127.0.0.1:7003"));
+    }
+
+    #[test]
+    fn any_cut_and_any_changed_byte_is_survived() {
+        let whole = sample();
+        for end in 0..whole.len() {
+            let _ = read_all(whole.slice(..end));
+        }
+        for at in 0..whole.len() {
+            for bit in 0..8 {
+                let mut bytes = whole.to_vec();
+                bytes[at] ^= 1 << bit;
+                let _ = read_all(bytes.into());
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_version_is_named() {
+        assert_eq!(
+            read_all(Bytes::from_static(&[9, 0])).expect_err("refused"),
+            FrameError::Version { found: 9 }
+        );
+    }
+}
