@@ -1,0 +1,124 @@
+//! The disk of the operating system.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock, statvfs};
+
+use super::{Disk, File};
+
+/// The file system of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+/// A file of [`RealDisk`].
+#[derive(Debug)]
+pub struct RealFile(fs::File);
+
+/// An exclusive `flock`, held until dropped or the process ends.
+#[derive(Debug)]
+pub struct RealLock(#[expect(dead_code, reason = "held for its lock")] fs::File);
+
+/// Zeros are written in pieces of this size: large enough for the disk, small for memory.
+const ZEROS: usize = 1 << 20;
+
+impl Disk for RealDisk {
+    type File = RealFile;
+    type Lock = RealLock;
+
+    fn create(&self, path: &Path) -> io::Result<RealFile> {
+        fs::OpenOptions::new().read(true).write(true).create_new(true).open(path).map(RealFile)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<RealFile> {
+        fs::OpenOptions::new().read(true).write(true).open(path).map(RealFile)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(path)? {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        fs::File::open(path)?.sync_all()
+    }
+
+    fn free_space(&self, path: &Path) -> io::Result<u64> {
+        let status = statvfs(path)?;
+        Ok(status.f_bavail.saturating_mul(status.f_frsize))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<RealLock>> {
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(RealLock(file))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl File for RealFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(&self.0, buffer, offset)
+    }
+
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        FileExt::write_all_at(&self.0, data, offset)
+    }
+
+    // Zeros are written rather than extents reserved: a reserved extent is marked as written at
+    // the first write into it, and that is a metadata change which every fdatasync then pays for.
+    fn preallocate(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(0)?;
+        let zeros = vec![0; ZEROS];
+        let mut offset = 0;
+        while offset < length {
+            let piece = ZEROS.min(usize::try_from(length - offset).unwrap_or(ZEROS));
+            FileExt::write_all_at(&self.0, &zeros[..piece], offset)?;
+            offset += piece as u64;
+        }
+        self.0.sync_all()
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
