@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message;
 use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::{Code, Status};
+use tonic::{Code, ConnectError, Status};
 
 use crate::proto;
 
@@ -80,12 +80,25 @@ impl Failure {
     }
 }
 
+/// Whether a status says that the call never left this process: no connection came about.
+pub fn never_sent(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
         let code = match failure.code {
-            FailureCode::NoLeader | FailureCode::Overloaded | FailureCode::ShuttingDown => {
-                Code::Unavailable
-            }
+            FailureCode::NoLeader
+            | FailureCode::Overloaded
+            | FailureCode::ShuttingDown
+            | FailureCode::Unreachable => Code::Unavailable,
             FailureCode::Timeout => Code::DeadlineExceeded,
             FailureCode::StorageFull => Code::ResourceExhausted,
             FailureCode::VersionMismatch | FailureCode::Conflict => Code::FailedPrecondition,

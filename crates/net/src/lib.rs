@@ -20,7 +20,7 @@ mod security;
 mod serve;
 
 pub use channel::{Authenticated, ConnectError, Token, connect, connect_lazy};
-pub use failure::{Failure, FailureCode, Outcome};
+pub use failure::{Failure, FailureCode, Outcome, never_sent};
 pub use peer::{
     ClusterId, Dropped, Local, PROTOCOL_VERSION, PeerConfig, PeerEvent, PeerService, PeerStats,
     PeerTransport,

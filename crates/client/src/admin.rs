@@ -1,0 +1,78 @@
+//! Looking at the cluster and changing it.
+
+use kontiki_net::proto::{
+    AddReplicaRequest, ChangeResponse, ClusterStatusRequest, ClusterStatusResponse,
+    RemoveReplicaRequest, TransferRequest, TransferResponse,
+};
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::retry::Kind;
+
+pub use kontiki_net::proto::{
+    ChangeResponse as Members, ClusterStatusResponse as ClusterStatus, GroupStatus, NodeStatus,
+    ReplicaStatus,
+};
+
+impl Client {
+    /// Nodes and groups as the answering node sees them; not linearizable.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn cluster_status(&self) -> Result<ClusterStatus, Error> {
+        let answer: ClusterStatusResponse = self
+            .call(Kind::Read, async |node| {
+                node.admin().cluster_status(ClusterStatusRequest {}).await
+            })
+            .await?;
+        Ok(answer)
+    }
+
+    /// Asks the leader of `group` to hand over to node `to`; returns the leader after that.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if no answer came: look at [`Client::cluster_status`].
+    ///
+    /// # Cancel safety
+    /// The transfer may go on when the future is dropped.
+    pub async fn transfer(&self, group: u32, to: u64) -> Result<u64, Error> {
+        let request = TransferRequest { group, to };
+        let answer: TransferResponse =
+            self.call(Kind::Unstamped, async |node| node.admin().transfer(request).await).await?;
+        Ok(answer.leader)
+    }
+
+    /// Adds a replica of `group` on `node` and returns the members once it votes.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if no answer came: the change may go on; look at
+    /// [`Client::cluster_status`].
+    ///
+    /// # Cancel safety
+    /// The change may go on when the future is dropped.
+    pub async fn add_replica(&self, group: u32, node: u64) -> Result<Members, Error> {
+        let request = AddReplicaRequest { group, node };
+        let answer: ChangeResponse = self
+            .call(Kind::Unstamped, async |node| node.admin().add_replica(request).await)
+            .await?;
+        Ok(answer)
+    }
+
+    /// Removes the replica of `group` from `node` and returns the members that are left.
+    ///
+    /// # Errors
+    /// As [`Client::add_replica`].
+    ///
+    /// # Cancel safety
+    /// As [`Client::add_replica`].
+    pub async fn remove_replica(&self, group: u32, node: u64) -> Result<Members, Error> {
+        let request = RemoveReplicaRequest { group, node };
+        let answer: ChangeResponse = self
+            .call(Kind::Unstamped, async |node| node.admin().remove_replica(request).await)
+            .await?;
+        Ok(answer)
+    }
+}

@@ -1,0 +1,307 @@
+//! The async client.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kontiki_net::proto::{
+    AppendRequest, BatchRequest, DeleteRequest, GetRequest, OpenSessionRequest,
+    OpenSessionResponse, PutIfVersionRequest, Session, SetRequest, StatusRequest,
+    TransactionRequest,
+};
+use kontiki_net::{FailureCode, proto};
+use tonic::Response;
+
+use crate::error::{Error, Reason};
+use crate::nodes::{Node, Nodes};
+use crate::options::Options;
+use crate::retry::{Kind, retry};
+use crate::stamps::Stamps;
+use crate::types::{Compare, Op, OpResult, Status, Version, Versioned};
+
+/// A connection to a cluster. Clones are the same client; calls may run at the same time.
+///
+/// Needs a tokio runtime with I/O and time.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    nodes: Nodes,
+    options: Options,
+    stamps: Stamps,
+    entry_bytes_max: AtomicU64,
+}
+
+impl Client {
+    /// Connects to a cluster through any of its nodes, given by their gRPC addresses
+    /// (`HOST:PORT`).
+    ///
+    /// # Errors
+    /// None of the nodes answered within [`Options::timeout`], or the settings cannot be used.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn connect<A: AsRef<str>>(
+        addresses: impl IntoIterator<Item = A>,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let mut nodes = Nodes::new(addresses, &options)?;
+        if nodes.is_empty() {
+            return Err(Error::not_applied(Reason::Invalid, "no address given"));
+        }
+        if options.discover {
+            let status = retry(&nodes, &options, Kind::Read, async |node| {
+                node.kv().status(StatusRequest {}).await
+            });
+            let status = status.await?;
+            nodes.learn(&status, &options);
+        }
+        let opened = open_session(&nodes, &options).await?;
+        let retention = Duration::from_millis(opened.retention_ms);
+        let stamps = Stamps::new(opened.log_time_ms, retention)
+            .map_err(|error| Error::not_applied(Reason::Internal, error.to_string()))?;
+        let entry_bytes_max = AtomicU64::new(opened.entry_bytes_max);
+        Ok(Self(Arc::new(Inner { nodes, options, stamps, entry_bytes_max })))
+    }
+
+    /// The value and version of a key, or `None` if it does not exist. Linearizable.
+    ///
+    /// # Errors
+    /// [`Error::MayRetry`] if no node could answer in time.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Versioned>, Error> {
+        let request = GetRequest { key: copied(key) };
+        let answer =
+            self.call(Kind::Read, async |node| node.kv().get(request.clone()).await).await?;
+        self.0.stamps.heard(answer.log_time_ms);
+        let proto::GetResponse { found, value, version, .. } = answer;
+        Ok(found.then_some(Versioned { value, version: Version(version) }))
+    }
+
+    /// Sets a key whatever it holds, and returns its new version.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    ///
+    /// # Cancel safety
+    /// When the future is dropped the outcome is unknown: the write may have been applied, or may
+    /// still be for a short while. This holds for all writes.
+    pub async fn set(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<Version, Error> {
+        let (key, value) = (copied(key), copied(value));
+        let write = async |node: &Node, session| {
+            let (key, value) = (key.clone(), value.clone());
+            node.kv().set(SetRequest { session: Some(session), key, value }).await
+        };
+        let answer = self.write(key.len() + value.len(), write).await?;
+        self.0.stamps.heard(answer.log_time_ms);
+        Ok(Version(answer.version))
+    }
+
+    /// Sets a key if it has this version ([`Version::ABSENT`]: if it does not exist), and returns
+    /// its new version. A building block for locks, elections and read-modify-write.
+    ///
+    /// # Errors
+    /// [`Error::VersionMismatch`] if the key had another version: nothing was changed.
+    ///
+    /// # Cancel safety
+    /// As [`Client::set`].
+    pub async fn put_if_version(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        version: Version,
+    ) -> Result<Version, Error> {
+        let (key, value) = (copied(key), copied(value));
+        let write = async |node: &Node, session| {
+            let (key, value, version) = (key.clone(), value.clone(), version.0);
+            let request = PutIfVersionRequest { session: Some(session), key, value, version };
+            node.kv().put_if_version(request).await
+        };
+        let answer = self.write(key.len() + value.len(), write).await?;
+        self.0.stamps.heard(answer.log_time_ms);
+        Ok(Version(answer.version))
+    }
+
+    /// Appends to the value of a key, an absent one counting as empty, and returns the new length
+    /// in bytes.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    ///
+    /// # Cancel safety
+    /// As [`Client::set`].
+    pub async fn append(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<u64, Error> {
+        let (key, value) = (copied(key), copied(value));
+        let write = async |node: &Node, session| {
+            let (key, value) = (key.clone(), value.clone());
+            node.kv().append(AppendRequest { session: Some(session), key, value }).await
+        };
+        let answer = self.write(key.len() + value.len(), write).await?;
+        self.0.stamps.heard(answer.log_time_ms);
+        Ok(answer.length)
+    }
+
+    /// Removes a key and says whether it was there.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    ///
+    /// # Cancel safety
+    /// As [`Client::set`].
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        let key = copied(key);
+        let write = async |node: &Node, session| {
+            node.kv().delete(DeleteRequest { session: Some(session), key: key.clone() }).await
+        };
+        let answer = self.write(key.len(), write).await?;
+        self.0.stamps.heard(answer.log_time_ms);
+        Ok(answer.found)
+    }
+
+    /// Many operations in one request, applied in the given order. Operations on keys of one hash
+    /// slot take effect together; do not rely on more (in a sharded store other slots may take
+    /// effect earlier or later, each exactly once).
+    ///
+    /// # Errors
+    /// See [`Error`].
+    ///
+    /// # Cancel safety
+    /// As [`Client::set`].
+    pub async fn batch(&self, ops: impl IntoIterator<Item = Op>) -> Result<Vec<OpResult>, Error> {
+        let (ops, length) = wire(ops);
+        let write = async |node: &Node, session| {
+            node.kv().batch(BatchRequest { session: Some(session), ops: ops.clone() }).await
+        };
+        let answer = self.write(length, write).await?;
+        self.0.stamps.heard(answer.log_time_ms);
+        results(&ops, answer.results)
+    }
+
+    /// Operations that take effect together, in the given order, if every comparison holds; `None`
+    /// if one does not: nothing was changed. In a sharded store all keys must be of one hash slot
+    /// (`{tag}`).
+    ///
+    /// # Errors
+    /// See [`Error`].
+    ///
+    /// # Cancel safety
+    /// As [`Client::set`].
+    pub async fn transaction(
+        &self,
+        compares: impl IntoIterator<Item = Compare>,
+        ops: impl IntoIterator<Item = Op>,
+    ) -> Result<Option<Vec<OpResult>>, Error> {
+        let compares: Vec<_> = compares
+            .into_iter()
+            .map(|Compare { key, version }| proto::Compare { key, version: version.0 })
+            .collect();
+        let (ops, length) = wire(ops);
+        let length = length + compares.iter().map(|compare| compare.key.len()).sum::<usize>();
+        let write = async |node: &Node, session| {
+            let (compares, ops) = (compares.clone(), ops.clone());
+            let request = TransactionRequest { session: Some(session), compares, ops };
+            node.kv().transaction(request).await
+        };
+        let answer = self.write(length, write).await?;
+        self.0.stamps.heard(answer.log_time_ms);
+        match answer.succeeded {
+            true => results(&ops, answer.results).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// What the node that is asked first says of itself and of the others.
+    ///
+    /// # Errors
+    /// [`Error::MayRetry`] if no node could answer in time.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn status(&self) -> Result<Status, Error> {
+        let answer =
+            self.call(Kind::Read, async |node| node.kv().status(StatusRequest {}).await).await?;
+        Ok(Status {
+            cluster_id: answer.cluster_id,
+            node: answer.node,
+            version: answer.version,
+            leader: (answer.leader != 0).then_some(answer.leader),
+            endpoints: answer.endpoints.into_iter().map(|end| (end.node, end.grpc)).collect(),
+        })
+    }
+
+    pub(crate) async fn call<T>(
+        &self,
+        kind: Kind,
+        attempt: impl AsyncFnMut(&Node) -> Result<Response<T>, tonic::Status>,
+    ) -> Result<T, Error> {
+        retry(&self.0.nodes, &self.0.options, kind, attempt).await
+    }
+
+    /// A stamped write of `length` bytes.
+    async fn write<T>(
+        &self,
+        length: usize,
+        attempt: impl AsyncFn(&Node, Session) -> Result<Response<T>, tonic::Status>,
+    ) -> Result<T, Error> {
+        let inner = &*self.0;
+        let limit = inner.entry_bytes_max.load(Ordering::Relaxed);
+        if length as u64 > limit {
+            let message = format!("{length} bytes of keys and values, the limit is {limit}");
+            return Err(Error::not_applied(FailureCode::TooLarge, message));
+        }
+        if inner.stamps.is_stale(inner.options.timeout) {
+            let opened = open_session(&inner.nodes, &inner.options).await?;
+            inner.stamps.retain(Duration::from_millis(opened.retention_ms));
+            inner.stamps.heard(opened.log_time_ms);
+            inner.entry_bytes_max.store(opened.entry_bytes_max, Ordering::Relaxed);
+        }
+        let stamp = inner.stamps.take();
+        self.call(Kind::Stamped, async |node| attempt(node, stamp.session.clone()).await).await
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("options", &self.0.options).finish_non_exhaustive()
+    }
+}
+
+async fn open_session(nodes: &Nodes, options: &Options) -> Result<OpenSessionResponse, Error> {
+    retry(nodes, options, Kind::Read, async |node| {
+        node.kv().open_session(OpenSessionRequest {}).await
+    })
+    .await
+}
+
+fn copied(bytes: impl AsRef<[u8]>) -> Bytes {
+    Bytes::copy_from_slice(bytes.as_ref())
+}
+
+/// The operations for the wire, and their length in bytes.
+fn wire(ops: impl IntoIterator<Item = Op>) -> (Vec<proto::Op>, usize) {
+    let mut length = 0;
+    let ops = ops.into_iter().map(|op| {
+        length += op.len();
+        op.into()
+    });
+    (ops.collect(), length)
+}
+
+fn results(ops: &[proto::Op], results: Vec<proto::OpResult>) -> Result<Vec<OpResult>, Error> {
+    if results.len() != ops.len() {
+        let message = format!("{} results for {} operations", results.len(), ops.len());
+        return Err(Error::Unknown { reason: FailureCode::Internal, message });
+    }
+    Ok(ops.iter().zip(results).map(|(op, result)| OpResult::of(op, result)).collect())
+}
