@@ -95,10 +95,6 @@ impl<P> Entries<P> {
     pub(crate) fn drop_front(&mut self, count: usize) {
         self.from = self.from.saturating_add(count).min(self.to);
     }
-
-    pub(crate) fn drop_back(&mut self, count: usize) {
-        self.to = self.to.saturating_sub(count).max(self.from);
-    }
 }
 
 impl<P> Default for Entries<P> {

@@ -4,17 +4,28 @@
 
 extern crate alloc;
 
+mod change;
 mod config;
+mod durability;
+mod election;
 mod entry;
 mod error;
+mod follower;
+mod leader;
+mod log;
 mod membership;
 mod message;
 mod output;
 mod payload;
 mod persist;
+mod progress;
 mod raft;
+mod read;
+mod replication;
+mod rng;
 mod snapshot;
 mod status;
+mod transfer;
 pub mod wire;
 
 pub use config::{Config, Lease};

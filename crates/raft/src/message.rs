@@ -91,6 +91,9 @@ pub enum Body<P> {
         /// The last entry that the receiver holds in memory and knows to match the leader's log.
         /// Not a promise: it need not be durable. Tells the leader what got lost on the way.
         received: Index,
+        /// As far as that is durable: makes good for a lost acknowledgement. 0 if the receiver
+        /// cannot say.
+        matched: Index,
     },
     /// The commit index moved and there is nothing else to send. Not answered.
     Commit {
@@ -151,8 +154,5 @@ pub enum AppendResult {
         hint: LogId,
     },
     /// The sender has too much in its log that is not applied. It will answer heartbeats; try again.
-    Full {
-        /// The sender's log is the leader's up to here, and durable.
-        matched: Index,
-    },
+    Full,
 }

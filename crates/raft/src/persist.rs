@@ -118,8 +118,9 @@ impl<P> WriteBatch<P> {
 #[derive(Debug)]
 #[must_use = "give the receipt back to the replica"]
 pub struct Receipt {
-    /// The replica that the batch came from, and which of its batches it is.
-    pub(crate) owner: Member,
+    /// The replica that the batch came from, and which life of it.
+    pub(crate) owner: (Member, u64),
+    /// Which of its batches.
     pub(crate) sequence: u64,
 }
 

@@ -1,167 +1,610 @@
-//! One replica of a Raft group: the public face of the core.
+//! One replica of a Raft group: its state, and the way in and out.
+//!
+//! This file has what every part needs: the fields, the calls of the driver, which part a message
+//! goes to, the timers, and the order in which outputs come. The rules themselves are in
+//! `election`, `replication`, `follower`, `read`, `change`, `transfer` and `catchup`, each an
+//! `impl Raft` of its own.
 
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::marker::PhantomData;
 
-use kontiki_types::{Index, Instant, LogId, Member, NodeId, Term};
+use kontiki_types::{Index, Instant, LogId, Member, Term};
 
+use crate::durability::{Durability, Held};
+use crate::leader::Leader;
+use crate::log::Log;
+use crate::read::Forwarded;
+use crate::rng::Rng;
+use crate::snapshot::{Shelf, Staging};
 use crate::{
-    ChangeError, Config, Membership, Message, Output, Payload, Reason, Receipt, Recovered, Refused,
-    RestartError, SnapshotMeta, Status, TransferError,
+    Base, Body, Config, Entries, Entry, EntryData, HardState, Membership, Message, Output, Payload,
+    Reason, Receipt, Recovered, Refused, RestartError, Role, Session, Status,
 };
 
 /// One replica of a Raft group.
+///
+/// A value with methods: tell it what happened, then drain [`Raft::poll`]. See the crate's
+/// documentation for the duties of the caller.
 pub struct Raft<P> {
-    payload: PhantomData<P>,
+    pub(crate) config: Config,
+    pub(crate) rng: Rng,
+    pub(crate) hard_state: HardState,
+    pub(crate) role: Role,
+    pub(crate) leader: Option<Member>,
+    pub(crate) log: Log<P>,
+    /// Proposed and not sealed into the log yet. Empty unless leader.
+    pub(crate) pending: Vec<Entry<P>>,
+    pub(crate) pending_cost: u64,
+    /// Known to be committed. Never decreases.
+    pub(crate) commit: Index,
+    /// Handed out to be applied. Invariant: `applied <= handed_out <= commit`, and durable.
+    pub(crate) handed_out: Index,
+    /// Reported as applied.
+    pub(crate) applied: Index,
+    /// Positions in bytes (see [`Log`]) of `commit` and `applied`.
+    pub(crate) commit_cost: u64,
+    pub(crate) applied_cost: u64,
+    pub(crate) durability: Durability<P>,
+    /// Present exactly while `role` is leader.
+    pub(crate) lead: Option<Box<Leader>>,
+    /// Answers to the (pre-)vote under way.
+    pub(crate) votes: Vec<(Member, bool)>,
+    /// The log is known to be that of the current term's leader up to here.
+    pub(crate) verified: Index,
+    /// No vote is granted before this: a leader was heard, or the replica has just started and may
+    /// have forgotten that it heard one (PROTOCOL 5).
+    pub(crate) loyal_until: Instant,
+    pub(crate) election_at: Instant,
+    /// The acknowledgement to give for the appends since the last drain.
+    pub(crate) acknowledge: Option<(Member, Session, Index)>,
+    pub(crate) staging: Option<Staging>,
+    pub(crate) shelf: Shelf,
+    pub(crate) forwarded: Forwarded,
+    pub(crate) storage_full: bool,
+    pub(crate) removed: bool,
+    pub(crate) outbox: VecDeque<Output<P>>,
+    published: (Role, Term, Option<Member>),
+    mismatch: Option<(Member, Member)>,
+    pub(crate) dropped: u64,
 }
 
 impl<P: Payload> Raft<P> {
-    /// Starts a replica from what its stable storage proves.
+    /// Starts a replica, as a follower, from what its stable storage proves. `seed` spreads its
+    /// election timeouts; give every replica, and every start of it, another one.
     ///
     /// # Errors
-    /// [`RestartError`]: what was recovered contradicts itself.
+    /// [`RestartError`]: what was recovered contradicts itself, and must not be used.
     pub fn new(
         config: Config,
         recovered: Recovered<P>,
         seed: u64,
         now: Instant,
     ) -> Result<Self, RestartError> {
-        let _ = (config, recovered, seed, now);
-        Err(RestartError::Config)
+        let mut config = config;
+        if config.heartbeat.is_zero()
+            || config.heartbeat.saturating_mul(3) > config.election_timeout
+            || config.max_append_bytes == 0
+            || config.max_inflight_appends == 0
+            || config.max_inflight_bytes == 0
+            || config.snapshot_chunk_bytes == 0
+        {
+            return Err(RestartError::Config);
+        }
+        config.max_unapplied_bytes =
+            config.max_unapplied_bytes.max(config.max_uncommitted_bytes.saturating_mul(2));
+        let log = recover_log(&recovered, config.max_append_bytes)?;
+        let applied = recovered.applied;
+        let mut rng = Rng::new(seed);
+        let nonce = rng.next();
+        let election_at =
+            now + rng.between(config.election_timeout, config.election_timeout.saturating_mul(2));
+        let cost = log.cost_at(applied);
+        let mut raft = Self {
+            durability: Durability::new(config.me, nonce, log.last().index),
+            loyal_until: now + config.election_timeout,
+            rng,
+            hard_state: recovered.hard_state,
+            role: Role::Follower,
+            leader: None,
+            log,
+            pending: Vec::new(),
+            pending_cost: 0,
+            commit: applied,
+            handed_out: applied,
+            applied,
+            commit_cost: cost,
+            applied_cost: cost,
+            lead: None,
+            votes: Vec::new(),
+            verified: Index(0),
+            election_at,
+            acknowledge: None,
+            staging: None,
+            shelf: Shelf::default(),
+            forwarded: Forwarded::default(),
+            storage_full: false,
+            removed: false,
+            outbox: VecDeque::new(),
+            published: (Role::Follower, recovered.hard_state.term, None),
+            mismatch: None,
+            dropped: 0,
+            config,
+        };
+        let base = raft.log.base().id.index;
+        raft.notice_removal(base, applied);
+        Ok(raft)
     }
 
     /// Takes a message from another replica. Never panics, however wrong the message is.
     pub fn receive(&mut self, now: Instant, message: Message<P>) {
-        let _ = (now, message);
+        if matches!(self.role, Role::Faulted | Role::Removed) {
+            return;
+        }
+        let Message { from, to, term, body } = message;
+        if to != self.config.me {
+            return self.mismatched(from, to);
+        }
+        if from == self.config.me || term == Term(u64::MAX) {
+            return self.dropped += 1;
+        }
+        match body {
+            Body::PreVote { last } => return self.on_pre_vote(now, from, term, last),
+            Body::PreVoteReply { granted } => {
+                return self.on_pre_vote_reply(now, from, term, granted);
+            }
+            Body::Vote { last, transfer } => return self.on_vote(now, from, term, last, transfer),
+            _ => {}
+        }
+        if term < self.term() {
+            // A leader of an old term must learn of the newer one, or a replica that is ahead of
+            // everybody could never be led again. Old answers are of no use to anyone.
+            if is_from_leader(&body) {
+                self.send(from, Body::Stale);
+            }
+            return;
+        }
+        if term > self.term() {
+            // A request may come from a member that this replica does not know of yet; but
+            // whoever answers must have been asked, as a member.
+            if !is_from_leader(&body) && !self.knows(from) {
+                return self.dropped += 1;
+            }
+            self.follow(now, term, None);
+        }
+        match body {
+            Body::Append { session, prev, commit, entries } => {
+                self.on_append(now, from, session, prev, commit, entries);
+            }
+            Body::Heartbeat { session, commit, round } => {
+                self.on_heartbeat(now, from, session, commit, round);
+            }
+            Body::Commit { commit } => self.on_commit(now, from, commit),
+            Body::Snapshot { session, meta, offset, data } => {
+                self.on_snapshot(now, from, session, meta, offset, data);
+            }
+            Body::TimeoutNow => self.on_timeout_now(now, from),
+            Body::VoteReply { granted } => self.on_vote_reply(now, from, granted),
+            Body::AppendReply { session, result } => {
+                self.on_append_reply(now, from, session, result);
+            }
+            Body::HeartbeatReply { session, round, received, matched } => {
+                self.on_heartbeat_reply(now, from, session, round, received, matched);
+            }
+            Body::SnapshotReply { session, id, hash, next } => {
+                self.on_snapshot_reply(now, from, session, id, hash, next);
+            }
+            Body::ReadIndex { id } => self.on_read_index(from, id),
+            Body::ReadIndexReply { id, index } => self.on_read_index_reply(from, id, index),
+            Body::PreVote { .. } | Body::PreVoteReply { .. } | Body::Vote { .. } | Body::Stale => {}
+        }
     }
 
-    /// Runs every timer that is due.
+    /// Runs every timer that is due. Take waiting messages first: after a pause of the process
+    /// they may hold the heartbeats whose absence a timer would act on.
     pub fn tick(&mut self, now: Instant) {
-        let _ = now;
+        match self.role {
+            Role::Leader => self.tick_leader(now),
+            Role::Follower | Role::PreCandidate | Role::Candidate => self.tick_election(now),
+            Role::Removed | Role::Faulted => {}
+        }
+        self.tick_forwarded(now);
     }
 
     /// When [`Raft::tick`] has something to do next. [`Instant::MAX`] for never.
     pub fn next_deadline(&self) -> Instant {
-        Instant::MAX
+        let role = match self.role {
+            Role::Leader => self.leader_deadline(),
+            Role::Follower | Role::PreCandidate | Role::Candidate if self.may_campaign() => {
+                self.election_at
+            }
+            _ => Instant::MAX,
+        };
+        role.min(self.forwarded.deadline())
     }
 
-    /// Proposes a command. Where it lands, if it is committed, is the id returned; another entry
-    /// at that index means that it never will be. Sent when outputs are drained, together with all
-    /// proposals since the last time.
+    /// Proposes a command. If it is committed, then at the id returned; another entry at that index
+    /// means that it never will be. All proposals since outputs were last drained travel together.
     ///
     /// # Errors
-    /// [`Refused`] gives the payload back; the proposal had and will have no effect.
+    /// [`Refused`] gives the payload back: the proposal had and will have no effect.
     pub fn propose(&mut self, now: Instant, payload: P) -> Result<LogId, Refused<P>> {
         let _ = now;
-        Err(Refused { payload, reason: Reason::NotLeader { leader: None } })
+        let entry_data = EntryData::Command(payload);
+        let id = LogId::new(self.term(), self.next_index());
+        let entry = Entry { id, data: entry_data };
+        let cost = entry.cost() as u64;
+        match self.may_propose(cost) {
+            Ok(()) => {
+                self.pending_cost += cost;
+                self.pending.push(entry);
+                Ok(id)
+            }
+            Err(reason) => match entry.data {
+                EntryData::Command(payload) => Err(Refused { payload, reason }),
+                EntryData::Noop | EntryData::Membership(_) => unreachable!("built above"),
+            },
+        }
     }
 
-    /// Asks for a read index, answered by [`Output::ReadReady`] or [`Output::ReadFailed`] with the
-    /// same token.
-    ///
-    /// # Errors
-    /// [`Refused`]: there will be no answer.
-    pub fn read(&mut self, now: Instant, token: u64) -> Result<(), Refused<()>> {
-        let _ = (now, token);
-        Err(Refused { payload: (), reason: Reason::NotLeader { leader: None } })
-    }
-
-    /// Replaces the configuration whose entry is `replaces`, by way of a joint one.
-    ///
-    /// # Errors
-    /// [`ChangeError`]: nothing was changed.
-    pub fn change_membership(
-        &mut self,
-        now: Instant,
-        voters: Vec<Member>,
-        learners: Vec<Member>,
-        replaces: LogId,
-    ) -> Result<LogId, ChangeError> {
-        let _ = (now, voters, learners, replaces);
-        Err(ChangeError::NotReady)
-    }
-
-    /// Hands leadership to the voter on that node.
-    ///
-    /// # Errors
-    /// [`TransferError`]: nothing was changed.
-    pub fn transfer(&mut self, now: Instant, to: NodeId) -> Result<(), TransferError> {
-        let _ = (now, to);
-        Err(TransferError::NotVoter)
-    }
-
-    /// A write batch is on stable storage.
+    /// Takes the receipt of a write batch.
     pub fn persisted(&mut self, now: Instant, receipt: Receipt) {
-        let _ = (now, receipt);
+        if self.role == Role::Faulted {
+            return;
+        }
+        if !self.durability.persisted(receipt) {
+            return self.dropped += 1;
+        }
+        self.release(now);
+        if self.role == Role::Leader {
+            self.advance_commit();
+        }
     }
 
-    /// A write failed. The replica says and does nothing more.
+    /// A write failed: what is on the disk is unknown. The replica gives up leadership, and then
+    /// says and does nothing more.
     pub fn persist_failed(&mut self, now: Instant) {
-        let _ = now;
+        if self.role == Role::Faulted {
+            return;
+        }
+        // What is in the outbox may rest on an order of events that the disk has just broken.
+        self.outbox.clear();
+        self.hand_over_in_a_hurry(now);
+        self.follow(now, self.term(), None);
+        self.fail_forwarded();
+        self.durability.abandon();
+        self.acknowledge = None;
+        self.role = Role::Faulted;
+        self.publish();
+        self.outbox.push_back(Output::Faulted);
     }
 
     /// The state machine has applied everything up to `index`.
     pub fn applied(&mut self, now: Instant, index: Index) {
-        let _ = (now, index);
-    }
-
-    /// Drops the log up to `upto`, as far as it is applied. The next write batch carries the base.
-    pub fn compact(&mut self, upto: Index) {
-        let _ = upto;
-    }
-
-    /// Answer to [`Output::BuildSnapshot`], also welcome unasked. `None`: it could not be built.
-    pub fn snapshot_built(&mut self, now: Instant, meta: Option<SnapshotMeta>) {
-        let _ = (now, meta);
-    }
-
-    /// Answer to [`Output::ReadChunk`].
-    pub fn chunk_read(
-        &mut self,
-        now: Instant,
-        to: Member,
-        meta: &SnapshotMeta,
-        offset: u64,
-        data: Vec<u8>,
-    ) {
-        let _ = (now, to, meta, offset, data);
-    }
-
-    /// Answer to [`Output::WriteChunk`]: all bytes before `end` are there.
-    pub fn chunk_written(&mut self, now: Instant, meta: &SnapshotMeta, end: u64) {
-        let _ = (now, meta, end);
-    }
-
-    /// Answer to [`Output::InstallSnapshot`].
-    pub fn snapshot_installed(&mut self, now: Instant, meta: &SnapshotMeta, ok: bool) {
-        let _ = (now, meta, ok);
-    }
-
-    /// Whether the storage is (nearly) full: proposals are refused, nothing else changes.
-    pub fn set_storage_full(&mut self, full: bool) {
-        let _ = full;
-    }
-
-    /// The next thing to do. Drain until `None` after every batch of calls.
-    pub fn poll(&mut self, now: Instant) -> Option<Output<P>> {
         let _ = now;
-        None
+        let index = index.min(self.handed_out);
+        if index > self.applied {
+            self.applied = index;
+            self.applied_cost = self.log.cost_at(index);
+        }
+    }
+
+    /// Drops the log up to `upto`, or less: nothing that is not applied, nothing that a snapshot
+    /// under way needs to be followed by, nothing while a snapshot is built or installed. What was
+    /// dropped shows in [`Status::first`], and the next write batch carries the base.
+    pub fn compact(&mut self, upto: Index) {
+        let upto = upto.min(self.applied).min(self.compaction_limit());
+        if upto > self.log.base().id.index && upto <= self.durability.durable() {
+            self.log.compact(upto);
+            self.durability.base_changed();
+        }
+    }
+
+    /// Whether the storage is (nearly) full: proposals are then refused, nothing else changes.
+    /// To be set while there is still room for votes, no-ops and configurations.
+    pub fn set_storage_full(&mut self, full: bool) {
+        self.storage_full = full;
+    }
+
+    /// The next thing to do. Drain until `None` after every batch of calls; what is drained later
+    /// is batched better.
+    pub fn poll(&mut self, now: Instant) -> Option<Output<P>> {
+        if let Some(output) = self.outbox.pop_front() {
+            return Some(output);
+        }
+        self.flush(now);
+        self.outbox.pop_front()
+    }
+
+    /// Turns what has happened since the last drain into outputs: first what others wait for, then
+    /// our own disk, then our own state machine.
+    fn flush(&mut self, now: Instant) {
+        if self.role == Role::Faulted {
+            return;
+        }
+        self.seal();
+        if self.role == Role::Leader {
+            self.flush_leader(now);
+        }
+        self.flush_forwarded(now);
+        self.flush_acknowledgement();
+        self.publish();
+        if let Some(batch) = self.durability.next_batch(&self.log, self.hard_state, now) {
+            self.outbox.push_back(Output::Write(batch));
+        }
+        self.release(now);
+        if self.removed && self.role != Role::Removed {
+            self.retire(now);
+        }
+        self.hand_out();
     }
 
     /// What the replica knows.
     pub fn status(&self) -> Status {
-        unreachable!()
+        let (membership_id, membership) = self.log.membership();
+        Status {
+            me: self.config.me,
+            role: self.role,
+            term: self.term(),
+            leader: self.leader,
+            commit: self.commit,
+            applied: self.applied,
+            durable: self.durability.durable(),
+            last: self.log.last(),
+            first: self.log.first_index(),
+            membership: membership.clone(),
+            membership_id,
+            peers: self.peer_status(),
+            uncommitted_bytes: self.uncommitted_cost(),
+            unapplied_bytes: self.unapplied_cost(),
+            log_bytes: self.log.bytes(),
+            waiting_reads: self.waiting_reads(),
+            dropped_messages: self.dropped,
+        }
     }
 
-    /// The configuration in effect at `index`, with the entry that holds it, if the log still knows.
-    pub fn membership_at(&self, index: Index) -> Option<(LogId, &Membership)> {
-        let _ = index;
-        None
+    /// The configuration in effect at `index`, with the entry that holds it, if the log still
+    /// knows: what a [`SnapshotMeta`](crate::SnapshotMeta) at `index` says.
+    pub fn membership_at(&self, index: Index) -> Option<(LogId, &alloc::sync::Arc<Membership>)> {
+        (index >= self.log.base().id.index && index <= self.log.last().index)
+            .then(|| self.log.membership_at(index))
     }
 
     /// The term of the entry at `index`, if the log still knows.
     pub fn term_at(&self, index: Index) -> Option<Term> {
-        let _ = index;
-        None
+        self.log.term_at(index)
     }
+
+    /// The role. Cheap, unlike [`Raft::status`].
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The term.
+    pub fn term(&self) -> Term {
+        self.hard_state.term
+    }
+
+    /// The leader of the term, if known.
+    pub fn leader(&self) -> Option<Member> {
+        self.leader
+    }
+
+    /// Known to be committed.
+    pub fn commit(&self) -> Index {
+        self.commit
+    }
+
+    /// Bytes the log holds; what a driver decides by when to compact.
+    pub fn log_bytes(&self) -> u64 {
+        self.log.bytes()
+    }
+}
+
+/// What several parts use.
+impl<P: Payload> Raft<P> {
+    pub(crate) fn send(&mut self, to: Member, body: Body<P>) {
+        let message = self.message(to, body);
+        self.outbox.push_back(Output::Send(message));
+    }
+
+    pub(crate) fn message(&self, to: Member, body: Body<P>) -> Message<P> {
+        Message { from: self.config.me, to, term: self.term(), body }
+    }
+
+    pub(crate) fn membership(&self) -> &Membership {
+        self.log.membership().1
+    }
+
+    /// Whether `member` is in the configuration in effect, or still being told that it left.
+    pub(crate) fn knows(&self, member: Member) -> bool {
+        self.membership().contains(member)
+            || self.lead.as_ref().is_some_and(|lead| lead.peer(member).is_some())
+    }
+
+    /// The index of the next proposal.
+    pub(crate) fn next_index(&self) -> Index {
+        let last = self.log.last().index.0;
+        Index(last.saturating_add(self.pending.len() as u64).saturating_add(1))
+    }
+
+    pub(crate) fn uncommitted_cost(&self) -> u64 {
+        self.log.last_cost().saturating_sub(self.commit_cost).saturating_add(self.pending_cost)
+    }
+
+    pub(crate) fn unapplied_cost(&self) -> u64 {
+        self.log.last_cost().saturating_sub(self.applied_cost).saturating_add(self.pending_cost)
+    }
+
+    /// Why nothing at all can be asked of this replica as a leader, if so.
+    pub(crate) fn may_lead(&self) -> Result<(), Reason> {
+        match self.role {
+            Role::Faulted => Err(Reason::Faulted),
+            Role::Removed => Err(Reason::Removed),
+            Role::Leader => Ok(()),
+            _ => Err(Reason::NotLeader { leader: self.leader }),
+        }
+    }
+
+    fn may_propose(&self, cost: u64) -> Result<(), Reason> {
+        self.may_lead()?;
+        let uncommitted = self.uncommitted_cost();
+        let max = self.config.max_uncommitted_bytes as u64;
+        if self.storage_full {
+            Err(Reason::StorageFull)
+        } else if self.is_transferring() {
+            Err(Reason::Transferring)
+        } else if cost > max {
+            Err(Reason::TooLarge)
+        } else if uncommitted.saturating_add(cost) > max
+            || self.unapplied_cost() > self.config.max_unapplied_bytes as u64
+        {
+            Err(Reason::Full)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Moves what was proposed into the log, in ranges of about one message each.
+    pub(crate) fn seal(&mut self) {
+        while !self.pending.is_empty() {
+            let mut bytes = 0usize;
+            let count = if self.pending_cost <= self.config.max_append_bytes as u64 {
+                self.pending.len()
+            } else {
+                self.pending
+                    .iter()
+                    .take_while(|entry| {
+                        bytes = bytes.saturating_add(entry.cost());
+                        bytes <= self.config.max_append_bytes
+                    })
+                    .count()
+                    .max(1)
+            };
+            let sealed: Entries<P> = self.pending.drain(..count).collect();
+            let before = self.log.last_cost();
+            self.log.append(sealed);
+            let cost = self.log.last_cost().saturating_sub(before);
+            self.pending_cost = self.pending_cost.saturating_sub(cost);
+        }
+        self.pending_cost = 0;
+    }
+
+    /// Raises the commit index, as far as there are entries.
+    pub(crate) fn commit_to(&mut self, index: Index) {
+        let index = index.min(self.log.last().index);
+        if index <= self.commit {
+            return;
+        }
+        let before = self.commit;
+        self.commit = index;
+        self.commit_cost = self.log.cost_at(index);
+        self.notice_removal(before, index);
+    }
+
+    /// Tells the driver when role, term or leader are not what it was told last.
+    pub(crate) fn publish(&mut self) {
+        let state = (self.role, self.term(), self.leader);
+        if state != self.published {
+            self.published = state;
+            let (role, term, leader) = state;
+            self.outbox.push_back(Output::Role { role, term, leader });
+        }
+    }
+
+    /// Lets go of what is durable.
+    fn release(&mut self, now: Instant) {
+        while let Some(held) = self.durability.release() {
+            match held {
+                Held::OwnVote(term) => self.own_vote_is_durable(now, term),
+                Held::Send(message) => {
+                    // A request for votes in a campaign that is over would only do harm.
+                    let over = matches!(message.body, Body::Vote { .. })
+                        && (self.role != Role::Candidate || message.term != self.term());
+                    if !over && self.role != Role::Removed {
+                        self.outbox.push_back(Output::Send(message));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands out what is committed and durable here.
+    fn hand_out(&mut self) {
+        let upto = self.commit.min(self.durability.durable());
+        if upto <= self.handed_out || self.is_installing() {
+            return;
+        }
+        for entries in self.log.ranges(self.handed_out.next(), upto) {
+            self.outbox.push_back(Output::Apply(entries));
+        }
+        self.handed_out = upto;
+    }
+
+    fn mismatched(&mut self, from: Member, to: Member) {
+        self.dropped += 1;
+        if self.mismatch.replace((from, to)) != Some((from, to)) {
+            self.outbox.push_back(Output::Mismatch { from, to });
+        }
+    }
+}
+
+/// Whether only a leader says this.
+fn is_from_leader<P>(body: &Body<P>) -> bool {
+    matches!(
+        body,
+        Body::Append { .. }
+            | Body::Heartbeat { .. }
+            | Body::Commit { .. }
+            | Body::Snapshot { .. }
+            | Body::TimeoutNow
+    )
+}
+
+/// Builds the log from what was recovered, in ranges of about one message each, so that compaction
+/// can give memory back piece by piece.
+fn recover_log<P: Payload>(
+    recovered: &Recovered<P>,
+    range_bytes: usize,
+) -> Result<Log<P>, RestartError> {
+    let base = recovered.base.clone().unwrap_or_else(Base::default);
+    if base.id.term > recovered.hard_state.term {
+        return Err(RestartError::TermAhead { id: base.id });
+    }
+    if !base.membership.is_well_formed() {
+        return Err(RestartError::Membership { id: base.membership_id });
+    }
+    let mut previous = base.id;
+    let mut log = Log::new(base);
+    let mut range = Vec::new();
+    let mut bytes = 0usize;
+    for entry in &recovered.entries {
+        if entry.id.index != previous.index.next()
+            || entry.id.index == previous.index
+            || entry.id.term < previous.term
+        {
+            return Err(RestartError::Gap { at: previous.index.next() });
+        }
+        if entry.id.term > recovered.hard_state.term {
+            return Err(RestartError::TermAhead { id: entry.id });
+        }
+        if let EntryData::Membership(membership) = &entry.data
+            && !membership.is_well_formed()
+        {
+            return Err(RestartError::Membership { id: entry.id });
+        }
+        previous = entry.id;
+        bytes = bytes.saturating_add(entry.cost());
+        range.push(entry.clone());
+        if bytes >= range_bytes {
+            log.append(core::mem::take(&mut range).into());
+            bytes = 0;
+        }
+    }
+    log.append(range.into());
+    let (base, last, applied) = (log.base().id.index, log.last().index, recovered.applied);
+    if applied < base || applied > last {
+        return Err(RestartError::Applied { base, last, applied });
+    }
+    Ok(log)
 }

@@ -22,9 +22,9 @@
 //!   3 Vote            last log id, transfer u8
 //!   4 VoteReply       granted u8
 //!   5 Append          session u64, prev log id, commit u64, count u32, count × (term u64, data)
-//!   6 AppendReply     session u64, result u8: 0 matched u64; 1 prev u64, hint log id; 2 matched u64
+//!   6 AppendReply     session u64, result u8: 0 matched u64; 1 prev u64, hint log id; 2 full
 //!   7 Heartbeat       session u64, commit u64, round u64
-//!   8 HeartbeatReply  session u64, round u64, received u64
+//!   8 HeartbeatReply  session u64, round u64, received u64, matched u64
 //!   9 Commit          commit u64
 //!  10 Snapshot        session u64, snapshot, offset u64, length u32, bytes
 //!  11 SnapshotReply   session u64, log id, hash u128, next u64
@@ -114,10 +114,7 @@ pub fn encode_message<P: AsRef<[u8]>>(message: &Message<P>, out: &mut Vec<u8>) {
                     put_u64(prev.0, out);
                     put_log_id(*hint, out);
                 }
-                AppendResult::Full { matched } => {
-                    out.push(2);
-                    put_u64(matched.0, out);
-                }
+                AppendResult::Full => out.push(2),
             }
         }
         Body::Heartbeat { session, commit, round } => {
@@ -125,10 +122,11 @@ pub fn encode_message<P: AsRef<[u8]>>(message: &Message<P>, out: &mut Vec<u8>) {
             put_u64(commit.0, out);
             put_u64(*round, out);
         }
-        Body::HeartbeatReply { session, round, received } => {
+        Body::HeartbeatReply { session, round, received, matched } => {
             put_u64(*session, out);
             put_u64(*round, out);
             put_u64(received.0, out);
+            put_u64(matched.0, out);
         }
         Body::Commit { commit } => put_u64(commit.0, out),
         Body::Snapshot { session, meta, offset, data } => {
@@ -187,6 +185,7 @@ pub fn decode_message<P>(
             session: reader.u64()?,
             round: reader.u64()?,
             received: reader.index()?,
+            matched: reader.index()?,
         },
         9 => Body::Commit { commit: reader.index()? },
         10 => Body::Snapshot {
@@ -518,7 +517,7 @@ impl<'a> Reader<'a> {
         match self.u8()? {
             0 => Ok(AppendResult::Matched(self.index()?)),
             1 => Ok(AppendResult::Rejected { prev: self.index()?, hint: self.log_id()? }),
-            2 => Ok(AppendResult::Full { matched: self.index()? }),
+            2 => Ok(AppendResult::Full),
             _ => Err(DecodeError::Invalid("append result")),
         }
     }

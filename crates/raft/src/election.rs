@@ -1,0 +1,243 @@
+//! Who leads: pre-votes, votes, and the loyalty that protects a working leader.
+//!
+//! - A replica that hears no leader for its (random) election timeout first asks whether it would be
+//!   elected, which changes nothing anywhere (thesis §9.6); only with a majority of yes does it
+//!   raise its term and ask for votes (§5.2).
+//! - A vote goes to a candidate whose log is at least as up-to-date (§5.4.1), once per term, and is
+//!   answered when it is durable. The candidate's requests too leave when its own vote is.
+//! - For an election timeout after hearing a leader, and after a start, a replica ignores requests
+//!   for votes without adopting their term (§6, PROTOCOL 5), unless the leader itself asked for the
+//!   election. A leader that has not lost its majority does the same.
+//! - Whether a replica is a voter in its own eyes has no part in how it answers (PROTOCOL 7): its
+//!   configuration may be the older one.
+
+use kontiki_types::{Instant, LogId, Member, Term};
+
+use crate::durability::Held;
+use crate::raft::Raft;
+use crate::{Body, Message, Payload, Role};
+
+impl<P: Payload> Raft<P> {
+    /// Whether this replica is a voter of the configuration in effect, and fit to lead.
+    pub(crate) fn may_campaign(&self) -> bool {
+        !self.removed && !self.is_installing() && self.membership().is_voter(self.config.me)
+    }
+
+    pub(crate) fn tick_election(&mut self, now: Instant) {
+        if now < self.election_at {
+            return;
+        }
+        if !self.may_campaign() || self.disk_is_stalled(now) || self.term().next() == Term(u64::MAX)
+        {
+            return self.draw_election_timeout(now);
+        }
+        self.ask_pre_votes(now);
+    }
+
+    /// An election timeout from now to twice that.
+    pub(crate) fn draw_election_timeout(&mut self, now: Instant) {
+        let timeout = self.config.election_timeout;
+        self.election_at = now + self.rng.between(timeout, timeout.saturating_mul(2));
+    }
+
+    /// Soon, but not at the same moment as others: for elections that failed for no lasting reason.
+    fn draw_retry(&mut self, now: Instant) {
+        let heartbeat = self.config.heartbeat;
+        self.election_at = now + self.rng.between(heartbeat, heartbeat.saturating_mul(2));
+    }
+
+    /// Becomes a follower, in this or a later term. `leader` is `None` until one is heard.
+    pub(crate) fn follow(&mut self, now: Instant, term: Term, leader: Option<Member>) {
+        if self.role == Role::Leader {
+            self.leave_office();
+            self.draw_election_timeout(now);
+        }
+        if term > self.term() {
+            self.hard_state = crate::HardState { term, vote: None };
+            self.durability.hard_state_changed();
+            self.verified = kontiki_types::Index(0);
+            self.acknowledge = None;
+        }
+        if self.leader != leader {
+            self.leader = leader;
+            self.fail_forwarded();
+        }
+        self.role = Role::Follower;
+        self.votes.clear();
+    }
+
+    fn leave_office(&mut self) {
+        // What was proposed and not sealed was never seen by anyone, and never will be.
+        self.pending.clear();
+        self.pending_cost = 0;
+        self.fail_reads();
+        self.lead = None;
+    }
+
+    fn ask_pre_votes(&mut self, now: Instant) {
+        if self.leader.take().is_some() {
+            self.fail_forwarded();
+        }
+        self.role = Role::PreCandidate;
+        self.votes.clear();
+        self.votes.push((self.config.me, true));
+        // Others may still be loyal for a moment; what they refuse now they grant then.
+        self.draw_retry(now);
+        if self.is_elected() {
+            return self.campaign(now, false);
+        }
+        let term = self.term().next();
+        let last = self.log.last();
+        self.ask_everybody(|from, to| Message { from, to, term, body: Body::PreVote { last } });
+    }
+
+    /// Raises the term, votes for itself, and asks for votes as soon as that is durable.
+    pub(crate) fn campaign(&mut self, now: Instant, transfer: bool) {
+        let term = self.term().next();
+        self.follow(now, term, None);
+        self.hard_state.vote = Some(self.config.me);
+        self.role = Role::Candidate;
+        self.draw_election_timeout(now);
+        let last = self.log.last();
+        for to in self.other_voters() {
+            let message = self.message(to, Body::Vote { last, transfer });
+            self.durability.hold(Held::Send(message));
+        }
+        self.durability.hold(Held::OwnVote(term));
+    }
+
+    pub(crate) fn own_vote_is_durable(&mut self, now: Instant, term: Term) {
+        if self.role == Role::Candidate && term == self.term() {
+            self.count_vote(now, self.config.me, true);
+        }
+    }
+
+    pub(crate) fn on_pre_vote(&mut self, now: Instant, from: Member, term: Term, last: LogId) {
+        let granted = term > self.term() && !self.is_loyal(now) && last >= self.log.last();
+        let mut reply = self.message(from, Body::PreVoteReply { granted });
+        if granted {
+            // Let it try before we do: two candidates at once may split the votes.
+            if self.role == Role::Follower {
+                self.election_at = self.election_at.max(now + self.config.heartbeat);
+            }
+            reply.term = term;
+        }
+        self.outbox.push_back(crate::Output::Send(reply));
+    }
+
+    pub(crate) fn on_pre_vote_reply(
+        &mut self,
+        now: Instant,
+        from: Member,
+        term: Term,
+        granted: bool,
+    ) {
+        if granted {
+            if self.role == Role::PreCandidate && term == self.term().next() {
+                self.count_vote(now, from, true);
+            }
+        } else if term > self.term() && self.knows(from) {
+            let soon = self.election_at;
+            self.follow(now, term, None);
+            self.election_at = self.election_at.min(soon);
+        }
+    }
+
+    pub(crate) fn on_vote(
+        &mut self,
+        now: Instant,
+        from: Member,
+        term: Term,
+        last: LogId,
+        transfer: bool,
+    ) {
+        if term >= self.term() && self.is_loyal(now) && !transfer {
+            return;
+        }
+        if term > self.term() {
+            self.follow(now, term, None);
+        }
+        let granted = term == self.term()
+            && self.leader.is_none()
+            && self.hard_state.vote.is_none_or(|member| member == from)
+            && last >= self.log.last();
+        if granted {
+            if self.hard_state.vote.is_none() {
+                self.hard_state.vote = Some(from);
+                self.durability.hard_state_changed();
+            }
+            self.follow(now, term, None);
+            self.draw_election_timeout(now);
+        }
+        let reply = self.message(from, Body::VoteReply { granted });
+        self.durability.hold(Held::Send(reply));
+    }
+
+    pub(crate) fn on_vote_reply(&mut self, now: Instant, from: Member, granted: bool) {
+        if self.role == Role::Candidate {
+            self.count_vote(now, from, granted);
+        }
+    }
+
+    fn count_vote(&mut self, now: Instant, from: Member, granted: bool) {
+        if self.votes.iter().any(|(member, _)| *member == from) {
+            return;
+        }
+        // Votes of those who are not voters are kept out by the count.
+        if !self.membership().is_voter(from) {
+            return self.dropped += 1;
+        }
+        self.votes.push((from, granted));
+        if self.is_elected() {
+            match self.role {
+                Role::PreCandidate => self.campaign(now, false),
+                Role::Candidate => self.become_leader(now),
+                _ => {}
+            }
+        } else if self.role == Role::Candidate && self.is_lost() {
+            // No need to wait for more; but let others go first.
+            let (heartbeat, timeout) = (self.config.heartbeat, self.config.election_timeout);
+            let retry = now + self.rng.between(heartbeat, timeout);
+            self.election_at = self.election_at.min(retry);
+        }
+    }
+
+    fn is_elected(&self) -> bool {
+        self.membership().majority(|member| self.votes.contains(&(member, true)))
+    }
+
+    fn is_lost(&self) -> bool {
+        !self.membership().majority(|member| !self.votes.contains(&(member, false)))
+    }
+
+    /// Whether this replica must not help to replace the leader.
+    fn is_loyal(&self, now: Instant) -> bool {
+        match self.role {
+            Role::Leader => {
+                now < self.loyal_until || self.has_quorum_since(now, self.config.election_timeout)
+            }
+            _ => now < self.loyal_until,
+        }
+    }
+
+    fn ask_everybody(&mut self, ask: impl Fn(Member, Member) -> Message<P>) {
+        for to in self.other_voters() {
+            let message = ask(self.config.me, to);
+            self.outbox.push_back(crate::Output::Send(message));
+        }
+    }
+
+    fn other_voters(&self) -> alloc::vec::Vec<Member> {
+        let membership = self.membership();
+        let mut voters: alloc::vec::Vec<_> = membership
+            .voters
+            .iter()
+            .chain(&membership.outgoing)
+            .copied()
+            .filter(|&member| member != self.config.me)
+            .collect();
+        voters.sort_unstable();
+        voters.dedup();
+        voters
+    }
+}

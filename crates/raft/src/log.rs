@@ -1,0 +1,295 @@
+//! The log in memory: everything after the base, whether durable or not.
+//!
+//! A sequence of shared ranges ([`Entries`]), as they were sealed by a leader or arrived in a
+//! message. Looking up an index is a look at the last range, else a binary search over ranges.
+//!
+//! Invariants
+//! - Indexes are contiguous from `base.id.index + 1` to `last.index`; no range is empty.
+//! - Terms never decrease along the log.
+//! - `memberships` holds the configurations among the entries, in order; the last one, or else the
+//!   base's, is in effect (§6: effective on append, rolled back on truncation).
+//! - `cost` of a range is the sum of the entry costs before it, counted from an arbitrary origin, so
+//!   that a difference of two positions is the bytes between them.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use kontiki_types::{Index, LogId, Term};
+
+use crate::{Base, Entries, Entry, EntryData, Membership, Payload};
+
+pub(crate) struct Log<P> {
+    base: Base,
+    ranges: VecDeque<Range<P>>,
+    last: LogId,
+    base_cost: u64,
+    last_cost: u64,
+    memberships: Vec<(LogId, Arc<Membership>)>,
+}
+
+struct Range<P> {
+    entries: Entries<P>,
+    first: Index,
+    cost: u64,
+}
+
+impl<P> Range<P> {
+    fn last(&self) -> Index {
+        Index(self.first.0.saturating_add(self.entries.len() as u64).saturating_sub(1))
+    }
+}
+
+impl<P: Payload> Log<P> {
+    pub(crate) fn new(base: Base) -> Self {
+        let last = base.id;
+        Self {
+            base,
+            ranges: VecDeque::new(),
+            last,
+            base_cost: 0,
+            last_cost: 0,
+            memberships: Vec::new(),
+        }
+    }
+
+    /// Where the log begins.
+    pub(crate) fn base(&self) -> &Base {
+        &self.base
+    }
+
+    pub(crate) fn first_index(&self) -> Index {
+        self.base.id.index.next()
+    }
+
+    pub(crate) fn last(&self) -> LogId {
+        self.last
+    }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.last_cost.saturating_sub(self.base_cost)
+    }
+
+    /// Position in bytes behind the last entry.
+    pub(crate) fn last_cost(&self) -> u64 {
+        self.last_cost
+    }
+
+    /// Position in bytes behind the entry at `index`, clamped to what the log holds.
+    pub(crate) fn cost_at(&self, index: Index) -> u64 {
+        if index >= self.last.index {
+            return self.last_cost;
+        }
+        let Some(range) = self.range_of(index).and_then(|at| self.ranges.get(at)) else {
+            return self.base_cost;
+        };
+        let count = offset(range.first, index).saturating_add(1);
+        range.entries.iter().take(count).fold(range.cost, |sum, entry| sum + entry.cost() as u64)
+    }
+
+    /// The term of the entry at `index`, the base included.
+    pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.last.index {
+            return Some(self.last.term);
+        }
+        if index == self.base.id.index {
+            return Some(self.base.id.term);
+        }
+        let range = self.ranges.get(self.range_of(index)?)?;
+        range.entries.get(offset(range.first, index)).map(|entry| entry.id.term)
+    }
+
+    pub(crate) fn contains(&self, id: LogId) -> bool {
+        self.term_at(id.index) == Some(id.term)
+    }
+
+    /// The last entry at or before `index` whose term is at most `term`; the base if none is.
+    pub(crate) fn last_not_above(&self, index: Index, term: Term) -> LogId {
+        let index = index.min(self.last.index);
+        let Some(at) = self.range_of(index) else { return self.base.id };
+        for range in self.ranges.iter().take(at + 1).rev() {
+            let count = offset(range.first, index).saturating_add(1).min(range.entries.len());
+            let entries = range.entries.get(..count).unwrap_or(&[]);
+            let below = entries.partition_point(|entry| entry.id.term <= term);
+            if let Some(entry) = below.checked_sub(1).and_then(|at| entries.get(at)) {
+                return entry.id;
+            }
+        }
+        self.base.id
+    }
+
+    /// Appends entries that follow on from the last one (the caller has checked).
+    pub(crate) fn append(&mut self, entries: Entries<P>) {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+        let (first, last) = (first.id.index, last.id);
+        let mut cost = self.last_cost;
+        for entry in &entries {
+            cost += entry.cost() as u64;
+            if let EntryData::Membership(membership) = &entry.data {
+                self.memberships.push((entry.id, membership.clone()));
+            }
+        }
+        self.ranges.push_back(Range { entries, first, cost: self.last_cost });
+        self.last = last;
+        self.last_cost = cost;
+    }
+
+    /// Drops the entries from `from` on.
+    pub(crate) fn truncate(&mut self, from: Index) {
+        while let Some(range) = self.ranges.back_mut() {
+            if range.last() < from {
+                break;
+            }
+            if range.first >= from {
+                self.ranges.pop_back();
+                continue;
+            }
+            let keep = offset(range.first, from);
+            range.entries = range.entries.take(keep);
+        }
+        self.memberships.retain(|(id, _)| id.index < from);
+        match self.ranges.back() {
+            Some(range) => {
+                self.last = range.entries.last().map_or(self.base.id, |entry| entry.id);
+                self.last_cost =
+                    range.entries.iter().fold(range.cost, |sum, entry| sum + entry.cost() as u64);
+            }
+            None => {
+                self.last = self.base.id;
+                self.last_cost = self.base_cost;
+            }
+        }
+    }
+
+    /// Drops the entries up to and including `upto`, which the log holds.
+    pub(crate) fn compact(&mut self, upto: Index) {
+        let Some(term) = self.term_at(upto) else { return };
+        let cost = self.cost_at(upto);
+        let (membership_id, membership) = self.membership_at(upto);
+        let membership = membership.clone();
+        self.base = Base { id: LogId::new(term, upto), membership, membership_id };
+        self.base_cost = cost;
+        self.memberships.retain(|(id, _)| id.index > upto);
+        while let Some(range) = self.ranges.front_mut() {
+            if range.first > upto {
+                break;
+            }
+            if range.last() <= upto {
+                self.ranges.pop_front();
+                continue;
+            }
+            range.entries = range.entries.skip(offset(range.first, upto) + 1);
+            range.first = upto.next();
+            range.cost = cost;
+        }
+    }
+
+    /// Starts anew after a snapshot. Entries behind it stay if the log holds the snapshot's last
+    /// entry; returns whether it did.
+    pub(crate) fn install(&mut self, base: Base) -> bool {
+        if self.contains(base.id) && base.id.index > self.base.id.index {
+            self.compact(base.id.index);
+            self.base = base;
+            return true;
+        }
+        let origin = self.last_cost;
+        *self = Self { base_cost: origin, last_cost: origin, ..Self::new(base) };
+        false
+    }
+
+    /// Entries from `from` on, at most `bytes_max` (but at least one), in one range.
+    pub(crate) fn slice(&self, from: Index, bytes_max: usize) -> Entries<P> {
+        let Some(at) = self.range_of(from) else { return Entries::new() };
+        let Some(range) = self.ranges.get(at) else { return Entries::new() };
+        let entries = range.entries.skip(offset(range.first, from));
+        let (count, bytes) = fit(&entries, 0, bytes_max);
+        if count < entries.len() || at + 1 == self.ranges.len() {
+            return entries.take(count);
+        }
+        // Several small ranges: collect them once rather than send a message for each.
+        let mut collected: Vec<Entry<P>> = entries.to_vec();
+        let mut bytes = bytes;
+        for range in self.ranges.iter().skip(at + 1) {
+            let (count, sum) = fit(&range.entries, bytes, bytes_max);
+            collected.extend(range.entries.iter().take(count).cloned());
+            bytes = sum;
+            if count < range.entries.len() {
+                break;
+            }
+        }
+        collected.into()
+    }
+
+    /// The ranges that make up the entries from `from` to `to`.
+    pub(crate) fn ranges(&self, from: Index, to: Index) -> impl Iterator<Item = Entries<P>> {
+        let start = if from > to { None } else { self.range_of(from) };
+        self.ranges
+            .iter()
+            .skip(start.unwrap_or(usize::MAX))
+            .take_while(move |range| range.first <= to)
+            .map(move |range| {
+                let end = offset(range.first, to).saturating_add(1);
+                let mut entries = range.entries.take(end);
+                if from > range.first {
+                    entries.drop_front(offset(range.first, from));
+                }
+                entries
+            })
+    }
+
+    /// The configuration in effect, and its entry.
+    pub(crate) fn membership(&self) -> (LogId, &Arc<Membership>) {
+        match self.memberships.last() {
+            Some((id, membership)) => (*id, membership),
+            None => (self.base.membership_id, &self.base.membership),
+        }
+    }
+
+    /// The configuration in effect at `index` (not before the base), and its entry.
+    pub(crate) fn membership_at(&self, index: Index) -> (LogId, &Arc<Membership>) {
+        match self.memberships.iter().rev().find(|(id, _)| id.index <= index) {
+            Some((id, membership)) => (*id, membership),
+            None => (self.base.membership_id, &self.base.membership),
+        }
+    }
+
+    /// Configurations among the entries after `after`, up to `upto`.
+    pub(crate) fn memberships(
+        &self,
+        after: Index,
+        upto: Index,
+    ) -> impl Iterator<Item = (LogId, &Arc<Membership>)> {
+        self.memberships
+            .iter()
+            .filter(move |(id, _)| id.index > after && id.index <= upto)
+            .map(|(id, membership)| (*id, membership))
+    }
+
+    fn range_of(&self, index: Index) -> Option<usize> {
+        if index <= self.base.id.index || index > self.last.index {
+            return None;
+        }
+        if self.ranges.back()?.first <= index {
+            return self.ranges.len().checked_sub(1);
+        }
+        self.ranges.partition_point(|range| range.first <= index).checked_sub(1)
+    }
+}
+
+fn offset(first: Index, index: Index) -> usize {
+    usize::try_from(index.0.saturating_sub(first.0)).unwrap_or(usize::MAX)
+}
+
+/// How many entries fit after `bytes`, and the bytes with them. The very first always fits.
+fn fit<P: Payload>(entries: &[Entry<P>], bytes: usize, bytes_max: usize) -> (usize, usize) {
+    let mut sum = bytes;
+    for (count, entry) in entries.iter().enumerate() {
+        let with = sum.saturating_add(entry.cost());
+        if with > bytes_max && with > entry.cost() {
+            return (count, sum);
+        }
+        sum = with;
+    }
+    (entries.len(), sum)
+}
