@@ -1,12 +1,12 @@
 //! Looking at the cluster and changing it.
 
 use kontiki_net::proto::{
-    AddReplicaRequest, ChangeResponse, ClusterStatusRequest, ClusterStatusResponse,
-    RemoveReplicaRequest, TransferRequest, TransferResponse,
+    AddReplicaRequest, ClusterStatusRequest, RemoveReplicaRequest, TransferRequest,
 };
 
 use crate::client::Client;
 use crate::error::Error;
+use crate::nodes::Node;
 use crate::retry::Kind;
 
 pub use kontiki_net::proto::{
@@ -23,12 +23,10 @@ impl Client {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn cluster_status(&self) -> Result<ClusterStatus, Error> {
-        let answer: ClusterStatusResponse = self
-            .call(Kind::Read, async |node| {
-                node.admin().cluster_status(ClusterStatusRequest {}).await
-            })
-            .await?;
-        Ok(answer)
+        let request = ClusterStatusRequest {};
+        let attempt =
+            |node: Node, request| async move { node.admin().cluster_status(request).await };
+        self.call(Kind::Read, request, attempt).await
     }
 
     /// Asks the leader of `group` to hand over to node `to`; returns the leader after that.
@@ -40,9 +38,8 @@ impl Client {
     /// The transfer may go on when the future is dropped.
     pub async fn transfer(&self, group: u32, to: u64) -> Result<u64, Error> {
         let request = TransferRequest { group, to };
-        let answer: TransferResponse =
-            self.call(Kind::Unstamped, async |node| node.admin().transfer(request).await).await?;
-        Ok(answer.leader)
+        let attempt = |node: Node, request| async move { node.admin().transfer(request).await };
+        Ok(self.call(Kind::Unstamped, request, attempt).await?.leader)
     }
 
     /// Adds a replica of `group` on `node` and returns the members once it votes.
@@ -55,10 +52,8 @@ impl Client {
     /// The change may go on when the future is dropped.
     pub async fn add_replica(&self, group: u32, node: u64) -> Result<Members, Error> {
         let request = AddReplicaRequest { group, node };
-        let answer: ChangeResponse = self
-            .call(Kind::Unstamped, async |node| node.admin().add_replica(request).await)
-            .await?;
-        Ok(answer)
+        let attempt = |node: Node, request| async move { node.admin().add_replica(request).await };
+        self.call(Kind::Unstamped, request, attempt).await
     }
 
     /// Removes the replica of `group` from `node` and returns the members that are left.
@@ -70,9 +65,8 @@ impl Client {
     /// As [`Client::add_replica`].
     pub async fn remove_replica(&self, group: u32, node: u64) -> Result<Members, Error> {
         let request = RemoveReplicaRequest { group, node };
-        let answer: ChangeResponse = self
-            .call(Kind::Unstamped, async |node| node.admin().remove_replica(request).await)
-            .await?;
-        Ok(answer)
+        let attempt =
+            |node: Node, request| async move { node.admin().remove_replica(request).await };
+        self.call(Kind::Unstamped, request, attempt).await
     }
 }

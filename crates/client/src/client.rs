@@ -51,10 +51,8 @@ impl Client {
             return Err(Error::not_applied(Reason::Invalid, "no address given"));
         }
         if options.discover {
-            let status = retry(&nodes, &options, Kind::Read, async |node| {
-                node.kv().status(StatusRequest {}).await
-            });
-            let status = status.await?;
+            let attempt = |node: Node, request| async move { node.kv().status(request).await };
+            let status = retry(&nodes, &options, Kind::Read, StatusRequest {}, attempt).await?;
             nodes.learn(&status, &options);
         }
         let opened = open_session(&nodes, &options).await?;
@@ -74,8 +72,8 @@ impl Client {
     /// Cancel safe.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Versioned>, Error> {
         let request = GetRequest { key: copied(key) };
-        let answer =
-            self.call(Kind::Read, async |node| node.kv().get(request.clone()).await).await?;
+        let attempt = |node: Node, request| async move { node.kv().get(request).await };
+        let answer = self.call(Kind::Read, request, attempt).await?;
         self.0.stamps.heard(answer.log_time_ms);
         let proto::GetResponse { found, value, version, .. } = answer;
         Ok(found.then_some(Versioned { value, version: Version(version) }))
@@ -95,11 +93,10 @@ impl Client {
         value: impl AsRef<[u8]>,
     ) -> Result<Version, Error> {
         let (key, value) = (copied(key), copied(value));
-        let write = async |node: &Node, session| {
-            let (key, value) = (key.clone(), value.clone());
-            node.kv().set(SetRequest { session: Some(session), key, value }).await
-        };
-        let answer = self.write(key.len() + value.len(), write).await?;
+        let length = key.len() + value.len();
+        let request = |session| SetRequest { session: Some(session), key, value };
+        let attempt = |node: Node, request| async move { node.kv().set(request).await };
+        let answer = self.write(length, request, attempt).await?;
         self.0.stamps.heard(answer.log_time_ms);
         Ok(Version(answer.version))
     }
@@ -118,13 +115,11 @@ impl Client {
         value: impl AsRef<[u8]>,
         version: Version,
     ) -> Result<Version, Error> {
-        let (key, value) = (copied(key), copied(value));
-        let write = async |node: &Node, session| {
-            let (key, value, version) = (key.clone(), value.clone(), version.0);
-            let request = PutIfVersionRequest { session: Some(session), key, value, version };
-            node.kv().put_if_version(request).await
-        };
-        let answer = self.write(key.len() + value.len(), write).await?;
+        let (key, value, version) = (copied(key), copied(value), version.0);
+        let length = key.len() + value.len();
+        let request = |session| PutIfVersionRequest { session: Some(session), key, value, version };
+        let attempt = |node: Node, request| async move { node.kv().put_if_version(request).await };
+        let answer = self.write(length, request, attempt).await?;
         self.0.stamps.heard(answer.log_time_ms);
         Ok(Version(answer.version))
     }
@@ -143,11 +138,10 @@ impl Client {
         value: impl AsRef<[u8]>,
     ) -> Result<u64, Error> {
         let (key, value) = (copied(key), copied(value));
-        let write = async |node: &Node, session| {
-            let (key, value) = (key.clone(), value.clone());
-            node.kv().append(AppendRequest { session: Some(session), key, value }).await
-        };
-        let answer = self.write(key.len() + value.len(), write).await?;
+        let length = key.len() + value.len();
+        let request = |session| AppendRequest { session: Some(session), key, value };
+        let attempt = |node: Node, request| async move { node.kv().append(request).await };
+        let answer = self.write(length, request, attempt).await?;
         self.0.stamps.heard(answer.log_time_ms);
         Ok(answer.length)
     }
@@ -161,10 +155,10 @@ impl Client {
     /// As [`Client::set`].
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
         let key = copied(key);
-        let write = async |node: &Node, session| {
-            node.kv().delete(DeleteRequest { session: Some(session), key: key.clone() }).await
-        };
-        let answer = self.write(key.len(), write).await?;
+        let length = key.len();
+        let request = |session| DeleteRequest { session: Some(session), key };
+        let attempt = |node: Node, request| async move { node.kv().delete(request).await };
+        let answer = self.write(length, request, attempt).await?;
         self.0.stamps.heard(answer.log_time_ms);
         Ok(answer.found)
     }
@@ -180,10 +174,10 @@ impl Client {
     /// As [`Client::set`].
     pub async fn batch(&self, ops: impl IntoIterator<Item = Op>) -> Result<Vec<OpResult>, Error> {
         let (ops, length) = wire(ops);
-        let write = async |node: &Node, session| {
-            node.kv().batch(BatchRequest { session: Some(session), ops: ops.clone() }).await
-        };
-        let answer = self.write(length, write).await?;
+        let sent = ops.clone();
+        let request = |session| BatchRequest { session: Some(session), ops: sent };
+        let attempt = |node: Node, request| async move { node.kv().batch(request).await };
+        let answer = self.write(length, request, attempt).await?;
         self.0.stamps.heard(answer.log_time_ms);
         results(&ops, answer.results)
     }
@@ -208,12 +202,10 @@ impl Client {
             .collect();
         let (ops, length) = wire(ops);
         let length = length + compares.iter().map(|compare| compare.key.len()).sum::<usize>();
-        let write = async |node: &Node, session| {
-            let (compares, ops) = (compares.clone(), ops.clone());
-            let request = TransactionRequest { session: Some(session), compares, ops };
-            node.kv().transaction(request).await
-        };
-        let answer = self.write(length, write).await?;
+        let sent = ops.clone();
+        let request = |session| TransactionRequest { session: Some(session), compares, ops: sent };
+        let attempt = |node: Node, request| async move { node.kv().transaction(request).await };
+        let answer = self.write(length, request, attempt).await?;
         self.0.stamps.heard(answer.log_time_ms);
         match answer.succeeded {
             true => results(&ops, answer.results).map(Some),
@@ -229,8 +221,8 @@ impl Client {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn status(&self) -> Result<Status, Error> {
-        let answer =
-            self.call(Kind::Read, async |node| node.kv().status(StatusRequest {}).await).await?;
+        let attempt = |node: Node, request| async move { node.kv().status(request).await };
+        let answer = self.call(Kind::Read, StatusRequest {}, attempt).await?;
         Ok(Status {
             cluster_id: answer.cluster_id,
             node: answer.node,
@@ -240,20 +232,30 @@ impl Client {
         })
     }
 
-    pub(crate) async fn call<T>(
+    pub(crate) async fn call<R, T, F>(
         &self,
         kind: Kind,
-        attempt: impl AsyncFnMut(&Node) -> Result<Response<T>, tonic::Status>,
-    ) -> Result<T, Error> {
-        retry(&self.0.nodes, &self.0.options, kind, attempt).await
+        request: R,
+        attempt: impl Fn(Node, R) -> F,
+    ) -> Result<T, Error>
+    where
+        R: Clone,
+        F: Future<Output = Result<Response<T>, tonic::Status>>,
+    {
+        retry(&self.0.nodes, &self.0.options, kind, request, attempt).await
     }
 
-    /// A stamped write of `length` bytes.
-    async fn write<T>(
+    /// A write of `length` bytes, whose request is made from its stamp.
+    async fn write<R, T, F>(
         &self,
         length: usize,
-        attempt: impl AsyncFn(&Node, Session) -> Result<Response<T>, tonic::Status>,
-    ) -> Result<T, Error> {
+        request: impl FnOnce(Session) -> R,
+        attempt: impl Fn(Node, R) -> F,
+    ) -> Result<T, Error>
+    where
+        R: Clone,
+        F: Future<Output = Result<Response<T>, tonic::Status>>,
+    {
         let inner = &*self.0;
         let limit = inner.entry_bytes_max.load(Ordering::Relaxed);
         if length as u64 > limit {
@@ -267,7 +269,12 @@ impl Client {
             inner.entry_bytes_max.store(opened.entry_bytes_max, Ordering::Relaxed);
         }
         let stamp = inner.stamps.take();
-        self.call(Kind::Stamped, async |node| attempt(node, stamp.session.clone()).await).await
+        // The stamp is held until the answer is there.
+        let answer = self.call(Kind::Stamped, request(stamp.session.clone()), attempt).await;
+        if let Err(Error::Unknown { reason: FailureCode::Expired, .. }) = answer {
+            inner.stamps.forget();
+        }
+        answer
     }
 }
 
@@ -278,10 +285,8 @@ impl std::fmt::Debug for Client {
 }
 
 async fn open_session(nodes: &Nodes, options: &Options) -> Result<OpenSessionResponse, Error> {
-    retry(nodes, options, Kind::Read, async |node| {
-        node.kv().open_session(OpenSessionRequest {}).await
-    })
-    .await
+    let attempt = |node: Node, request| async move { node.kv().open_session(request).await };
+    retry(nodes, options, Kind::Read, OpenSessionRequest {}, attempt).await
 }
 
 fn copied(bytes: impl AsRef<[u8]>) -> Bytes {

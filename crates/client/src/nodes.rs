@@ -1,5 +1,6 @@
 //! The nodes that a client knows, and which one it talks to.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kontiki_net::proto::StatusResponse;
@@ -16,7 +17,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// One node, connected to when it is first used.
 #[derive(Clone)]
 pub(crate) struct Node {
-    pub(crate) address: String,
+    pub(crate) address: Arc<str>,
     channel: Authenticated,
 }
 
@@ -24,7 +25,7 @@ impl Node {
     fn new(address: &str, options: &Options) -> Result<Self, Error> {
         let Options { token, tls, connect_timeout, .. } = options;
         let channel = connect_lazy(address, token.as_ref(), tls.as_ref(), *connect_timeout)?;
-        Ok(Self { address: address.to_owned(), channel })
+        Ok(Self { address: address.into(), channel })
     }
 
     pub(crate) fn kv(&self) -> KvClient<Authenticated> {
@@ -62,13 +63,13 @@ impl Nodes {
     pub(crate) fn learn(&mut self, status: &StatusResponse, options: &Options) {
         for endpoint in &status.endpoints {
             let address = &endpoint.grpc;
-            let known = self.all.iter().any(|node| node.address == *address);
+            let known = self.all.iter().any(|node| *node.address == **address);
             // An address that cannot be used is no reason to fail: there are others.
             if let (false, Ok(node)) = (known, Node::new(address, options)) {
                 self.all.push(node);
             }
             if endpoint.node == status.leader && status.leader != 0 {
-                let place = self.all.iter().position(|node| node.address == *address);
+                let place = self.all.iter().position(|node| *node.address == **address);
                 self.preferred = AtomicUsize::new(place.unwrap_or(0));
             }
         }

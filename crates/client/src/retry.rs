@@ -45,12 +45,17 @@ pub(crate) enum Kind {
 ///
 /// Invariant: once an attempt may have been applied, the call ends with an answer that the store
 /// gave for its stamp, or with [`Error::Unknown`].
-pub(crate) async fn retry<T>(
+pub(crate) async fn retry<R, T, F>(
     nodes: &Nodes,
     options: &Options,
     kind: Kind,
-    mut attempt: impl AsyncFnMut(&Node) -> Result<Response<T>, Status>,
-) -> Result<T, Error> {
+    request: R,
+    attempt: impl Fn(Node, R) -> F,
+) -> Result<T, Error>
+where
+    R: Clone,
+    F: Future<Output = Result<Response<T>, Status>>,
+{
     let start = Instant::now();
     let mut patience = options.attempt_timeout;
     let mut pause = PAUSE_MIN;
@@ -58,7 +63,8 @@ pub(crate) async fn retry<T>(
     loop {
         let left = options.timeout.saturating_sub(start.elapsed());
         let (place, node) = nodes.preferred();
-        let answer = match timeout(patience.min(left), attempt(node)).await {
+        let answer = match timeout(patience.min(left), attempt(node.clone(), request.clone())).await
+        {
             Ok(Ok(answer)) => return Ok(answer.into_inner()),
             Ok(Err(status)) => judge(&status, kind, doubt),
             Err(_) => Verdict::Again {

@@ -24,8 +24,8 @@ struct State {
     next: u64,
     waiting: BTreeSet<u64>,
     log_time_ms: u64,
-    /// When `log_time_ms` was heard.
-    heard: Instant,
+    /// When `log_time_ms` was heard; `None` if it must be asked for again.
+    heard: Option<Instant>,
     retention: Duration,
 }
 
@@ -52,7 +52,7 @@ impl Stamps {
                 next: 1,
                 waiting: BTreeSet::new(),
                 log_time_ms,
-                heard: Instant::now(),
+                heard: Some(Instant::now()),
                 retention,
             }),
         }
@@ -75,7 +75,13 @@ impl Stamps {
     pub(crate) fn is_stale(&self, timeout: Duration) -> bool {
         let state = self.lock();
         let usable = state.retention.saturating_sub(timeout.saturating_mul(2));
-        state.heard.elapsed() >= usable.max(state.retention / 4).min(state.retention / 2)
+        let usable = usable.max(state.retention / 4).min(state.retention / 2);
+        state.heard.is_none_or(|heard| heard.elapsed() >= usable)
+    }
+
+    /// A deadline turned out to be over: the log time has leapt.
+    pub(crate) fn forget(&self) {
+        self.lock().heard = None;
     }
 
     /// A node told the log time.
@@ -83,7 +89,7 @@ impl Stamps {
         let mut state = self.lock();
         if log_time_ms >= state.log_time_ms {
             state.log_time_ms = log_time_ms;
-            state.heard = Instant::now();
+            state.heard = Some(Instant::now());
         }
     }
 
