@@ -94,6 +94,8 @@ fn shell(context: &Context, command: &str) -> Result<String> {
     let finished = Program::new("sh")
         .args(["-c", command])
         .env("PATH", path)
+        // redis-cli then writes as it does for a reader at a terminal.
+        .env("FAKETTY", "1")
         .in_directory(&context.scratch)
         .finish_within(COMMAND_MAX)?;
     if !finished.success {
