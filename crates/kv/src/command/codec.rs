@@ -433,29 +433,27 @@ tagged!(Write, "write", {
 
 tagged!(Read, "read", {
     1 => Answer { 0: reply }
-    2 => Get { key }
-    3 => MGet { keys }
-    4 => StrLen { key }
-    5 => GetRange { key, start, end }
-    6 => Lcs { first, second, output }
-    7 => GetBit { key, offset }
-    8 => BitCount { key, range }
-    9 => BitPos { key, bit, range, bounded }
-    10 => BitField { key, ops }
-    11 => Exists { keys }
-    12 => Type { key }
-    13 => Keys { pattern }
-    14 => RandomKey { choice }
-    15 => Ttl { key, unit, absolute }
-    16 => Scan { from, pattern, count, other_type }
-    17 => DbSize {}
-    18 => ObjectEncoding { key }
-    19 => ObjectRefCount { key }
-    20 => ObjectIdleTime { key }
-    21 => ObjectFreq { key }
-    22 => MemoryUsage { key }
-    23 => Versions { keys }
-    24 => GetWithVersion { key }
+    2 => IfLive { key, live, absent }
+    3 => Get { key }
+    4 => MGet { keys }
+    5 => StrLen { key }
+    6 => GetRange { key, start, end }
+    7 => Lcs { first, second, output }
+    8 => GetBit { key, offset }
+    9 => BitCount { key, range }
+    10 => BitPos { key, bit, range, bounded }
+    11 => BitField { key, ops }
+    12 => Exists { keys }
+    13 => Type { key }
+    14 => Keys { pattern }
+    15 => RandomKey { choice }
+    16 => Ttl { key, unit, absolute }
+    17 => Scan { from, pattern, count, other_type }
+    18 => DbSize {}
+    19 => ObjectEncoding { key }
+    20 => MemoryUsage { key }
+    21 => Versions { keys }
+    22 => GetWithVersion { key }
 });
 
 /// A command within a transaction.

@@ -15,6 +15,24 @@ pub(crate) const TOO_LONG: &str = "ERR string exceeds maximum allowed size (prot
 pub(crate) const BIT_OFFSET: &str = "ERR bit offset is not an integer or out of range";
 pub(crate) const BIT_VALUE: &str = "ERR bit is not an integer or out of range";
 pub(crate) const NO_SUCH_KEY: &str = "ERR no such key";
+pub(crate) const BIT_ARGUMENT: &str = "ERR The bit argument must be 1 or 0.";
+pub(crate) const BITOP_NOT: &str = "ERR BITOP NOT must be called with a single source key.";
+pub(crate) const BITFIELD_TYPE: &str = "ERR Invalid bitfield type. Use something like i16 u8. \
+     Note that u64 is not supported but i64 is.";
+pub(crate) const BITFIELD_READ_ONLY: &str = "ERR BITFIELD_RO only supports the GET subcommand";
+pub(crate) const OVERFLOW_RULE: &str = "ERR Invalid OVERFLOW type specified";
+pub(crate) const DATABASE: &str = "ERR DB index is out of range";
+pub(crate) const SAME_OBJECT: &str = "ERR source and destination objects are the same";
+pub(crate) const EXPIRE_NX: &str =
+    "ERR NX and XX, GT or LT options at the same time are not compatible";
+pub(crate) const EXPIRE_GT_LT: &str = "ERR GT and LT options at the same time are not compatible";
+pub(crate) const LCS_LENGTH_AND_INDEXES: &str =
+    "ERR If you want both the length and indexes, please just use IDX.";
+pub(crate) const LCS_TOO_LARGE: &str =
+    "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len";
+pub(crate) const NO_FREQUENCY: &str = "ERR An LFU maxmemory policy is not selected, access \
+     frequency not tracked. Please note that when switching between policies at runtime LRU and \
+     LFU data will take some time to adjust.";
 pub(crate) const INVALID_CURSOR: &str = "ERR invalid cursor";
 
 /// An error with a fixed text.
@@ -65,4 +83,12 @@ pub fn unknown(args: &[Bytes]) -> Reply {
         rest.extend(b"' ");
     }
     made(&[b"ERR unknown command '", &name, b"', with args beginning with: ", &rest])
+}
+
+/// The error for a subcommand that is not in the table.
+pub(crate) fn unknown_subcommand(command: &str, name: &[u8]) -> Reply {
+    const SHOWN: usize = 128;
+    let name = &name[..name.len().min(SHOWN)];
+    let container = command.to_ascii_uppercase();
+    made(&[b"ERR unknown subcommand '", name, b"'. Try ", container.as_bytes(), b" HELP."])
 }

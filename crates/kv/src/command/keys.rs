@@ -90,6 +90,7 @@ impl Read {
     pub fn each_key<'a>(&'a self, visit: &mut impl FnMut(&'a Bytes)) {
         match self {
             Self::Get { key }
+            | Self::IfLive { key, .. }
             | Self::StrLen { key }
             | Self::GetRange { key, .. }
             | Self::GetBit { key, .. }
@@ -99,9 +100,6 @@ impl Read {
             | Self::Type { key }
             | Self::Ttl { key, .. }
             | Self::ObjectEncoding { key }
-            | Self::ObjectRefCount { key }
-            | Self::ObjectIdleTime { key }
-            | Self::ObjectFreq { key }
             | Self::MemoryUsage { key }
             | Self::GetWithVersion { key } => visit(key),
             Self::MGet { keys } | Self::Exists { keys } | Self::Versions { keys } => {

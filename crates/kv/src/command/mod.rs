@@ -16,13 +16,23 @@
 //! Missing on purpose: commands about the connection or the server (HELLO, CLIENT, MULTI, …).
 //! They are in the [table](crate::table) only; the front door answers them.
 
+mod big;
+mod bits;
 mod codec;
-mod error;
+pub(crate) mod error;
+mod execute;
+mod expiry;
 mod extended;
+mod field;
+pub(crate) mod glob;
 mod keys;
+mod keyspace;
+mod lcs;
+mod number;
 mod options;
-mod parse;
+pub(crate) mod parse;
 mod scan;
+mod strings;
 
 use bytes::Bytes;
 
@@ -225,6 +235,16 @@ pub enum Read {
     /// An answer that does not depend on the state: how a command that fails only when it runs,
     /// or one of the connection (PING, …), stands within an EXEC.
     Answer(Reply),
+    /// One of two ready answers. OBJECT REFCOUNT, IDLETIME and FREQ are such; and commands whose
+    /// arguments Redis refuses only once it has found the key.
+    IfLive {
+        /// The key.
+        key: Bytes,
+        /// The answer if it is live.
+        live: Reply,
+        /// The answer if it is not.
+        absent: Reply,
+    },
     /// GET.
     Get {
         /// The key.
@@ -338,21 +358,6 @@ pub enum Read {
         /// The key.
         key: Bytes,
     },
-    /// OBJECT REFCOUNT.
-    ObjectRefCount {
-        /// The key.
-        key: Bytes,
-    },
-    /// OBJECT IDLETIME. Access times are not kept: the answer is 0.
-    ObjectIdleTime {
-        /// The key.
-        key: Bytes,
-    },
-    /// OBJECT FREQ. Access frequencies are not kept: an error for a live key, as in Redis.
-    ObjectFreq {
-        /// The key.
-        key: Bytes,
-    },
     /// MEMORY USAGE: about the bytes that the record takes.
     MemoryUsage {
         /// The key.
@@ -369,21 +374,4 @@ pub enum Read {
         /// The key.
         key: Bytes,
     },
-}
-
-use crate::Access;
-use crate::AccessMut;
-impl Write {
-    /// Runs the command at apply.
-    pub fn execute<A: AccessMut + ?Sized>(&self, state: &mut A) -> crate::Reply {
-        let _ = state;
-        Reply::Nil
-    }
-}
-impl Read {
-    /// Runs the command on a state.
-    pub fn execute<A: Access + ?Sized>(&self, state: &A) -> crate::Reply {
-        let _ = state;
-        Reply::Nil
-    }
 }

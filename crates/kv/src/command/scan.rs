@@ -4,8 +4,8 @@
 //! after a failover), and miss no key that is there from the first step to the last, whatever else
 //! is written meanwhile. A number cannot hold a key, so keys are walked in the order
 //! (slot, [scan hash](scan_hash) of the key, key), and a cursor is a slot and a hash: a step
-//! answers keys from that position on, and the next cursor is the position after the last of
-//! them. A key's position never changes, so a key that is there throughout is met exactly once;
+//! answers keys from that position on, and the next cursor is the position of the first one that is
+//! left. A key's position never changes, so a key that is there throughout is met exactly once;
 //! one that comes or goes meanwhile may be met or not.
 //!
 //! Keys with the same position stay together in one step, which so may be longer than COUNT.
@@ -52,14 +52,6 @@ impl ScanPosition {
     pub fn hash_bytes(self) -> [u8; 5] {
         let bytes = self.hash.to_be_bytes();
         [bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]]
-    }
-
-    /// The place right after; `None` at the end of the last slot.
-    pub fn next(self) -> Option<Self> {
-        if self.hash + 1 < 1 << HASH_BITS {
-            return Some(Self { hash: self.hash + 1, ..self });
-        }
-        Slot::new(self.slot.get() + 1).map(|slot| Self { slot, hash: 0 })
     }
 
     /// The number that a client keeps. 0 is the start, and as an answer the end.
