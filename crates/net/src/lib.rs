@@ -29,7 +29,7 @@ pub use security::{Secret, Security, SecurityError, Tls};
 pub use serve::{Limits, ServeError, serve, serve_peers};
 
 /// Generated from `proto/kontiki/v1/*.proto`; the documentation is in those files.
-#[expect(missing_docs, clippy::all, rustdoc::all, reason = "generated code")]
+#[expect(missing_docs, clippy::all, reason = "generated code")]
 pub mod proto {
     tonic::include_proto!("kontiki.v1");
 }
