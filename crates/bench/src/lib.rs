@@ -6,4 +6,8 @@
 
 pub mod garbage;
 pub mod kv;
+mod processes;
 mod random;
+
+#[cfg(test)]
+mod testing;

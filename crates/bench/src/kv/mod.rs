@@ -15,7 +15,6 @@ mod cluster;
 mod etcd;
 mod metrics;
 mod options;
-mod processes;
 mod recorder;
 mod report;
 mod resp;

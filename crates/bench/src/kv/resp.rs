@@ -154,10 +154,9 @@ impl Client {
     /// Sends what is queued and takes all replies.
     async fn exchange(&mut self) {
         for index in 0..self.nodes.len() {
-            if !self.nodes[index].sent.is_empty() {
-                if let Err(error) = self.send(index).await {
-                    self.broken(index, error).await;
-                }
+            let idle = self.nodes[index].sent.is_empty();
+            if !idle && let Err(error) = self.send(index).await {
+                self.broken(index, error).await;
             }
         }
         for index in 0..self.nodes.len() {

@@ -12,10 +12,10 @@ use tonic::transport::Channel;
 
 use super::cluster::SlotMap;
 use super::etcd::proto::kv_client::KvClient;
-use super::processes::{Usage, own_usage, usage};
 use super::recorder::{Phase, Recorder};
 use super::workload::{Workload, value_pool};
-use super::{KvOptions, KvReport, OperationReport, Target, etcd, metrics, processes, resp};
+use super::{KvOptions, KvReport, OperationReport, Target, etcd, metrics, resp};
+use crate::processes::{self, Usage, own_usage, usage};
 
 /// Why there is no measurement.
 #[derive(Debug, Error)]

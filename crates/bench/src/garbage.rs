@@ -1,1 +1,0 @@
-//! Noise against the sockets of a node.
