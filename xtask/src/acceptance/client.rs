@@ -23,10 +23,6 @@ impl Reply {
     pub fn is_ok(&self) -> bool {
         *self == Reply::Status("OK".to_string())
     }
-
-    pub fn is_error(&self) -> bool {
-        matches!(self, Reply::Error(_))
-    }
 }
 
 /// One connection.
@@ -131,7 +127,7 @@ mod tests {
         let mut client = Client::connect(address).expect("connected");
         let mut next = || client.reply().expect("a reply");
         assert!(next().is_ok());
-        assert!(next().is_error());
+        assert_eq!(next(), Reply::Error("ERR no".to_string()));
         assert_eq!(next(), Reply::Integer(7));
         assert_eq!(next(), Reply::Bulk(b"hi".to_vec()));
         assert_eq!(next(), Reply::Nil);

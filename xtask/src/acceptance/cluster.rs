@@ -209,15 +209,6 @@ impl Node {
         Ok(self.launch.directory.join(directory))
     }
 
-    /// Resident memory in bytes.
-    pub fn memory(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kibibytes =
-            resident.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
-        Ok(kibibytes.context("a process has a resident size")? << 10)
-    }
-
     /// The ids of the threads.
     pub fn threads(&self) -> Result<Vec<u32>> {
         let listing = std::fs::read_dir(format!("/proc/{}/task", self.pid))?;

@@ -63,7 +63,8 @@ fn expect_everywhere(base: u16) -> Result<()> {
 fn expect_http_ok(address: SocketAddr, path: &str) -> Result<()> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(READY_MAX))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut said = String::new();
     stream.read_to_string(&mut said)?;
     let status = said.lines().next().unwrap_or_default();
