@@ -46,6 +46,13 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
+    /// Everything that is left.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        let rest = &self.all[self.at..];
+        self.at = self.all.len();
+        rest
+    }
+
     pub(crate) fn array<const N: usize>(&mut self) -> Result<&'a [u8; N], BadBytes> {
         self.take(N)?.try_into().map_err(|_| BadBytes::new("ends too early"))
     }

@@ -1,38 +1,140 @@
 //! The state machine: committed entries in, outcomes out.
 
+use std::cell::{Cell, RefCell};
+
 use bytes::Bytes;
-use kontiki_types::{LogId, LogTime};
+use kontiki_types::{Index, LogId, LogTime};
 
-use crate::{MachineError, Outcome, Store};
+use crate::batch::{Batch, LastRead};
+use crate::clients::{Kept, Record};
+use crate::command::{Read, Write};
+use crate::expiry::{self, first_due};
+use crate::hash::hash64;
+use crate::layout::{self, FORMAT};
+use crate::ledger::{Ledger, Tables, free_reply};
+use crate::litter::{self, Litter};
+use crate::overlay::{Merged, Overlay, Stored};
+use crate::query::View;
+use crate::{
+    BadBytes, Body, MachineError, Outcome, Proposal, QueryAnswer, Reply, Store, Verdict,
+    WriteRequest, WriteSet,
+};
 
-/// The state of one group.
+/// The longest time in milliseconds from now that a write's deadline may lie ahead, in log time. A
+/// write with a later one is refused, so that what must be remembered of a client is bounded.
+/// Part of the protocol: every replica must have the same.
+pub const RETRY_WINDOW_MAX_MS: u64 = 60_000;
+
+/// The state of one group, over a store that holds it.
 #[derive(Debug)]
 pub struct Machine<S> {
     store: S,
-    log_time: LogTime,
+    tables: Tables,
+    ledger: Ledger,
+    litter: Litter,
+    /// No row of the due index is earlier; `u64::MAX` if there is none.
+    next_due: u64,
+    /// Empty between calls, as is `changes`.
+    overlay: Overlay,
+    changes: WriteSet,
+    last_read: RefCell<LastRead>,
+    scratch: Vec<u8>,
+    is_new: bool,
+    has_failed: bool,
 }
 
 impl<S: Store> Machine<S> {
     /// Opens the state in `store`; an empty store is an empty state.
     ///
     /// # Errors
-    /// [`MachineError`].
+    /// [`MachineError::State`] if the store holds something else than this version's state, or an
+    /// import that was not finished; [`MachineError::Store`].
     pub fn open(store: S) -> Result<Self, MachineError> {
-        Ok(Self { store, log_time: LogTime(0) })
+        let is_new = check_format(&store)?;
+        let rows = Stored(&store);
+        let (ledger, tables) = Ledger::open(&rows)?;
+        let litter = Litter::of(&tables);
+        let next_due = first_due(&rows, tables.generation, 0)?;
+        Ok(Self {
+            store,
+            tables,
+            ledger,
+            litter,
+            next_due,
+            overlay: Overlay::default(),
+            changes: WriteSet::new(),
+            last_read: RefCell::default(),
+            scratch: Vec::new(),
+            is_new,
+            has_failed: false,
+        })
     }
 
-    /// Applies committed entries, in order, with one commit of the store, and appends an outcome
-    /// for each write. `None` is an entry without a command (no-op, membership).
+    /// Applies committed entries with one commit of the store, and appends an outcome for each
+    /// write. `None` is an entry without a command (no-op, membership). Entries follow one another
+    /// without a gap; the first follows [`Machine::applied`].
     ///
     /// # Errors
-    /// [`MachineError`]; the machine then refuses everything.
+    /// [`MachineError`]: nothing was committed, or it is unknown what was; no outcome counts, and
+    /// the machine refuses everything from then on.
     pub fn apply(
         &mut self,
         entries: &[(LogId, Option<Bytes>)],
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), MachineError> {
-        let _ = (entries, outcomes);
-        Ok(())
+        let Some((last, _)) = entries.last() else { return Ok(()) };
+        let known = outcomes.len();
+        let most = litter::PER_COMMIT + litter::PER_ENTRY * entries.len();
+        self.guard(|machine| {
+            let time = machine.tables.log_time;
+            machine.collect_litter(most)?;
+            machine.run(entries, outcomes)?;
+            machine.commit(time, *last)
+        })
+        .inspect_err(|_| outcomes.truncate(known))
+    }
+
+    /// Deletes more of the rows that a flush has left behind, and answers whether some are left.
+    /// Each apply does a little of it; a driver calls this when there is nothing to apply.
+    ///
+    /// # Errors
+    /// As [`Machine::apply`].
+    pub fn tidy(&mut self) -> Result<bool, MachineError> {
+        if self.litter.is_empty() {
+            return Ok(false);
+        }
+        self.guard(|machine| {
+            let time = machine.tables.log_time;
+            machine.collect_litter(TIDY_ROWS)?;
+            machine.commit(time, machine.store.applied())?;
+            Ok(!machine.litter.is_empty())
+        })
+    }
+
+    /// Answers `read` from the state as of the last apply, all of it from the same state.
+    ///
+    /// `clock` is the caller's estimate of the leader's clock, the same for every attempt of one
+    /// read: after [`QueryAnswer::Due`] and a tick with a stamp of at least `clock`, the answer is
+    /// a reply.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub fn query(&self, read: &Read, clock: LogTime) -> Result<QueryAnswer, MachineError> {
+        self.check_usable()?;
+        let view = View {
+            store: &self.store,
+            tables: &self.tables,
+            next_due: self.next_due,
+            clock,
+            met_due: Cell::new(false),
+            failed: Cell::new(None),
+        };
+        let reply = read.execute(&view);
+        match view.failed.take() {
+            Some(error) => Err(error),
+            None if view.met_due.get() => Ok(QueryAnswer::Due),
+            None => Ok(QueryAnswer::Reply(reply)),
+        }
     }
 
     /// The log id of the last applied entry.
@@ -42,17 +144,216 @@ impl<S: Store> Machine<S> {
 
     /// The log time as of the last apply.
     pub fn log_time(&self) -> LogTime {
-        self.log_time
+        self.tables.log_time
     }
 
     /// A time at or before the next expiry; `None` if no key expires. When the leader's clock
-    /// reaches it, the leader proposes a tick.
+    /// passes it, the leader proposes a tick. It may be in the past: then more keys are due than
+    /// one tick expires.
     pub fn next_due(&self) -> Option<LogTime> {
-        None
+        Some(LogTime(self.next_due)).filter(|due| due.0 != u64::MAX)
     }
 
     /// The store.
     pub fn store(&self) -> &S {
         &self.store
+    }
+
+    /// The store back.
+    pub fn into_store(self) -> S {
+        self.store
+    }
+
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    fn check_usable(&self) -> Result<(), MachineError> {
+        if self.has_failed { Err(MachineError::Failed) } else { Ok(()) }
+    }
+
+    /// Runs what changes the state. After a failure memory is ahead of the store.
+    fn guard<T>(
+        &mut self,
+        change: impl FnOnce(&mut Self) -> Result<T, MachineError>,
+    ) -> Result<T, MachineError> {
+        self.check_usable()?;
+        // Also after a panic in between.
+        self.has_failed = true;
+        let result = change(self);
+        self.has_failed = result.is_err();
+        result
+    }
+
+    fn run(
+        &mut self,
+        entries: &[(LogId, Option<Bytes>)],
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), MachineError> {
+        let mut applied = self.store.applied().index;
+        for (id, payload) in entries {
+            if id.index != applied.next() {
+                return Err(MachineError::Order { applied, found: id.index });
+            }
+            applied = id.index;
+            if let Some(payload) = payload {
+                self.run_one(applied, payload, outcomes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run_one(
+        &mut self,
+        index: Index,
+        payload: &Bytes,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), MachineError> {
+        let Proposal { stamp, body } =
+            Proposal::decode(payload).map_err(|source| MachineError::Entry { index, source })?;
+        self.tables.log_time = self.tables.log_time.max(stamp);
+        match body {
+            Body::Tick => self.batch().expire(expiry::PER_TICK),
+            Body::Write(request) => {
+                self.batch().expire(expiry::PER_WRITE)?;
+                let WriteRequest { client, seq, slot, .. } = request;
+                let verdict = self.write(index, request)?;
+                outcomes.push(Outcome { client, seq, slot, index, verdict });
+                Ok(())
+            }
+        }
+    }
+
+    /// PROTOCOL 1 and 3, in their order.
+    fn write(&mut self, index: Index, request: WriteRequest) -> Result<Verdict, MachineError> {
+        let now = self.tables.log_time;
+        let WriteRequest { client: id, seq, slot, deadline, .. } = request;
+        let digest = hash64(0, &request.command);
+        let overlay = &mut self.overlay;
+        let client = self.tables.clients.of(id);
+        let rose = client.raise_low(request.low, now, |record| free_reply(id, record, overlay));
+        let low = client.low(now);
+
+        let refusal = if let Some(record) = client.record(seq, slot, now) {
+            if record.digest != digest {
+                Some(Verdict::DigestMismatch)
+            } else {
+                let kept = record.reply.clone();
+                Some(Verdict::Done(self.recall(&kept, &request)?))
+            }
+        } else if seq < low
+            || now > deadline
+            || deadline.0 > now.0.saturating_add(RETRY_WINDOW_MAX_MS)
+        {
+            Some(Verdict::Unknown)
+        } else if request
+            .after
+            .is_some_and(|after| after >= low && client.record(after, slot, now).is_none())
+            || client.is_full(now)
+        {
+            Some(Verdict::SentBack)
+        } else {
+            None
+        };
+        if let Some(verdict) = refusal {
+            if rose {
+                self.ledger.low(id, request.low, now);
+            }
+            return Ok(verdict);
+        }
+
+        let reply = self.execute(index, &request.command)?;
+        let kept = Kept::of(&reply, &mut self.scratch);
+        if matches!(kept, Kept::Row(_)) {
+            let row = Bytes::copy_from_slice(&self.scratch);
+            self.overlay.put(layout::reply(id, seq, slot), row);
+        }
+        let record = Record { seq, deadline, digest, reply: kept, slot };
+        self.ledger.write(id, rose.then_some(request.low), &record, now);
+        let has_row = record.has_reply_row();
+        let replaced = self.tables.clients.of(id).complete(record);
+        if let Some(dead) = replaced.filter(|_| !has_row) {
+            free_reply(id, &dead, &mut self.overlay);
+        }
+        Ok(Verdict::Done(reply))
+    }
+
+    fn execute(&mut self, index: Index, command: &Bytes) -> Result<Reply, MachineError> {
+        let write = Write::decode(command).map_err(|error| {
+            let source = BadBytes::new(format!("command: {error}"));
+            MachineError::Entry { index, source }
+        })?;
+        let generation = self.tables.generation;
+        let mut batch = self.batch();
+        let reply = write.execute(&mut batch);
+        if let Some(error) = batch.failed.take() {
+            return Err(error);
+        }
+        if self.tables.generation != generation {
+            self.litter.note_flush(&self.tables);
+        }
+        Ok(reply)
+    }
+
+    /// The reply of a record.
+    fn recall(&self, kept: &Kept, request: &WriteRequest) -> Result<Reply, MachineError> {
+        let bytes = match kept {
+            Kept::Ok => return Ok(Reply::Ok),
+            Kept::Nil => return Ok(Reply::Nil),
+            Kept::Integer(number) => return Ok(Reply::Integer(*number)),
+            Kept::Encoded(bytes) => Bytes::copy_from_slice(bytes),
+            Kept::Row(_) => {
+                let key = layout::reply(request.client, request.seq, request.slot);
+                let merged = Merged { store: &self.store, overlay: &self.overlay };
+                merged.get(&key)?.ok_or(BadBytes::new("record: its reply is missing"))?
+            }
+        };
+        Reply::decode(&bytes).map_err(|error| BadBytes::new(format!("record: {error}")).into())
+    }
+
+    fn batch(&mut self) -> Batch<'_, S> {
+        Batch {
+            store: &self.store,
+            overlay: &mut self.overlay,
+            tables: &mut self.tables,
+            next_due: &mut self.next_due,
+            last_read: &self.last_read,
+            failed: Cell::new(None),
+        }
+    }
+
+    fn collect_litter(&mut self, most: usize) -> Result<(), MachineError> {
+        if self.litter.is_empty() {
+            return Ok(());
+        }
+        let rows = Stored(&self.store);
+        self.litter.collect(most, &rows, &mut self.tables, &mut self.overlay)
+    }
+
+    fn commit(&mut self, time_before: LogTime, applied: LogId) -> Result<(), MachineError> {
+        self.ledger.close(&mut self.tables, time_before, &mut self.overlay);
+        if self.is_new {
+            self.overlay.put(Bytes::from_static(&layout::META), Bytes::from_static(&[FORMAT]));
+            self.is_new = false;
+        }
+        self.overlay.drain_into(&mut self.changes);
+        self.last_read.get_mut().clear();
+        self.store.commit(&mut self.changes, applied)?;
+        self.changes.clear();
+        Ok(())
+    }
+}
+
+/// Rows that [`Machine::tidy`] deletes at once: a few milliseconds.
+const TIDY_ROWS: usize = 1024;
+
+/// Whether the store is empty; refuses what is neither that nor of this version.
+fn check_format<S: Store>(store: &S) -> Result<bool, MachineError> {
+    match store.get(&layout::META)?.as_deref() {
+        Some([FORMAT]) => Ok(false),
+        Some([other, ..]) => Err(BadBytes::version("state", *other, FORMAT).into()),
+        Some([]) => Err(BadBytes::new("the format row is empty").into()),
+        None if store.range(&[], &[0xff], 1)?.is_empty() => Ok(true),
+        None => Err(BadBytes::new("rows without a format: an import that was not finished").into()),
     }
 }

@@ -62,7 +62,15 @@ pub enum MachineError {
     },
     /// The engine's rows are not in a form that this build knows.
     #[error("stored state: {0}")]
-    State(BadBytes),
+    State(#[from] BadBytes),
+    /// Entries must come one after another, each once.
+    #[error("log entry {found} cannot follow {applied}")]
+    Order {
+        /// The last applied entry.
+        applied: Index,
+        /// What came next.
+        found: Index,
+    },
     /// An earlier call failed, so that memory and engine may differ.
     #[error("the state machine has failed before and must be reopened")]
     Failed,

@@ -1,0 +1,105 @@
+//! The state hash, summed up item by item.
+
+use kontiki_types::{ClientId, LogId, LogTime, Slot};
+
+use crate::clients::Client;
+use crate::command::ScanPosition;
+use crate::hash::hash128;
+use crate::ledger::Tables;
+use crate::overlay::Stored;
+use crate::scan::{LiveRow, LiveRows};
+use crate::slots::SlotState;
+use crate::{Machine, MachineError, Store};
+
+/// Seeds, so that an item of one kind never passes for one of another.
+const SLOT: u64 = 1;
+const CLIENT: u64 = 2;
+const ROW: u64 = 3;
+const STATE: u64 = 4;
+
+/// A sum over hashes of all items, which does not depend on their order (PROTOCOL 12 needs such a
+/// sum for each slot; this is the one for all).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Summary {
+    sum: u128,
+    items: u64,
+}
+
+impl Summary {
+    pub(crate) fn slot(&mut self, slot: Slot, state: &SlotState, scratch: &mut Vec<u8>) {
+        scratch.clear();
+        state.logical().encode(slot, scratch);
+        self.add(SLOT, scratch);
+    }
+
+    pub(crate) fn client(
+        &mut self,
+        id: ClientId,
+        client: &Client,
+        now: LogTime,
+        scratch: &mut Vec<u8>,
+    ) {
+        scratch.clear();
+        if client.encode(id, now, scratch) {
+            self.add(CLIENT, scratch);
+        }
+    }
+
+    pub(crate) fn row(&mut self, key: &[u8], row: &[u8], scratch: &mut Vec<u8>) {
+        scratch.clear();
+        scratch.extend_from_slice(&(key.len() as u64).to_be_bytes());
+        scratch.extend_from_slice(key);
+        scratch.extend_from_slice(row);
+        self.add(ROW, scratch);
+    }
+
+    fn add(&mut self, kind: u64, item: &[u8]) {
+        self.sum = self.sum.wrapping_add(hash128(kind, item));
+        self.items += 1;
+    }
+
+    /// The hash of the whole.
+    pub(crate) fn finish(self, applied: LogId, log_time: LogTime) -> u128 {
+        let mut all = Vec::with_capacity(48);
+        all.extend_from_slice(&applied.term.0.to_be_bytes());
+        all.extend_from_slice(&applied.index.0.to_be_bytes());
+        all.extend_from_slice(&log_time.0.to_be_bytes());
+        all.extend_from_slice(&self.items.to_be_bytes());
+        all.extend_from_slice(&self.sum.to_be_bytes());
+        hash128(STATE, &all)
+    }
+
+    /// Everything but the rows.
+    pub(crate) fn tables(&mut self, tables: &Tables) {
+        let mut scratch = Vec::new();
+        for (slot, state) in tables.slots.used() {
+            self.slot(slot, state, &mut scratch);
+        }
+        for (id, client) in tables.clients.in_order() {
+            self.client(id, client, tables.log_time, &mut scratch);
+        }
+    }
+}
+
+impl<S: Store> Machine<S> {
+    /// A hash of the logical state: keys with values, expiries and versions, slots, completion
+    /// records, log time and applied index. Equal on all replicas that have applied the same
+    /// entries, however they were cut into batches and whatever restarts and snapshots came
+    /// between. Reads every row.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub fn state_hash(&self) -> Result<u128, MachineError> {
+        let tables = self.tables();
+        let mut summary = Summary::default();
+        summary.tables(tables);
+        let mut rows = LiveRows::from(ScanPosition::START, &tables.slots);
+        let mut scratch = Vec::new();
+        while let Some(chunk) = rows.chunk(&Stored(self.store()), &tables.slots, 64)? {
+            for LiveRow { key, row } in chunk {
+                summary.row(&key, &row, &mut scratch);
+            }
+        }
+        Ok(summary.finish(self.applied(), tables.log_time))
+    }
+}
