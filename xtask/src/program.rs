@@ -160,7 +160,7 @@ impl Group {
 
     /// Sends the signal to the whole group, as a terminal does.
     pub fn signal(&self, signal: &str) -> Result<()> {
-        signal_to(&format!("-{}", self.id()), signal)
+        signal_to(&[format!("-{}", self.id())], signal)
     }
 
     /// Waits for the program itself to end; kills the group and fails if that takes too long.
@@ -198,14 +198,13 @@ impl Drop for Group {
     }
 }
 
-/// Sends `signal` (`KILL`, `INT`, …) to a process, or to a group if it begins with `-`.
-pub fn signal_to(target: &str, signal: &str) -> Result<()> {
+/// Sends `signal` (`KILL`, `INT`, …) to processes at once, and to groups where one begins with `-`.
+pub fn signal_to<S: AsRef<OsStr>>(targets: &[S], signal: &str) -> Result<()> {
     // The shell's own `kill`: there everywhere, and the standard library has none.
-    let status = Command::new("sh")
-        .args(["-c", "kill -s \"$1\" -- \"$2\" 2>/dev/null", "kill", signal, target])
-        .status()?;
+    let kill = "signal=$1; shift; kill -s \"$signal\" -- \"$@\" 2>/dev/null";
+    let status = Command::new("sh").args(["-c", kill, "kill", signal]).args(targets).status()?;
     if !status.success() {
-        bail!("no process {target} to send {signal}");
+        bail!("a process to send {signal} to is not there");
     }
     Ok(())
 }
@@ -214,7 +213,7 @@ pub fn signal_to(target: &str, signal: &str) -> Result<()> {
 pub fn kill_all_groups() {
     let ids: Vec<u32> = running().iter().copied().collect();
     for id in ids {
-        let _ = signal_to(&format!("-{id}"), "KILL");
+        let _ = signal_to(&[format!("-{id}")], "KILL");
     }
 }
 

@@ -140,7 +140,7 @@ impl Cluster {
     /// Kills the node with -9 and waits until it is gone.
     pub fn kill(&mut self, node: usize) -> Result<()> {
         let node = &mut self.nodes[node];
-        signal_to(&node.pid.to_string(), "KILL")?;
+        signal_to(&[node.pid.to_string()], "KILL")?;
         node.await_end()?;
         node.successor = None;
         Ok(())
@@ -150,9 +150,7 @@ impl Cluster {
     pub fn kill_all(mut self) -> Result<()> {
         let mut targets: Vec<String> = self.nodes.iter().map(|node| node.pid.to_string()).collect();
         targets.push(self.up.id().to_string());
-        for target in &targets {
-            signal_to(target, "KILL")?;
-        }
+        signal_to(&targets, "KILL")?;
         self.nodes.iter_mut().try_for_each(Node::await_end)
     }
 
@@ -175,7 +173,7 @@ impl Cluster {
 
     /// Stops the node's process for a while (SIGSTOP), or lets it go on (SIGCONT).
     pub fn signal(&self, node: usize, signal: &str) -> Result<()> {
-        signal_to(&self.nodes[node].pid.to_string(), signal)
+        signal_to(&[self.nodes[node].pid.to_string()], signal)
     }
 
     /// Ctrl-C, as a terminal sends it; waits for the end and checks that no process is left.

@@ -1,7 +1,7 @@
 //! Item 11: README's commands, run as written, answer what is written beside them.
 //!
 //! They stand in ```` ```console ```` blocks: `$ command`, then its output, where `...` stands for
-//! anything. `cargo run --release --` and a bare `kontiki` mean the released binary; `up` stays
+//! anything. `cargo run --release --` and `target/release/kontiki` mean the released binary; `up` stays
 //! running until the end. Commands that build, install or test are left to `.ci/run`.
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -65,7 +65,9 @@ fn examples(text: &str) -> Vec<Example> {
 }
 
 fn in_our_words(command: &str) -> String {
-    command.replace("cargo run --release --", "kontiki")
+    command
+        .replace("cargo run --release --", "kontiki")
+        .replace("target/release/kontiki", "kontiki")
 }
 
 fn is_for_ci(command: &str) -> bool {
