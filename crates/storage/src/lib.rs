@@ -1,5 +1,6 @@
 //! The shared log, the state engines and snapshot files of a Kontiki node
 pub mod disk;
+pub mod engine;
 pub mod log;
 
 /// A random number from the operating system.

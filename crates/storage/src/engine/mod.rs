@@ -1,0 +1,131 @@
+//! State engines: where the applied state of each group lives.
+//!
+//! The Raft log is the write-ahead log of every engine. A [commit](kontiki_kv::Store::commit) is
+//! visible at once and durable later; what a crash leaves is the state as of some commit at or
+//! after the last one *persisted*, whole, with its applied index. The log may be purged only up to
+//! a persisted index, and a restart replays the rest.
+
+mod cache;
+mod fjall;
+mod memory;
+mod merge;
+mod overlay;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::PathBuf;
+
+use kontiki_kv::Store;
+use kontiki_types::{GroupId, LogId};
+
+pub use fjall::{FjallConfig, FjallEngine, FjallPersister, FjallStore, FjallView};
+pub use memory::{MemoryEngine, MemoryPersister, MemoryStore, MemoryView};
+pub use overlay::EngineCounts;
+
+/// All groups' states on one node.
+pub trait Engine: Send + 'static {
+    /// One group's state.
+    type Store: GroupStore;
+
+    /// The groups that have a state here.
+    fn groups(&self) -> Vec<GroupId>;
+
+    /// The state of `group`; an empty one is begun if there is none. To be called once per group
+    /// and start.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    fn open_group(&mut self, group: GroupId) -> Result<Self::Store, EngineError>;
+
+    /// Discards the state of `group`, as a whole.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    fn drop_group(&mut self, group: GroupId) -> Result<(), EngineError>;
+
+    /// An empty state beside that of `group`, to install a snapshot in. A crash before
+    /// [`Engine::finish_install`] has returned leaves the old state or the new one.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    fn begin_install(&mut self, group: GroupId) -> Result<Self::Store, EngineError>;
+
+    /// Puts the state that [`Engine::begin_install`] gave, filled and committed, in the place of
+    /// that of `group`. On return it is durable, and the old one is gone. Only then may the log
+    /// record that names the snapshot be written.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    fn finish_install(&mut self, group: GroupId, store: &Self::Store) -> Result<(), EngineError>;
+}
+
+/// One group's state, with a way to make it durable.
+pub trait GroupStore: Store<View: 'static> + Send + 'static {
+    /// See [`GroupStore::persister`].
+    type Persister: Persist;
+
+    /// A handle that makes the state durable from another thread while commits go on.
+    fn persister(&self) -> Self::Persister;
+}
+
+/// Makes a group's state durable.
+pub trait Persist: Clone + Send + Sync + 'static {
+    /// Makes what was committed before the call durable, and returns the applied position up to
+    /// which the state is: the log may be purged up to it.
+    ///
+    /// # Errors
+    /// See [`EngineError`]. What was persisted before still is.
+    fn persist(&self) -> Result<LogId, EngineError>;
+
+    /// The applied position up to which the state is durable.
+    fn persisted(&self) -> LogId;
+
+    /// Whether enough has gathered that [`Persist::persist`] should run soon: commits stall
+    /// otherwise.
+    fn is_due(&self) -> bool;
+}
+
+/// Why an engine failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The engine's files cannot be used. Discard them and rebuild the state of all groups from
+    /// the log or from a peer; see [`FjallEngine::discard`].
+    #[error("the state engine in {path} cannot be opened and must be rebuilt: {detail}")]
+    Unusable {
+        /// The engine's directory.
+        path: PathBuf,
+        /// What the engine said.
+        detail: String,
+    },
+    /// An operation failed; what was durable before still is.
+    #[error("cannot {action} the state of group {group}: {detail}")]
+    Failed {
+        /// What was tried.
+        action: &'static str,
+        /// Of which group.
+        group: GroupId,
+        /// What the engine said.
+        detail: String,
+        /// Whether the disk was full: it may succeed later.
+        full: bool,
+    },
+    /// The disk failed.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the disk said.
+        source: io::Error,
+    },
+}
+
+/// Whether a state that has applied up to `applied` fits a log that begins after `base` and ends at
+/// `last` (PROTOCOL 4c). If it does not, the group's state must be discarded and rebuilt, and the
+/// group must not serve meanwhile.
+pub fn fits(applied: LogId, base: LogId, last: LogId) -> bool {
+    base.index <= applied.index && applied.index <= last.index
+}
