@@ -245,8 +245,22 @@ impl Shared {
         self.overlay.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until the overlay is within its limit; persists it here unless another thread does.
+    fn make_room(&self) -> Result<(), EngineError> {
+        let one_at_a_time = self.persisting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.overlay().bytes() > self.overlay_bytes {
+            self.persist_alone(false)?;
+        }
+        drop(one_at_a_time);
+        Ok(())
+    }
+
     fn persist(&self, position: bool) -> Result<LogId, EngineError> {
         let _one_at_a_time = self.persisting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.persist_alone(position)
+    }
+
+    fn persist_alone(&self, position: bool) -> Result<LogId, EngineError> {
         let (batch, persisted) = {
             let mut overlay = self.overlay();
             let batch = overlay.unpersisted();
@@ -350,7 +364,7 @@ impl Store for FjallStore {
         };
         if bytes > self.shared.overlay_bytes {
             let started = Instant::now();
-            self.shared.persist(false).map_err(StoreError::new)?;
+            self.shared.make_room().map_err(StoreError::new)?;
             let counters = &self.shared.counters;
             counters.stalls.fetch_add(1, Ordering::Relaxed);
             let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
