@@ -7,13 +7,16 @@ use std::fmt::Write as _;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How often something that can only be asked for is asked for.
 pub const POLL: Duration = Duration::from_millis(10);
+
+/// A program that is over its time may take this long to stop what it started itself.
+const GRACE: Duration = Duration::from_secs(15);
 
 /// What a program said and how it ended.
 pub struct Finished {
@@ -163,19 +166,30 @@ impl Group {
         signal_to(&[format!("-{}", self.id())], signal)
     }
 
-    /// Waits for the program itself to end; kills the group and fails if that takes too long.
-    pub fn wait(&mut self, limit: Duration) -> Result<std::process::ExitStatus> {
+    /// Waits for the program itself to end. If that takes too long, asks it to end, kills the
+    /// group if it does not, and fails.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        if let Some(status) = self.await_end(limit)? {
+            return Ok(status);
+        }
+        let _ = self.signal("TERM");
+        if self.await_end(GRACE)?.is_none() {
+            let _ = self.signal("KILL");
+            self.child.wait()?;
+        }
+        bail!("did not end within {} s", limit.as_secs_f32());
+    }
+
+    fn await_end(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
         let deadline = Instant::now() + limit;
         // A program that ends right away should not cost a whole turn.
         let mut pause = Duration::from_millis(1);
         loop {
             if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
+                return Ok(Some(status));
             }
             if Instant::now() >= deadline {
-                let _ = self.signal("KILL");
-                let _ = self.child.wait();
-                bail!("did not end within {} s", limit.as_secs_f32());
+                return Ok(None);
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(POLL);

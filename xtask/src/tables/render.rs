@@ -14,31 +14,29 @@ pub fn table(root: &Path, name: &str) -> Result<String> {
     let results: Value = serde_json::from_str(&text).with_context(|| format!("{name}.json"))?;
     match name {
         "issue-2" => Ok(acceptance(&results)),
+        "kv-side-by-side" => Ok(side_by_side(&results)),
         _ => bail!("nothing renders the table {name}\nhint: xtask/src/tables/render.rs"),
     }
 }
 
 /// What was tried, and how it went.
 fn acceptance(results: &Value) -> String {
-    let mut out = String::from("| item | what is tried | outcome | seconds |\n|---|---|---|---|\n");
+    let mut out =
+        String::from("| item | what is tried | outcome | seconds |\n|---|---|---|---:|\n");
     for item in results["items"].as_array().into_iter().flatten() {
-        let seconds = item["seconds"].as_f64().unwrap_or_default();
         let _ = writeln!(
             out,
-            "| {} | {} | {} | {seconds:.0} |",
+            "| {} | {} | {} | {} |",
             text(&item["item"]),
             text(&item["title"]),
-            text(&item["outcome"])
+            text(&item["outcome"]),
+            number(&item["seconds"], 1.0, 0),
         );
     }
-    out + &origin(results)
-}
-
-/// Where and when it was measured.
-fn origin(results: &Value) -> String {
     let machine = &results["machine"];
-    format!(
-        "\n{}, {} cores, {} GiB, Linux {}, {}; {}; commit {}.\n",
+    let _ = writeln!(
+        out,
+        "\n{}, {} cores, {} GiB, Linux {}, {}; {}; commit {}.",
         text(&machine["processor"]),
         machine["cores"],
         machine["memory_gib"],
@@ -46,9 +44,123 @@ fn origin(results: &Value) -> String {
         text(&machine["filesystem"]),
         text(&results["date"]),
         text(&results["commit"]),
-    )
+    );
+    out
+}
+
+/// What each cell of the side-by-side run is, in words.
+const CELLS: [(&str, &str); 7] = [
+    ("put-64", "writes, 64 clients"),
+    ("get-64", "linearizable reads, 64 clients"),
+    ("put-1", "writes, 1 client"),
+    ("put-256", "writes, 256 clients"),
+    ("get-1", "linearizable reads, 1 client"),
+    ("get-256", "linearizable reads, 256 clients"),
+    ("mixed-64", "half reads, half writes, 64 clients"),
+];
+
+const SYSTEMS: [(&str, &str); 4] = [
+    ("kontiki", "Kontiki, 3 nodes"),
+    ("kontiki-lease", "Kontiki, 3 nodes, leader leases"),
+    ("etcd", "etcd, 3 nodes"),
+    ("redis", "Redis, 1 node, `appendfsync always`"),
+];
+
+/// A block of rows for each kind of load, ours and theirs together.
+fn side_by_side(results: &Value) -> String {
+    let mut out = String::from(
+        "| load | system | clients at | ops/s | p50 ms | p99 ms | ops per server CPU s | fdatasync/s |\n\
+         |---|---|---|---:|---:|---:|---:|---:|\n",
+    );
+    for (cell, words) in CELLS {
+        for (system, title) in SYSTEMS {
+            for place in ["leader", "spread", "single"] {
+                let figures = &results["results"][system][format!("{cell}-{place}")];
+                if figures.is_null() {
+                    continue;
+                }
+                let at = match place {
+                    "leader" => "the leader",
+                    "spread" => "all nodes",
+                    _ => "the node",
+                };
+                let _ = writeln!(
+                    out,
+                    "| {words} | {title} | {at} | {} | {} | {} | {} | {} |",
+                    number(&figures["ops_per_second"], 1.0, 0),
+                    number(&figures["p50_us"], 1e-3, 2),
+                    number(&figures["p99_us"], 1e-3, 2),
+                    number(&figures["ops_per_server_cpu_second"], 1.0, 0),
+                    number(&figures["fdatasyncs_per_second"], 1.0, 0),
+                );
+            }
+        }
+    }
+    let (machine, setting, versions) =
+        (&results["machine"], &results["setting"], &results["versions"]);
+    let _ = writeln!(
+        out,
+        "\n`python3 bench/side-by-side.py`: medians of {} interleaved rounds of {} s, {} B values; \
+         etcd {}, Redis {}; {}, {} cores, Linux {}, an fdatasync takes {} µs; {}; commit {}.",
+        setting["rounds"],
+        setting["seconds"],
+        setting["value_bytes"],
+        text(&versions["etcd"]),
+        text(&versions["redis"]),
+        text(&machine["cpu"]),
+        machine["cpus"],
+        text(&machine["kernel"]),
+        machine["fdatasync_us"],
+        text(&results["date"]),
+        text(&results["commit"]).get(..12).unwrap_or_default(),
+    );
+    out
 }
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
+}
+
+/// `value * factor` with thousands apart; a dash where there is none.
+fn number(value: &Value, factor: f64, digits: usize) -> String {
+    let Some(value) = value.as_f64() else { return "–".to_string() };
+    let plain = format!("{:.digits$}", value * factor);
+    let (whole, rest) = plain.split_at(plain.find('.').unwrap_or(plain.len()));
+    let mut grouped = String::new();
+    for (at, digit) in whole.chars().enumerate() {
+        if at > 0 && (whole.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!(number(&json!(1234567.4), 1.0, 0), "1,234,567");
+        assert_eq!(number(&json!(123), 1e-3, 2), "0.12");
+        assert_eq!(number(&json!(null), 1.0, 0), "–");
+    }
+
+    #[test]
+    fn rows_that_we_lose_are_there_too() {
+        let figures = json!({"ops_per_second": 53000.0, "p50_us": 100.0, "p99_us": 2600.0});
+        let results =
+            json!({"results": {"redis": {"put-64-single": figures}}, "commit": "0123456789abcdef"});
+        let table = side_by_side(&results);
+        assert!(table.contains("| writes, 64 clients | Redis, 1 node, `appendfsync always` | the node | 53,000 | 0.10 | 2.60 | – | – |"), "{table}");
+    }
+
+    #[test]
+    fn an_acceptance_table_has_a_row_per_item() {
+        let item = json!({"item": "1", "title": "up", "outcome": "passed", "seconds": 3.4});
+        let table = acceptance(&json!({"items": [item]}));
+        assert!(table.contains("| 1 | up | passed | 3 |"), "{table}");
+    }
 }
