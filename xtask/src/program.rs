@@ -223,12 +223,19 @@ pub fn signal_to<S: AsRef<OsStr>>(targets: &[S], signal: &str) -> Result<()> {
     Ok(())
 }
 
-/// Kills every group that still runs: the last resort when an item exceeds its time.
-pub fn kill_all_groups() {
-    let ids: Vec<u32> = running().iter().copied().collect();
-    for id in ids {
-        let _ = signal_to(&[format!("-{id}")], "KILL");
+/// Ends every group that still runs: the last resort when an item exceeds its time.
+pub fn end_all_groups() {
+    let signal_all = |signal| {
+        let groups: Vec<String> = running().iter().map(|id| format!("-{id}")).collect();
+        let _ = signal_to(&groups, signal);
+    };
+    signal_all("TERM");
+    // Whoever waits for a group takes it off the list.
+    let deadline = Instant::now() + GRACE;
+    while !running().is_empty() && Instant::now() < deadline {
+        std::thread::sleep(POLL);
     }
+    signal_all("KILL");
 }
 
 /// The file that lists the running groups, for a script that has to clean up after a tool that

@@ -130,7 +130,7 @@ fn try_item(item: &Item, context: Context, commit: &str) -> Result<Entry> {
     let result = match receiver.recv_timeout(item.limit) {
         Ok(result) => result,
         Err(RecvTimeoutError::Timeout) => {
-            program::kill_all_groups();
+            program::end_all_groups();
             Err(anyhow!("took longer than {} s", item.limit.as_secs()))
         }
         Err(RecvTimeoutError::Disconnected) => Err(anyhow!("panicked, see above")),
