@@ -18,9 +18,20 @@ use crate::raft::Raft;
 use crate::{Body, Message, Payload, Role};
 
 impl<P: Payload> Raft<P> {
-    /// Whether this replica is a voter of the configuration in effect, and fit to lead.
+    /// Whether this replica may stand for election. Also one that a configuration leaves out which
+    /// is not known to be committed: it may be the only one whose log is long enough (thesis
+    /// §4.2.2). It does not count its own vote then.
     pub(crate) fn may_campaign(&self) -> bool {
-        !self.removed && !self.is_installing() && self.membership().is_voter(self.config.me)
+        let me = self.config.me;
+        let commit = self.commit.max(self.log.base().id.index);
+        !self.removed
+            && !self.is_installing()
+            && (self.membership().is_voter(me)
+                || self.log.membership_at(commit).1.is_voter(me)
+                || self
+                    .log
+                    .memberships(commit, self.log.last().index)
+                    .any(|(_, membership)| membership.is_voter(me)))
     }
 
     pub(crate) fn tick_election(&mut self, now: Instant) {
@@ -185,7 +196,8 @@ impl<P: Payload> Raft<P> {
         }
         // Votes of those who are not voters are kept out by the count.
         if !self.membership().is_voter(from) {
-            return self.dropped += 1;
+            self.dropped += u64::from(from != self.config.me);
+            return;
         }
         self.votes.push((from, granted));
         if self.is_elected() {

@@ -23,7 +23,8 @@ pub enum EntryData<P> {
     Noop,
     /// A command for the state machine.
     Command(P),
-    /// A configuration of the group, in effect from the moment it is appended (§6).
+    /// A configuration of the group, in effect from the moment it is appended (§6). The first entry
+    /// of a group is its initial configuration.
     Membership(Arc<Membership>),
 }
 

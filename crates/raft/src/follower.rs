@@ -48,6 +48,10 @@ impl<P: Payload> Raft<P> {
             let result = AppendResult::Rejected { prev: prev.index, hint };
             return self.send(from, Body::AppendReply { session, result });
         }
+        // What matches is good to know even if there is no room for more: it may be what has to be
+        // committed, and applied, to make room.
+        self.verified = self.verified.max(prev.index);
+        self.commit_to(commit.min(self.verified));
         if !self.append_from_leader(&entries) {
             let result = AppendResult::Full;
             return self.send(from, Body::AppendReply { session, result });

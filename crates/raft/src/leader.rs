@@ -11,7 +11,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use kontiki_types::{Index, Instant, Member};
+use kontiki_types::{Index, Instant, LogId, Member};
 
 use crate::progress::{Progress, State};
 use crate::raft::Raft;
@@ -171,13 +171,21 @@ impl<P: Payload> Raft<P> {
         let term_start = self.next_index();
         self.lead = Some(Box::new(Leader::new(term_start, now)));
         self.adopt_membership(now);
-        self.append_own(EntryData::Noop);
+        // The very first entry of a group is its initial configuration, so that whoever joins finds
+        // it in the log; it opens the term as well as a no-op does.
+        let (id, membership) = self.log.membership();
+        let opening = if id == LogId::ZERO {
+            EntryData::Membership(membership.clone())
+        } else {
+            EntryData::Noop
+        };
+        self.append_own(opening);
     }
 
     /// Appends an entry of our own to the log, behind what was proposed.
-    pub(crate) fn append_own(&mut self, data: EntryData<P>) -> kontiki_types::LogId {
+    pub(crate) fn append_own(&mut self, data: EntryData<P>) -> LogId {
         self.seal();
-        let id = kontiki_types::LogId::new(self.term(), self.next_index());
+        let id = LogId::new(self.term(), self.next_index());
         self.log.append([Entry { id, data }].into_iter().collect());
         id
     }

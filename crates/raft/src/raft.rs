@@ -18,7 +18,7 @@ use crate::read::Forwarded;
 use crate::rng::Rng;
 use crate::snapshot::{Shelf, Staging};
 use crate::{
-    Base, Body, Config, Entries, Entry, EntryData, HardState, Membership, Message, Output, Payload,
+    Body, Config, Entries, Entry, EntryData, HardState, Membership, Message, Output, Payload,
     Reason, Receipt, Recovered, Refused, RestartError, Role, Session, Status,
 };
 
@@ -567,7 +567,7 @@ fn recover_log<P: Payload>(
     recovered: &Recovered<P>,
     range_bytes: usize,
 ) -> Result<Log<P>, RestartError> {
-    let base = recovered.base.clone().unwrap_or_else(Base::default);
+    let base = recovered.base.clone().unwrap_or_default();
     if base.id.term > recovered.hard_state.term {
         return Err(RestartError::TermAhead { id: base.id });
     }
