@@ -27,7 +27,7 @@ use crate::command::parse::Outcome;
 use crate::command::{error, unknown, wrong_arity};
 
 /// All commands, by kind.
-const ENTRIES: [&[Entry]; 5] =
+static ENTRIES: [&[Entry]; 5] =
     [strings::ENTRIES, bitmaps::ENTRIES, generic::ENTRIES, connection::ENTRIES, server::ENTRIES];
 
 /// One command or subcommand.

@@ -63,32 +63,40 @@ pub(crate) fn expire_time(command: &str) -> Reply {
     made(&[b"ERR invalid expire time in '", command.as_bytes(), b"' command"])
 }
 
-/// The error for a request whose command is not in the [table](crate::table). It repeats the first
-/// arguments, about 128 bytes of them.
-pub fn unknown(args: &[Bytes]) -> Reply {
-    const SHOWN: usize = 128;
-    let shown = |arg: &Bytes, room: usize| {
-        let upto = arg.len().min(room);
-        // As C prints a string: up to the first zero byte.
-        arg[..arg[..upto].iter().position(|&byte| byte == 0).unwrap_or(upto)].to_vec()
-    };
-    let name = args.first().map_or(Vec::new(), |name| shown(name, SHOWN));
-    let mut rest = Vec::new();
-    for arg in args.iter().skip(1) {
-        if rest.len() >= SHOWN {
-            break;
-        }
-        rest.push(b'\'');
-        rest.extend(shown(arg, SHOWN - (rest.len() - 1).min(SHOWN)));
-        rest.extend(b"' ");
-    }
-    made(&[b"ERR unknown command '", &name, b"', with args beginning with: ", &rest])
+/// An option that EXPIRE and its kin do not have.
+pub(crate) fn unsupported_option(option: &[u8]) -> Reply {
+    made(&[b"ERR Unsupported option ", shown(option, usize::MAX)])
 }
 
 /// The error for a subcommand that is not in the table.
 pub(crate) fn unknown_subcommand(command: &str, name: &[u8]) -> Reply {
-    const SHOWN: usize = 128;
-    let name = &name[..name.len().min(SHOWN)];
     let container = command.to_ascii_uppercase();
+    let name = shown(name, SHOWN_MAX);
     made(&[b"ERR unknown subcommand '", name, b"'. Try ", container.as_bytes(), b" HELP."])
+}
+
+/// The error for a request whose command is not in the [table](crate::table). It repeats the first
+/// arguments, about 128 bytes of them.
+pub fn unknown(args: &[Bytes]) -> Reply {
+    let name = args.first().map_or(&[][..], |name| shown(name, SHOWN_MAX));
+    let mut rest = Vec::new();
+    for arg in args.iter().skip(1) {
+        if rest.len() >= SHOWN_MAX {
+            break;
+        }
+        let room = SHOWN_MAX - rest.len();
+        rest.push(b'\'');
+        rest.extend_from_slice(shown(arg, room));
+        rest.extend_from_slice(b"' ");
+    }
+    made(&[b"ERR unknown command '", name, b"', with args beginning with: ", &rest])
+}
+
+/// Bytes of a client's own words that an error repeats.
+const SHOWN_MAX: usize = 128;
+
+/// The front of `text`, `room` bytes at most, as C prints it: up to the first zero byte.
+fn shown(text: &[u8], room: usize) -> &[u8] {
+    let front = &text[..text.len().min(room)];
+    &front[..front.iter().position(|&byte| byte == 0).unwrap_or(front.len())]
 }

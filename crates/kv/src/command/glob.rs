@@ -119,7 +119,9 @@ mod tests {
         check("[c-a]", "b", true);
         check("[a-c]", "d", false);
         check("[\\]]", "]", true);
-        check("[a-]", "-", true);
+        // The bracket is the end of the range, and nothing closes the set.
+        check("[a-]", "_", true);
+        check("[a-]", "-", false);
         check("[abc", "c", true);
         check("[", "[", false);
         check("[^", "x", true);

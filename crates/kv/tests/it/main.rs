@@ -1,5 +1,14 @@
-//! The state machine from outside: one module for each promise.
+//! The state machine from outside: one module for each promise, and commands beside Redis.
 
 mod exactly_once;
+mod flush;
 mod group;
+mod model;
 mod order;
+mod random;
+mod redis;
+mod redis_differential;
+mod replay;
+mod snapshots;
+mod time;
+mod versions;

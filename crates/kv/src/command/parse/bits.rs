@@ -47,6 +47,8 @@ pub(crate) fn bitcount(args: &[Bytes]) -> Outcome {
 
 fn range(start: &Bytes, end: &Bytes, unit: Option<&Bytes>) -> Result<BitRange, Reply> {
     let (start, end) = (integer(start)?, integer(end)?);
+    // Such a part is empty in every string, and Redis then does not look at the unit.
+    let unit = unit.filter(|_| start >= 0 || end >= 0 || start <= end);
     Ok(BitRange { start, end, unit: bit_unit(unit)? })
 }
 
@@ -76,10 +78,10 @@ pub(crate) fn bitpos(args: &[Bytes]) -> Outcome {
 
 fn search_range(args: &[Bytes]) -> Result<(Option<BitRange>, bool), Reply> {
     let Some(start) = args.first() else { return Ok((None, false)) };
-    let start = integer(start)?;
     if args.len() > 3 {
         return Err(error::fixed(error::SYNTAX));
     }
+    let start = integer(start)?;
     let unit = bit_unit(args.get(2))?;
     let end = args.get(1).map_or(Ok(-1), integer)?;
     Ok((Some(BitRange { start, end, unit }), args.len() > 1))

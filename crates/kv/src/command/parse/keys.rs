@@ -98,7 +98,7 @@ fn expire_condition(args: &[Bytes]) -> Result<ExpireCondition, Reply> {
         } else if is(argument, "LT") {
             &mut condition.if_earlier
         } else {
-            return Err(error::made(&[b"ERR Unsupported option ", argument]));
+            return Err(error::unsupported_option(argument));
         };
         *flag = true;
     }
@@ -169,7 +169,7 @@ fn cursor(text: &[u8]) -> Option<u64> {
     }
     let mut cursor: u64 = 0;
     for digit in digits {
-        let digit = digit.is_ascii_digit().then_some(digit - b'0')?;
+        let digit = digit.is_ascii_digit().then(|| digit - b'0')?;
         cursor = cursor.checked_mul(10)?.checked_add(u64::from(digit))?;
     }
     Some(if negative { cursor.wrapping_neg() } else { cursor })
