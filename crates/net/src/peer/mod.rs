@@ -209,7 +209,8 @@ impl PeerTransport {
         links.iter().map(|(&node, link)| (node, link.stats())).collect()
     }
 
-    /// Closes all outgoing connections and forgets all peers.
+    /// Closes all outgoing connections and forgets all peers. Without it the tasks of the peers keep
+    /// the transport alive.
     pub fn shutdown(&self) {
         let links =
             std::mem::take(&mut *self.0.links.write().unwrap_or_else(PoisonError::into_inner));
