@@ -347,7 +347,9 @@ def at(cell, system):
     name, clients, reads, place = cell
     if system.places != ["single"]:
         return cell
-    return (name.replace("leader", "single"), clients, reads, "single") if place == "leader" else None
+    if place != "leader":
+        return None
+    return name.replace("leader", "single"), clients, reads, "single"
 
 
 def run(arguments, directory):
