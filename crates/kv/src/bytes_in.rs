@@ -65,10 +65,6 @@ impl<'a> Cursor<'a> {
         self.array().map(|bytes| u16::from_be_bytes(*bytes))
     }
 
-    pub(crate) fn u32(&mut self) -> Result<u32, BadBytes> {
-        self.array().map(|bytes| u32::from_be_bytes(*bytes))
-    }
-
     pub(crate) fn u64(&mut self) -> Result<u64, BadBytes> {
         self.array().map(|bytes| u64::from_be_bytes(*bytes))
     }

@@ -70,6 +70,7 @@ impl Tables {
 pub(crate) struct Ledger {
     delta: Vec<u8>,
     delta_time: Option<LogTime>,
+    pub(crate) delta_bytes_kept: usize,
     generation: u64,
     next_number: u64,
     /// Number and size of the deltas in the store.
@@ -113,6 +114,7 @@ impl Ledger {
         let ledger = Self {
             delta: Vec::new(),
             delta_time: None,
+            delta_bytes_kept: DELTA_BYTES_KEPT,
             generation: tables.generation,
             next_number: stored.back().map_or(1, |(number, _)| number + 1),
             stored_bytes: stored.iter().map(|(_, bytes)| bytes).sum(),
@@ -191,7 +193,7 @@ impl Ledger {
         self.stored_bytes += row.len();
         let bytes = row.len();
         overlay.put(Bytes::copy_from_slice(&layout::delta(number)), row.into());
-        if self.stored_bytes > DELTA_BYTES_KEPT {
+        if self.stored_bytes > self.delta_bytes_kept {
             self.credit += bytes * PAGE_BYTES_PER_DELTA_BYTE;
             self.rewrite_pages(number, tables, overlay);
         }
@@ -237,7 +239,7 @@ impl Ledger {
             self.stored_bytes -= bytes;
             self.stored.pop_front();
         }
-        if self.stored_bytes <= DELTA_BYTES_KEPT {
+        if self.stored_bytes <= self.delta_bytes_kept {
             self.credit = 0;
         }
     }

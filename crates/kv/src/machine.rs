@@ -70,6 +70,15 @@ impl<S: Store> Machine<S> {
         })
     }
 
+    /// Lets `bytes` of changes to slots and completion records gather in the store before they are
+    /// worked into its pages, instead of 64 KiB. Fewer means more writing with each commit and less
+    /// reading in [`Machine::open`]. No two replicas need agree on it.
+    #[must_use]
+    pub fn with_delta_bytes_kept(mut self, bytes: usize) -> Self {
+        self.ledger.delta_bytes_kept = bytes;
+        self
+    }
+
     /// Applies committed entries with one commit of the store, and appends an outcome for each
     /// write. `None` is an entry without a command (no-op, membership). Entries follow one another
     /// without a gap; the first follows [`Machine::applied`].

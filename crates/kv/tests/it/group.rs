@@ -89,6 +89,11 @@ impl Group {
         version as u64
     }
 
+    /// Rows of keys and of the due index, live or not.
+    pub fn rows(&self) -> usize {
+        self.machine.store().rows().filter(|(key, _)| key[0] >= 0x20).count()
+    }
+
     pub fn hash(&self) -> u128 {
         self.machine.state_hash().unwrap()
     }
