@@ -15,6 +15,7 @@ pub fn table(root: &Path, name: &str) -> Result<String> {
     match name {
         "issue-2" => Ok(acceptance(&results)),
         "kv-side-by-side" => Ok(side_by_side(&results)),
+        "raft" => Ok(raft(&results)),
         _ => bail!("nothing renders the table {name}\nhint: xtask/src/tables/render.rs"),
     }
 }
@@ -33,10 +34,49 @@ fn acceptance(results: &Value) -> String {
             number(&item["seconds"], 1.0, 0),
         );
     }
+    out + &origin(results)
+}
+
+/// A row for each implementation, a pair of columns for each depth.
+fn raft(results: &Value) -> String {
+    let rows: Vec<&Value> = results["rows"].as_array().into_iter().flatten().collect();
+    let depths: Vec<u64> = distinct(rows.iter().filter_map(|row| row["depth"].as_u64()));
+    let names: Vec<&str> = distinct(rows.iter().map(|row| text(&row["name"])));
+    let mut out = String::from("| ns per entry (allocations per entry) |");
+    for depth in &depths {
+        let _ = write!(out, " depth {depth} |");
+    }
+    out += &format!("\n|---|{}\n", "---:|".repeat(depths.len()));
+    for name in names {
+        let _ = write!(out, "| {name} |");
+        for depth in &depths {
+            let here = |row: &&&Value| text(&row["name"]) == name && row["depth"] == *depth;
+            let found = rows.iter().find(here).copied().unwrap_or(&Value::Null);
+            let (time, allocations) =
+                (number(&found["ns"], 1.0, 0), number(&found["allocations"], 1.0, 1));
+            let _ = write!(out, " {time} ({allocations}) |");
+        }
+        out.push('\n');
+    }
+    out + "\n`kontiki bench raft`: medians of five runs of 200,000 entries." + &origin(results)
+}
+
+/// Each value once, in order of appearance.
+fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = Vec::new();
+    for value in values {
+        if !seen.contains(&value) {
+            seen.push(value);
+        }
+    }
+    seen
+}
+
+/// Where and when a run of ours was made.
+fn origin(results: &Value) -> String {
     let machine = &results["machine"];
-    let _ = writeln!(
-        out,
-        "\n{}, {} cores, {} GiB, Linux {}, {}; {}; commit {}.",
+    format!(
+        "\n{}, {} cores, {} GiB, Linux {}, {}; {}; commit {}.\n",
         text(&machine["processor"]),
         machine["cores"],
         machine["memory_gib"],
@@ -44,8 +84,7 @@ fn acceptance(results: &Value) -> String {
         text(&machine["filesystem"]),
         text(&results["date"]),
         text(&results["commit"]),
-    );
-    out
+    )
 }
 
 /// What each cell of the side-by-side run is, in words.
@@ -155,6 +194,16 @@ mod tests {
             json!({"results": {"redis": {"put-64-single": figures}}, "commit": "0123456789abcdef"});
         let table = side_by_side(&results);
         assert!(table.contains("| writes, 64 clients | Redis, 1 node, `appendfsync always` | the node | 53,000 | 0.10 | 2.60 | – | – |"), "{table}");
+    }
+
+    #[test]
+    fn the_core_has_a_row_per_implementation() {
+        let row = |name: &str, depth: u64, ns: f64| json!({"name": name, "depth": depth, "ns": ns, "allocations": 1.04});
+        let rows = [row("a", 1, 1000.0), row("b", 1, 2000.0), row("a", 64, 200.0)];
+        let table = raft(&json!({"rows": rows}));
+        assert!(table.contains("| depth 1 | depth 64 |"), "{table}");
+        assert!(table.contains("| a | 1,000 (1.0) | 200 (1.0) |"), "{table}");
+        assert!(table.contains("| b | 2,000 (1.0) | – (–) |"), "{table}");
     }
 
     #[test]
