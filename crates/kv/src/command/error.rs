@@ -6,6 +6,8 @@ use crate::Reply;
 
 pub(crate) const SYNTAX: &str = "ERR syntax error";
 pub(crate) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+pub(crate) const NOT_A_SMALL_INTEGER: &str =
+    "ERR value is out of range, value must between -2147483648 and 2147483647";
 pub(crate) const NOT_A_FLOAT: &str = "ERR value is not a valid float";
 pub(crate) const NOT_FINITE: &str = "ERR increment would produce NaN or Infinity";
 pub(crate) const OVERFLOW: &str = "ERR increment or decrement would overflow";

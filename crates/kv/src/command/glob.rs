@@ -8,7 +8,7 @@
 //! since whatever an earlier one could reach, the last one can too.
 
 /// Whether all of `text` matches `pattern`.
-pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut seen) = (0, 0);
     // After the last star: where the pattern goes on, and from where in the text it was tried.
     let mut star: Option<(usize, usize)> = None;

@@ -24,7 +24,7 @@ mod execute;
 mod expiry;
 mod extended;
 mod field;
-pub(crate) mod glob;
+pub mod glob;
 mod keys;
 mod keyspace;
 mod lcs;

@@ -9,6 +9,7 @@ mod random;
 mod redis;
 mod redis_differential;
 mod replay;
+mod scripts;
 mod snapshots;
 mod time;
 mod versions;

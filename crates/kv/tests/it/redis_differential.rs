@@ -279,15 +279,22 @@ impl Pair {
         let time = self.redis.receive();
         let theirs = self.redis.receive();
         self.set_clock(&time);
+        // Redis' limit of LCS goes with the length of values, which is set low here; ours is that
+        // of Redis' defaults, and would take long.
+        if matches!(&theirs, Frame::Line(b'-', text) if text.starts_with(b"ERR Insufficient memory"))
+        {
+            return;
+        }
         let ours = self.ours(request);
         assert!(agree(request, &ours, &theirs), "{request:?}\n ours {ours:?}\nRedis {theirs:?}");
     }
 
     /// Gives requests to both, as one transaction.
     fn transaction(&mut self, requests: &[Request]) {
-        // DBSIZE counts keys that expired within the transaction.
-        let fit =
-            |request: &&Request| table::resolve(request).is_ok_and(|entry| entry.name != "dbsize");
+        // Redis' DBSIZE counts keys that expired within the transaction; for LCS see above.
+        let fit = |request: &&Request| {
+            table::resolve(request).is_ok_and(|entry| !matches!(entry.name, "dbsize" | "lcs"))
+        };
         let valid: Vec<&Request> = requests.iter().filter(fit).collect();
         let time = self.redis.call(&["TIME"]);
         self.redis.call(&["MULTI"]);

@@ -45,8 +45,10 @@ pub(crate) fn copy(args: &[Bytes]) -> Outcome {
             && let Some(database) = rest.next()
         {
             // There is one database.
-            if integer(database)? != 0 {
-                return fail(error::DATABASE);
+            match i32::try_from(integer(database)?) {
+                Ok(0) => {}
+                Ok(_) => return fail(error::DATABASE),
+                Err(_) => return fail(error::NOT_A_SMALL_INTEGER),
             }
         } else {
             return fail(error::SYNTAX);
