@@ -1,11 +1,11 @@
 //! Reading a snapshot into an empty store.
 
 use bytes::Bytes;
-use kontiki_types::{LogId, LogTime, Seq, Slot, Term};
+use kontiki_types::{LogId, LogTime, Term};
 
 use super::{CLIENT, END, FRAME_HEADER, HEADER, MAGIC, ROW, SLOT, Summary, read_frame};
 use crate::bytes_in::Cursor;
-use crate::clients::{Client, Clients};
+use crate::clients::{Client, Clients, Kept};
 use crate::command::ScanPosition;
 use crate::layout::{self, FORMAT, read_header};
 use crate::ledger::{Ledger, Tables};
@@ -177,14 +177,17 @@ impl<S: Store> Import<S> {
         let now = self.tables.log_time;
         let (id, client) = Client::decode(cursor)?;
         self.summary.client(id, &client, now, &mut self.scratch);
-        let rows: Vec<(Seq, Slot)> = client
+        let rows: Vec<_> = client
             .records(now)
             .filter(|record| record.has_reply_row())
-            .map(|record| (record.seq, record.slot))
+            .map(|record| (layout::reply(id, record.seq, record.slot), record.reply.clone()))
             .collect();
-        for (seq, slot) in rows {
-            let reply = Bytes::copy_from_slice(cursor.blob()?);
-            self.put(layout::reply(id, seq, slot), reply)?;
+        for (key, kept) in rows {
+            let reply = cursor.blob()?;
+            if Kept::of_encoded(reply) != kept {
+                return Err(BadBytes::new("a reply is not the one that its record names").into());
+            }
+            self.put(key, Bytes::copy_from_slice(reply))?;
         }
         self.tables.clients.page(Clients::page_of(id)).insert(id, client);
         Ok(())

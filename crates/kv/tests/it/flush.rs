@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use kontiki_kv::{Reply, Verdict};
+use kontiki_types::Slot;
 
 use crate::group::{Group, Write, bulk, done};
 
@@ -68,6 +69,26 @@ fn the_deleter_never_eats_new_keys() {
     }
     group.tick(900_000);
     assert_eq!(group.query("DBSIZE"), Reply::Integer(0));
+}
+
+/// The deleter is in the middle of a high slot when a flush leaves rows in a lower one.
+#[test]
+fn a_flush_during_the_deletion_of_another_is_not_forgotten() {
+    let (low, high) = ("{foo}", "{a}");
+    assert!(Slot::of(low.as_bytes()) < Slot::of(high.as_bytes()));
+    let mut group = Group::new();
+    let fill = |group: &mut Group, tag: &str, keys: usize| {
+        let sets = (0..keys).map(|number| format!("SET {tag}{number} v"));
+        sets.for_each(|request| drop(group.run(&request)));
+    };
+    fill(&mut group, high, 500);
+    group.run("FLUSHALL");
+    group.run("DEL none");
+    assert!(group.rows() > 0);
+    fill(&mut group, low, 5);
+    group.run("FLUSHALL");
+    while group.machine.tidy().unwrap() {}
+    assert_eq!(group.rows(), 0);
 }
 
 #[test]

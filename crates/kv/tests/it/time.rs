@@ -113,6 +113,55 @@ fn a_landslide_of_expiries_is_seen_at_once_and_cleared_bit_by_bit() {
     assert_eq!(group.rows(), 1);
 }
 
+/// A key that is due but whose row still waits is written anew: the old expiry must not strike it,
+/// and it counts once.
+#[test]
+fn a_due_key_can_be_written_before_its_row_has_gone() {
+    for request in
+        ["SET {tag}7 new", "APPEND {tag}7 new", "SET {tag}7 new PX 900", "COPY keep {tag}7"]
+    {
+        let mut group = Group::new();
+        group.run("SET keep new");
+        let sets: Vec<_> = (0..100)
+            .map(|number| {
+                Write::new(number, 1, &format!("SET {{tag}}{number} v PX 100")).proposal()
+            })
+            .collect();
+        group.apply(&sets);
+        let before = group.version("{tag}7");
+        group.write(Write::new(200, 1, request).at(100).proposal());
+        assert!(group.machine.next_due() == Some(LogTime(100)), "a backlog is left");
+        assert_eq!(group.query("GET {tag}7"), bulk("new"), "{request}");
+        assert_eq!(group.query("DBSIZE"), Reply::Integer(2), "{request}");
+        assert!(group.version("{tag}7") > before);
+        group.tick(101);
+        assert_eq!(group.query("GET {tag}7"), bulk("new"), "{request}");
+        assert_eq!(group.query("DBSIZE"), Reply::Integer(2), "{request}");
+        assert_eq!(group.run("DEL {tag}7"), Reply::Integer(1));
+        group.tick(2_000);
+        assert_eq!(group.query("DBSIZE"), Reply::Integer(1), "{request}");
+    }
+}
+
+#[test]
+fn a_due_key_cannot_be_deleted_or_changed_before_its_row_has_gone() {
+    let mut group = Group::new();
+    let sets: Vec<_> = (0..100)
+        .map(|number| Write::new(number, 1, &format!("SET {{tag}}{number} v PX 100")).proposal())
+        .collect();
+    group.apply(&sets);
+    for request in ["DEL {tag}50", "PERSIST {tag}50", "PEXPIRE {tag}50 900", "EXPIRE {tag}50 9 XX"]
+    {
+        let write = Write::new(200, 1, request).at(100);
+        let mut group = Group { machine: group.reopened(), log: Vec::new() };
+        assert_eq!(group.write(write.proposal()), done(Reply::Integer(0)), "{request}");
+        assert!(group.machine.next_due().is_some());
+        group.tick(101);
+        assert_eq!(group.query("DBSIZE"), Reply::Integer(0), "{request}");
+        assert_eq!(group.rows(), 0);
+    }
+}
+
 /// How many keys each entry expires is a matter of the log, not of batches: versions depend on it.
 #[test]
 fn a_backlog_of_expiries_is_worked_off_the_same_in_any_batches() {

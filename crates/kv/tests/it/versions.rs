@@ -105,6 +105,20 @@ fn a_watched_key_that_expires_has_changed() {
     assert!(!passes(&mut group, "k", version));
 }
 
+/// The same while its row still waits behind others that are due.
+#[test]
+fn a_watched_key_that_is_due_has_changed() {
+    let mut group = Group::new();
+    for number in 0..50 {
+        group.run(&format!("SET {number} v PX 50"));
+    }
+    group.run("SET k v PX 100");
+    let version = group.version("k");
+    let run = exec(&[("k", version)], &["SET k mine"]).at(100);
+    assert_eq!(group.write(run.proposal()), done(Reply::NilArray));
+    assert!(group.machine.next_due().is_some());
+}
+
 #[test]
 fn a_flush_changes_what_was_there_and_versions_go_on_from_it() {
     let mut group = Group::new();
