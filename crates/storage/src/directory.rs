@@ -293,6 +293,11 @@ impl<D: Disk> Directory<D> {
         self.state.removed.contains(&(group, replica))
     }
 
+    /// All tombstones.
+    pub fn removed(&self) -> impl Iterator<Item = (GroupId, ReplicaId)> + '_ {
+        self.state.removed.iter().copied()
+    }
+
     /// Notes a line of text under a name, durably; the driver's own small facts.
     ///
     /// # Errors

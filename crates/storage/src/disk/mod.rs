@@ -13,6 +13,8 @@ use std::io;
 use std::path::Path;
 
 pub use real::{RealDisk, RealFile, RealLock};
+#[cfg(test)]
+pub(crate) use sim::Random;
 pub use sim::{Crash, Fault, SimDisk, SimFile, SimLock};
 
 /// A file system below some root. Clones are handles to the same disk.

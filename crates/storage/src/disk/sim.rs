@@ -77,6 +77,7 @@ struct World {
     sync_lies: bool,
     syncs: u64,
     stalled: Duration,
+    fuse: Option<u64>,
 }
 
 #[derive(Clone)]
@@ -127,6 +128,7 @@ impl SimDisk {
             sync_lies: false,
             syncs: 0,
             stalled: Duration::ZERO,
+            fuse: None,
         };
         Self { world: Arc::new(Mutex::new(world)), life: 0 }
     }
@@ -158,6 +160,7 @@ impl SimDisk {
             sync_lies: world.sync_lies,
             syncs: world.syncs,
             stalled: world.stalled,
+            fuse: world.fuse,
         };
         let life = copy.life;
         Self { world: Arc::new(Mutex::new(copy)), life }
@@ -207,6 +210,26 @@ impl SimDisk {
         true
     }
 
+    /// The power fails in the middle of the `operations`-th operation from here that changes
+    /// anything: it and everything after it fails until the disk [crashes](SimDisk::crash).
+    pub fn cut_power_after(&self, operations: u64) {
+        self.any_life().fuse = Some(operations);
+    }
+
+    /// The bytes of a file as they can be read, whatever of them is durable.
+    pub fn contents(&self, path: &Path) -> Option<Vec<u8>> {
+        let world = self.any_life();
+        Some(world.files.get(world.names.get(path)?)?.bytes().to_vec())
+    }
+
+    /// Replaces the bytes of a file behind everybody's back, durably.
+    pub fn overwrite(&self, path: &Path, bytes: Vec<u8>) -> bool {
+        let mut world = self.any_life();
+        let Some(&id) = world.names.get(path) else { return false };
+        world.files.insert(id, Content::durable(bytes));
+        true
+    }
+
     /// All files, sorted, with their lengths.
     pub fn files(&self) -> Vec<(PathBuf, u64)> {
         let world = self.any_life();
@@ -226,11 +249,24 @@ impl SimDisk {
             Err(io::Error::other("the process that opened this disk has crashed"))
         }
     }
+
+    /// As `alive`, for an operation that changes something.
+    fn powered(&self) -> io::Result<MutexGuard<'_, World>> {
+        let mut world = self.alive()?;
+        if let Some(fuse) = &mut world.fuse {
+            if *fuse == 0 {
+                return Err(io::Error::other("the power is off"));
+            }
+            *fuse -= 1;
+        }
+        Ok(world)
+    }
 }
 
 impl World {
     fn crash(&mut self, crash: Crash) {
         self.life += 1;
+        self.fuse = None;
         self.locks.clear();
         self.faults.clear();
         let mut random = match crash {
@@ -305,7 +341,7 @@ impl Disk for SimDisk {
     type Lock = SimLock;
 
     fn create(&self, path: &Path) -> io::Result<SimFile> {
-        let mut world = self.alive()?;
+        let mut world = self.powered()?;
         if world.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -328,7 +364,7 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut world = self.alive()?;
+        let mut world = self.powered()?;
         if !world.names.contains_key(from) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -337,7 +373,7 @@ impl Disk for SimDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut world = self.alive()?;
+        let mut world = self.powered()?;
         if !world.names.contains_key(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -346,7 +382,7 @@ impl Disk for SimDisk {
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        let mut world = self.alive()?;
+        let mut world = self.powered()?;
         let inside: Vec<PathBuf> =
             world.names.keys().filter(|name| name.starts_with(path)).cloned().collect();
         for name in inside {
@@ -378,7 +414,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let mut world = self.alive()?;
+        let mut world = self.powered()?;
         if world.sync_lies {
             return Ok(());
         }
@@ -431,7 +467,7 @@ impl File for SimFile {
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        let mut world = self.disk.alive()?;
+        let mut world = self.disk.powered()?;
         Self::grow(&mut world, self.id, offset + data.len() as u64)?;
         if world.take_fault(|fault| *fault == Fault::Write).is_some() {
             world.content(self.id)?.write(&data[..data.len() / 2], offset);
@@ -442,7 +478,7 @@ impl File for SimFile {
     }
 
     fn preallocate(&self, length: u64) -> io::Result<()> {
-        let mut world = self.disk.alive()?;
+        let mut world = self.disk.powered()?;
         Self::grow(&mut world, self.id, length)?;
         let content = world.content(self.id)?;
         content.set_len(0);
@@ -452,7 +488,7 @@ impl File for SimFile {
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        let mut world = self.disk.alive()?;
+        let mut world = self.disk.powered()?;
         Self::grow(&mut world, self.id, length)?;
         world.content(self.id)?.set_len(length);
         Ok(())
@@ -463,7 +499,7 @@ impl File for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut world = self.disk.alive()?;
+        let mut world = self.disk.powered()?;
         world.syncs += 1;
         if let Some(Fault::Stall(time)) = world.take_fault(|fault| matches!(fault, Fault::Stall(_)))
         {

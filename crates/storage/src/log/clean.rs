@@ -62,14 +62,18 @@ impl<D: Disk> Log<D> {
     }
 
     fn free_oldest(&mut self) -> Result<(), LogError> {
-        // What is in force instead must not only be durable, but known to be: were its frame the
-        // very last one and taken for a torn write, the older state would be needed.
-        self.seal()?;
-        let Some(Closed { number, capacity, .. }) = self.old.pop_front() else { return Ok(()) };
+        let Some(oldest) = self.old.pop_front() else { return Ok(()) };
+        // This frame says that the segment is not needed. It also says that what is in force
+        // instead is durable: were that in the very last frame and taken for a torn write, the
+        // older state would be needed.
+        if let Err(error) = self.write_seal() {
+            self.old.push_front(oldest);
+            return Err(error);
+        }
         self.cleaner = None;
-        self.groups.drop_segment(number);
-        let path = self.directory.join(segment::name(number));
-        self.pool.give_back(&path, capacity).map_err(|source| {
+        self.groups.drop_segment(oldest.number);
+        let path = self.directory.join(segment::name(oldest.number));
+        self.pool.give_back(&path, oldest.capacity).map_err(|source| {
             self.failed = true;
             LogError::Io { action: "free", path, source }
         })?;
@@ -134,11 +138,11 @@ impl<D: Disk> Log<D> {
         let path = self.directory.join(segment::name(number));
         let io = |source| LogError::Io { action: "read", path: path.clone(), source };
         let file = self.disk.open(&path).map_err(io)?;
-        let mut page = vec![0; segment::HEADER];
-        file.read_exact_at(&mut page, 0).map_err(io)?;
+        let mut page = vec![0; segment::PAGE];
+        file.read_exact_at(&mut page, segment::HEADER as u64).map_err(io)?;
         let header = Header::decode(&page)
             .map_err(|_| corrupt(&path, 0, "the header of the segment is damaged"))?;
-        let (generation, at) = (header.generation, segment::HEADER as u64);
+        let (generation, at) = (header.generation, segment::START as u64);
         Ok(Some(Cleaner { file, path, number, generation, at, end }))
     }
 }

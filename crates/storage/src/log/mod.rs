@@ -59,6 +59,7 @@ pub use pool::SparePool;
 use record::Encoder;
 use scan::{TailFrame, io as open_error};
 pub use segment::LOG_VERSION;
+use segment::Mark;
 pub use verify::{LogReport, verify_log};
 
 /// Writes end at a page's end, the rest of it zeroed: then no page of a recycled segment has to be
@@ -101,8 +102,8 @@ impl LogConfig {
     }
 
     fn capacity(&self, frame: u64) -> u64 {
-        let segment = self.segment_bytes.max(2 * PAGE).next_multiple_of(PAGE);
-        segment.max((segment::HEADER as u64 + frame).next_multiple_of(PAGE))
+        let segment = self.segment_bytes.max(3 * PAGE).next_multiple_of(PAGE);
+        segment.max((segment::START as u64 + frame).next_multiple_of(PAGE))
     }
 }
 
@@ -349,14 +350,11 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// As [`StableStorage::write_and_sync`].
     pub fn seal(&mut self) -> Result<bool, LogError> {
-        if !self.is_unsealed() {
-            return Ok(false);
+        let due = self.is_unsealed();
+        if due {
+            self.write_seal()?;
         }
-        self.sync()?;
-        self.begin_frame();
-        self.write_frame(0)?;
-        self.sync()?;
-        Ok(true)
+        Ok(due)
     }
 
     /// Bytes of the entries of `group` in the log: what `--log-keep` is compared with.
@@ -429,6 +427,13 @@ impl<D: Disk> Log<D> {
         }
         self.take_in(parts);
         Ok(())
+    }
+
+    fn write_seal(&mut self) -> Result<(), LogError> {
+        self.sync()?;
+        self.begin_frame();
+        self.write_frame(0)?;
+        self.sync()
     }
 
     fn begin_frame(&mut self) {
@@ -531,6 +536,10 @@ impl<D: Disk> Log<D> {
             return Err(LogError::Failed);
         }
         if self.synced < self.sequence {
+            let mark = Mark { generation: self.current.generation, durable: self.synced };
+            let place = Mark::offset(self.sequence) as u64;
+            let marked = self.current.file.write_at(&mark.encode(), place);
+            self.check(marked, "write")?;
             let synced = self.current.file.sync_data();
             self.check(synced, "sync")?;
             self.counters.synced();
@@ -628,7 +637,11 @@ impl<D: Disk> Fresh<'_, D> {
     ) -> Result<Current<D::File>, OpenError> {
         let (spare, file, recycled) =
             self.pool.take(header.capacity).map_err(open_error("allocate", self.directory))?;
-        let mut start = header.encode();
+        let mark = Mark { generation: header.generation, durable: header.durable };
+        let mut start = vec![0; segment::PAGE];
+        let mark = mark.encode();
+        start[..mark.len()].copy_from_slice(&mark);
+        start.extend_from_slice(&header.encode());
         start.extend_from_slice(frames);
         let end = start.len() as u64;
         start.resize((end.next_multiple_of(PAGE)) as usize, 0);
@@ -673,7 +686,7 @@ impl<D: Disk> Fresh<'_, D> {
             buffer.resize(frame::padded(buffer.len()), 0);
             frames.extend_from_slice(&buffer);
         }
-        header.capacity = self.config.capacity(frames.len() as u64 + PAGE);
+        header.capacity = self.config.capacity(frames.len() as u64);
         let current = self.begin(header, &frames, counters)?;
         Ok(Begun { current, sequence, crc })
     }

@@ -11,7 +11,7 @@ use super::error::{Corruption, LostEntries, OpenError};
 use super::frame::{self, Frame};
 use super::groups::Groups;
 use super::record::{Body, Decoder};
-use super::segment::{self, BadHeader, Header};
+use super::segment::{self, BadHeader, Header, Mark};
 use crate::disk::{Disk, File, read_file};
 
 /// Largest segment file that is read. A guard against a damaged directory entry, far above any
@@ -61,6 +61,8 @@ struct Scanner<'a> {
     /// Highest durable mark seen anywhere.
     durable: u64,
     durable_crc: u32,
+    /// Highest durable mark that is not in a frame.
+    highest: u64,
     oldest: u64,
     tail: VecDeque<TailFrame>,
     broken: Option<Break>,
@@ -76,12 +78,14 @@ pub(super) fn scan<D: Disk>(
 ) -> Result<Scan, OpenError> {
     let headers = headers(disk, directory, incarnation)?;
     let first = headers.first().map_or((0, 0), |first| (first.follows, first.follows_crc));
+    let marks = headers.iter().map(|header| header.durable.max(header.follows));
     let mut scanner = Scanner {
         directory,
         groups: Groups::recovering(),
         last: first,
         durable: first.0,
         durable_crc: first.1,
+        highest: marks.max().unwrap_or(0),
         oldest: headers.iter().map(|header| header.oldest).max().unwrap_or(0),
         tail: VecDeque::new(),
         broken: None,
@@ -95,8 +99,6 @@ pub(super) fn scan<D: Disk>(
         limit = limit.min(header.follows);
     }
     limits.reverse();
-    let marks = headers.iter().map(|header| header.durable.max(header.follows));
-    let highest = marks.max().unwrap_or(0);
     let mut segments = Vec::with_capacity(headers.len());
     for (header, limit) in headers.into_iter().zip(limits) {
         let path = directory.join(segment::name(header.number));
@@ -105,15 +107,21 @@ pub(super) fn scan<D: Disk>(
         let end = scanner.segment(&header, &bytes, limit)?;
         segments.push(Segment { header, end });
     }
-    scanner.finish(segments, highest)
+    scanner.finish(segments)
 }
 
 impl Scanner<'_> {
     fn segment(&mut self, header: &Header, bytes: &[u8], limit: u64) -> Result<u64, OpenError> {
-        let mut at = segment::HEADER;
+        let mut at = segment::START;
+        if bytes.len() as u64 != header.capacity {
+            let detail = format!("the file should have {} bytes", header.capacity);
+            return Err(self.corrupt(header.number, bytes.len() as u64, detail));
+        }
         if limit <= header.follows {
             return Ok(at as u64);
         }
+        let mark = Mark::highest(&bytes[..segment::PAGE], header.generation);
+        self.highest = self.highest.max(mark.unwrap_or(0));
         if self.broken.is_none() && self.last != (header.follows, header.follows_crc) {
             let sequence = header.follows.min(self.last.0 + 1);
             self.broken = Some(Break { segment: header.number, offset: 0, sequence });
@@ -188,8 +196,8 @@ impl Scanner<'_> {
         }
     }
 
-    fn finish(mut self, segments: Vec<Segment>, highest: u64) -> Result<Scan, OpenError> {
-        let beyond = self.durable.max(highest);
+    fn finish(mut self, segments: Vec<Segment>) -> Result<Scan, OpenError> {
+        let beyond = self.durable.max(self.highest);
         if let Some(broken) = self.broken.take()
             && broken.sequence <= beyond
         {
@@ -270,9 +278,9 @@ fn headers<D: Disk>(
 
 fn read_header<D: Disk>(disk: &D, path: &Path) -> Result<Header, OpenError> {
     let file = disk.open(path).map_err(io("open", path))?;
-    let mut page = vec![0; segment::HEADER];
+    let mut page = vec![0; segment::PAGE];
     // A file gets this name only after its header was durable, so no torn write leads here.
-    match file.read_exact_at(&mut page, 0) {
+    match file.read_exact_at(&mut page, segment::HEADER as u64) {
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             return Err(damaged(path, "the segment is cut off within its header"));
         }
@@ -288,7 +296,8 @@ fn read_header<D: Disk>(disk: &D, path: &Path) -> Result<Header, OpenError> {
 
 fn damaged(file: &Path, detail: &str) -> OpenError {
     let (file, detail) = (file.to_path_buf(), detail.to_owned());
-    OpenError::Corrupt(Box::new(Corruption { file, offset: 0, detail, lost: Vec::new() }))
+    let offset = segment::HEADER as u64;
+    OpenError::Corrupt(Box::new(Corruption { file, offset, detail, lost: Vec::new() }))
 }
 
 /// Wraps an I/O error with what was tried on which file.

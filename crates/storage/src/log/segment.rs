@@ -1,9 +1,18 @@
-//! The header of a segment file, and its name. Byte table: `docs/log-format.md`.
+//! The first two pages of a segment file, and its name. Byte table: `docs/log-format.md`.
+//!
+//! The first page holds two *marks*, written in turns with every sync: up to where all was durable
+//! when the sync began. The second holds the header, the frames follow. In this order any one
+//! damaged stretch of the file either hits the header, which is noticed at once, or leaves the
+//! marks or the frames whole.
 
 use super::frame::{u32_at, u64_at};
 
-/// The header takes a page of its own; the first frame stands behind it.
-pub(super) const HEADER: usize = 4096;
+/// Bytes of the page that the header fills, and of the page of marks before it.
+pub(super) const PAGE: usize = 4096;
+/// Where the header begins.
+pub(super) const HEADER: usize = PAGE;
+/// Where the first frame begins.
+pub(super) const START: usize = 2 * PAGE;
 /// The version of the log format that this code writes and reads.
 pub const LOG_VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"KTKILOG\n";
@@ -39,7 +48,7 @@ pub(super) enum BadHeader {
 
 impl Header {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut page = vec![0; HEADER];
+        let mut page = vec![0; PAGE];
         page[..8].copy_from_slice(&MAGIC);
         page[8..12].copy_from_slice(&LOG_VERSION.to_le_bytes());
         let numbers = [
@@ -61,7 +70,7 @@ impl Header {
     }
 
     pub(super) fn decode(page: &[u8]) -> Result<Self, BadHeader> {
-        if page.len() < HEADER || page[..8] != MAGIC || u32_at(page, 12) != Self::crc(page) {
+        if page.len() < PAGE || page[..8] != MAGIC || u32_at(page, 12) != Self::crc(page) {
             return Err(BadHeader::Damaged);
         }
         let version = u32_at(page, 8);
@@ -84,6 +93,45 @@ impl Header {
     // is told from damage.
     fn crc(page: &[u8]) -> u32 {
         crc32c::crc32c_append(crc32c::crc32c(&page[..12]), &page[16..USED])
+    }
+}
+
+/// A mark: everything up to `durable` was durable when it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub generation: u64,
+    pub durable: u64,
+}
+
+impl Mark {
+    const BYTES: usize = 24;
+    const MAGIC: [u8; 4] = *b"KMRK";
+
+    pub(super) fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[4..8].copy_from_slice(&Self::MAGIC);
+        bytes[8..16].copy_from_slice(&self.generation.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.durable.to_le_bytes());
+        let crc = crc32c::crc32c(&bytes[4..]);
+        bytes[..4].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Where the mark that goes with this frame's sync stands. Two places in turns: a torn write
+    /// spoils one, and the other still holds the mark before.
+    pub(super) fn offset(sequence: u64) -> usize {
+        if sequence.is_multiple_of(2) { 0 } else { PAGE / 2 }
+    }
+
+    /// The highest mark of `generation` on a first page.
+    pub(super) fn highest(page: &[u8], generation: u64) -> Option<u64> {
+        let marks = [0, 1].into_iter().filter_map(|turn| {
+            let at = Self::offset(turn);
+            let bytes = page.get(at..at + Self::BYTES)?;
+            let mark = Self { generation, durable: u64_at(bytes, 16) };
+            (bytes == mark.encode()).then_some(mark.durable)
+        });
+        marks.max()
     }
 }
 

@@ -16,6 +16,15 @@ pub(super) struct Content {
 }
 
 impl Content {
+    pub(super) fn durable(bytes: Vec<u8>) -> Self {
+        let durable_len = bytes.len() as u64;
+        Self { bytes, durable_len, ..Self::default() }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     pub(super) fn len(&self) -> u64 {
         self.bytes.len() as u64
     }
