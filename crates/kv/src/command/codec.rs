@@ -536,3 +536,6 @@ fn tag(out: &mut Vec<u8>, tag: u8, field: &impl Field) {
     out.push(tag);
     field.put(out);
 }
+
+#[cfg(test)]
+mod tests;

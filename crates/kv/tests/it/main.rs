@@ -1,5 +1,6 @@
 //! The state machine from outside: one module for each promise, and commands beside Redis.
 
+mod commands;
 mod exactly_once;
 mod flush;
 mod group;
