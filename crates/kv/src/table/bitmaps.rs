@@ -50,7 +50,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         .flags(&[Flag::Write, Flag::Denyoom])
         .categories(&[Category::Bitmap])
         .keys(&[KeySpec::new("RW access update", 1, 0, 1)])
-        .syntax("key offset bit")
+        .syntax("key offset value#")
         .parser(bits::setbit)
         .doc("O(N) in the length of the value", "Sets or clears a bit of a value."),
 ];

@@ -72,7 +72,7 @@ pub(super) const ENTRIES: &[Entry] = &[
             Entry::new("config|set", -4, Group::Server, "2.0.0")
                 .flags(&[Flag::Admin, Flag::Noscript, Flag::Loading, Flag::Stale])
                 .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
-                .syntax("[parameter_value:parameter value]...")
+                .syntax("(parameter_value:parameter value)...")
                 .doc("O(N) in the number of settings given", "Changes settings."),
         ]),
     Entry::new("dbsize", 1, Group::Server, "1.0.0")

@@ -101,7 +101,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         .categories(&[Category::String])
         .keys(&[KeySpec::new("OW update", 1, -1, 2)])
         .tips(&["request_policy:multi_shard", "response_policy:all_succeeded"])
-        .syntax("[key_value:key value]...")
+        .syntax("(key_value:key value)...")
         .parser(strings::mset)
         .doc("O(N) in the number of keys", "Gives several keys their values."),
     Entry::new("msetnx", -3, Group::String, "1.0.1")
@@ -109,7 +109,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         .categories(&[Category::String])
         .keys(&[KeySpec::new("OW insert", 1, -1, 2)])
         .tips(&["request_policy:multi_shard", "response_policy:agg_min"])
-        .syntax("[key_value:key value]...")
+        .syntax("(key_value:key value)...")
         .parser(strings::msetnx)
         .doc("O(N) in the number of keys", "Gives several keys their values if none of them has one."),
     Entry::new("psetex", 4, Group::String, "2.6.0")

@@ -1,7 +1,8 @@
 //! The arguments of a command, from a line of its syntax.
 //!
 //! `key` is an argument, `GET` a word as such, `EX seconds` an argument after a word. `[…]` is
-//! optional, `a|b` one of several, `…...` may be repeated; `name:` names what follows in a group.
+//! optional, `(…)` a group, `a|b` one of several, `…...` may be repeated; `name:` names what
+//! follows in a group.
 //! A name tells the type: `seconds`, `offset`, … are integers (as is one that ends in `#`, while
 //! `%` marks a number with a fraction), `key`, `source`, … are keys, the rest are strings.
 
@@ -25,7 +26,7 @@ pub(super) fn readable(syntax: &'static str) -> String {
             '#' | '%' => {}
             symbol => text.push(symbol),
         }
-        if matches!(symbol, ' ' | '[' | '|') {
+        if matches!(symbol, ' ' | '[' | '(' | '|') {
             word = text.len();
         }
     }
@@ -112,22 +113,27 @@ impl Parser {
         let mut sequence: Vec<Argument> = Vec::new();
         loop {
             while self.skip(" ") {}
-            if self.rest.is_empty() || self.rest.starts_with([']', '|']) {
+            if self.rest.is_empty() || self.rest.starts_with([']', ')', '|']) {
                 return sequence;
             }
-            let mut argument =
-                if self.skip("[") { self.optional() } else { self.word(&mut sequence) };
+            let mut argument = if self.skip("[") {
+                self.group("]")
+            } else if self.skip("(") {
+                self.group(")")
+            } else {
+                self.word(&mut sequence)
+            };
             argument.multiple |= self.skip("...");
             sequence.push(argument);
         }
     }
 
-    /// What stands between brackets.
-    fn optional(&mut self) -> Argument {
+    /// What stands up to a bracket; up to `]` it is optional.
+    fn group(&mut self, end: &str) -> Argument {
         let name = self.name();
         let mut argument = self.alternatives(name);
-        self.skip("]");
-        argument.optional = true;
+        self.skip(end);
+        argument.optional |= end == "]";
         argument
     }
 
@@ -163,7 +169,7 @@ impl Parser {
     fn name(&mut self) -> Option<&'static str> {
         let colon = self.rest.find(':')?;
         let name = &self.rest[..colon];
-        if name.contains([' ', '[', ']', '|']) {
+        if name.contains([' ', '[', ']', '(', ')', '|']) {
             return None;
         }
         self.rest = &self.rest[colon + 1..];
@@ -175,7 +181,7 @@ impl Parser {
         if let Some(name) = self.name() {
             return self.alternatives(Some(name));
         }
-        let end = self.rest.find([' ', '[', ']', '|', '.']).unwrap_or(self.rest.len());
+        let end = self.rest.find([' ', '[', ']', '(', ')', '|', '.']).unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);
         self.rest = rest;
         if !word.starts_with(|first: char| first.is_ascii_lowercase()) {

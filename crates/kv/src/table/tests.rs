@@ -101,6 +101,11 @@ fn syntax_becomes_arguments() {
     choice.push(field("arguments", Reply::Array(parts)));
     assert_eq!(
         syntax::arguments("key [expiration:EX seconds|KEEPTTL]"),
-        vec![Reply::Map(key), Reply::Map(choice)]
+        vec![Reply::Map(key.clone()), Reply::Map(choice)]
     );
+    let mut pair = name("key_value", "block");
+    pair.push(field("flags", Reply::Set(vec![Reply::Simple("multiple")])));
+    let parts = vec![Reply::Map(key), Reply::Map(name("value", "string"))];
+    pair.push(field("arguments", Reply::Array(parts)));
+    assert_eq!(syntax::arguments("(key_value:key value)..."), vec![Reply::Map(pair)]);
 }

@@ -23,9 +23,14 @@ type Request = Vec<Bytes>;
 #[test]
 fn random_commands_answer_as_redis_does() {
     let Some(server) = Server::start() else { return };
-    for (seed, protocol) in
-        [(1, Protocol::Resp2), (2, Protocol::Resp3), (3, Protocol::Resp2), (4, Protocol::Resp3)]
-    {
+    for (seed, protocol) in [
+        (1, Protocol::Resp2),
+        (2, Protocol::Resp3),
+        (3, Protocol::Resp2),
+        (4, Protocol::Resp3),
+        (5, Protocol::Resp2),
+        (6, Protocol::Resp3),
+    ] {
         println!("seed {seed}");
         let mut pair = Pair::new(&server, protocol);
         let mut random = Random(seed);
@@ -538,8 +543,7 @@ fn request(random: &mut Random) -> Request {
         _ => {}
     }
     if random.below(3) == 0 {
-        let cased = |word: &Bytes| word.iter().map(u8::to_ascii_lowercase).collect();
-        request[0] = cased(&request[0]);
+        request[0] = request[0].to_ascii_lowercase().into();
     }
     request
 }
