@@ -68,6 +68,7 @@ impl<P: Payload> Raft<P> {
     }
 
     fn append_membership(&mut self, now: Instant, membership: Membership) -> LogId {
+        self.changed = true;
         let id = self.append_own(EntryData::Membership(Arc::new(membership)));
         self.adopt_membership(now);
         id

@@ -34,8 +34,8 @@ pub struct Config {
     pub max_inflight_appends: usize,
     /// Proposals are refused when this many bytes are appended and not committed. Default 64 MiB.
     pub max_uncommitted_bytes: usize,
-    /// A follower refuses appends, and a leader proposals, while more bytes than this are in the log
-    /// and not applied. Raised to twice `max_uncommitted_bytes` if below. Default 128 MiB.
+    /// A follower refuses appends, and a leader proposals, while more bytes than this are committed
+    /// and not applied. Default 128 MiB.
     pub max_unapplied_bytes: usize,
     /// Reads that may wait at once, in front of and behind a confirmation round. Default 65,536.
     pub max_waiting_reads: usize,

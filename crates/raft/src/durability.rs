@@ -8,23 +8,27 @@
 //! - Something held leaves when the last batch that was needed for it has its receipt; that batch
 //!   holds, or follows, the term, the vote and the entries that it asserts.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::mem::take;
 
-use kontiki_types::{Index, Instant, Member, Term};
+use kontiki_types::{Index, Instant, Term};
 
 use crate::log::Log;
-use crate::{HardState, Message, Payload, Receipt, WriteBatch};
+use crate::persist::More;
+use crate::{Entries, HardState, Message, Payload, Receipt, WriteBatch};
 
 pub(crate) struct Durability<P> {
-    /// Told apart from other replicas, and from earlier lives of this one.
-    owner: (Member, u64),
+    /// A random number, to tell receipts of others and of earlier lives.
+    owner: u64,
     issued: u64,
     done: u64,
     under_way: VecDeque<UnderWay>,
+    /// Each with the last batch it needs.
     held: VecDeque<(u64, Held<P>)>,
-    /// Asserted since the last batch was made.
-    asserted: Vec<Held<P>>,
+    /// How many of those, at the end, wait to be filed under the next batch, if there is one.
+    unfiled: usize,
     hard_state_changed: bool,
     /// The batch that holds the latest hard state.
     hard_state_sequence: u64,
@@ -51,14 +55,14 @@ pub(crate) enum Held<P> {
 }
 
 impl<P: Payload> Durability<P> {
-    pub(crate) fn new(me: Member, nonce: u64, last: Index) -> Self {
+    pub(crate) fn new(owner: u64, last: Index) -> Self {
         Self {
-            owner: (me, nonce),
+            owner,
             issued: 0,
             done: 0,
             under_way: VecDeque::new(),
             held: VecDeque::new(),
-            asserted: Vec::new(),
+            unfiled: 0,
             hard_state_changed: false,
             hard_state_sequence: 0,
             base_changed: false,
@@ -119,7 +123,8 @@ impl<P: Payload> Durability<P> {
 
     /// To be let go when everything up to now is durable.
     pub(crate) fn hold(&mut self, held: Held<P>) {
-        self.asserted.push(held);
+        self.held.push_back((u64::MAX, held));
+        self.unfiled += 1;
     }
 
     /// Whether the latest hard state and the log up to `index` are on stable storage.
@@ -135,47 +140,51 @@ impl<P: Payload> Durability<P> {
         hard_state: HardState,
         now: Instant,
     ) -> Option<WriteBatch<P>> {
-        let last = log.last().index;
-        let has_entries = self.unwritten <= last;
         let changed = self.hard_state_changed
             || self.base_changed
             || self.truncate_from.is_some()
-            || has_entries;
-        let batch = changed.then(|| {
-            self.issued += 1;
-            let mut proves = Index(0);
-            let (mut first, mut rest) = Default::default();
-            if has_entries {
-                proves = last;
-                let mut ranges = log.ranges(self.unwritten, last);
-                first = ranges.next().unwrap_or_default();
-                rest = ranges.collect();
-                self.unwritten = last.next();
-            }
+            || self.unwritten <= log.last().index;
+        let batch = changed.then(|| self.batch(log, hard_state, now));
+        for (sequence, _) in self.held.iter_mut().rev().take(self.unfiled) {
+            *sequence = self.issued;
+        }
+        self.unfiled = 0;
+        batch
+    }
+
+    fn batch(&mut self, log: &Log<P>, hard_state: HardState, now: Instant) -> WriteBatch<P> {
+        self.issued += 1;
+        let mut proves = Index(0);
+        let (mut first, mut rest) = (Entries::new(), Vec::new());
+        let last = log.last().index;
+        if self.unwritten <= last {
+            proves = last;
+            let mut ranges = log.ranges(self.unwritten, last);
+            first = ranges.next().unwrap_or_default();
+            rest = ranges.collect();
+            self.unwritten = last.next();
+        }
+        let simple = !self.hard_state_changed
+            && !self.base_changed
+            && self.truncate_from.is_none()
+            && rest.is_empty();
+        let more = (!simple).then(|| {
             if self.base_changed {
                 proves = proves.max(log.base().id.index);
             }
             if self.hard_state_changed {
                 self.hard_state_sequence = self.issued;
             }
-            self.under_way.push_back(UnderWay {
-                sequence: self.issued,
-                last: proves,
-                since: now,
-                done: false,
-            });
-            WriteBatch {
-                hard_state: core::mem::take(&mut self.hard_state_changed).then_some(hard_state),
-                base: core::mem::take(&mut self.base_changed).then(|| log.base().clone()),
+            Box::new(More {
+                hard_state: take(&mut self.hard_state_changed).then_some(hard_state),
+                base: take(&mut self.base_changed).then(|| log.base().clone()),
                 truncate_from: self.truncate_from.take(),
-                first,
                 rest,
-                receipt: Receipt { owner: self.owner, sequence: self.issued },
-            }
+            })
         });
         let sequence = self.issued;
-        self.held.extend(self.asserted.drain(..).map(|held| (sequence, held)));
-        batch
+        self.under_way.push_back(UnderWay { sequence, last: proves, since: now, done: false });
+        WriteBatch { first, more, receipt: Receipt { owner: self.owner, sequence } }
     }
 
     /// Takes a receipt. Returns whether it was one of ours that was still expected.
@@ -209,7 +218,7 @@ impl<P: Payload> Durability<P> {
     /// Forgets everything that was to be written or said.
     pub(crate) fn abandon(&mut self) {
         self.held.clear();
-        self.asserted.clear();
+        self.unfiled = 0;
         self.under_way.clear();
     }
 }

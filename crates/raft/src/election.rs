@@ -48,7 +48,8 @@ impl<P: Payload> Raft<P> {
     /// An election timeout from now to twice that.
     pub(crate) fn draw_election_timeout(&mut self, now: Instant) {
         let timeout = self.config.election_timeout;
-        self.election_at = now + self.rng.between(timeout, timeout.saturating_mul(2));
+        self.patience = self.rng.between(timeout, timeout.saturating_mul(2));
+        self.election_at = now + self.patience;
     }
 
     /// Soon, but not at the same moment as others: for elections that failed for no lasting reason.

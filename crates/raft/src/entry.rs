@@ -55,8 +55,9 @@ impl<P: Payload> Entry<P> {
 /// Reads as a slice.
 pub struct Entries<P> {
     shared: Option<Arc<[Entry<P>]>>,
-    from: usize,
-    to: usize,
+    // Messages and outputs are moved about by value: a small one is a fast one.
+    from: u32,
+    to: u32,
 }
 
 impl<P> Entries<P> {
@@ -68,7 +69,7 @@ impl<P> Entries<P> {
     /// The entries as a slice.
     pub fn as_slice(&self) -> &[Entry<P>] {
         match &self.shared {
-            Some(shared) => shared.get(self.from..self.to).unwrap_or(&[]),
+            Some(shared) => shared.get(self.from as usize..self.to as usize).unwrap_or(&[]),
             None => &[],
         }
     }
@@ -78,7 +79,7 @@ impl<P> Entries<P> {
     pub fn skip(&self, count: usize) -> Self {
         Self {
             shared: self.shared.clone(),
-            from: self.from.saturating_add(count).min(self.to),
+            from: self.from.saturating_add(clamp(count)).min(self.to),
             to: self.to,
         }
     }
@@ -89,13 +90,18 @@ impl<P> Entries<P> {
         Self {
             shared: self.shared.clone(),
             from: self.from,
-            to: self.from.saturating_add(count).min(self.to),
+            to: self.from.saturating_add(clamp(count)).min(self.to),
         }
     }
 
     pub(crate) fn drop_front(&mut self, count: usize) {
-        self.from = self.from.saturating_add(count).min(self.to);
+        self.from = self.from.saturating_add(clamp(count)).min(self.to);
     }
+}
+
+/// A range beyond four thousand million entries ends there; none is built that long.
+fn clamp(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 impl<P> Default for Entries<P> {
@@ -136,7 +142,7 @@ impl<P> From<Vec<Entry<P>>> for Entries<P> {
 impl<P> FromIterator<Entry<P>> for Entries<P> {
     fn from_iter<I: IntoIterator<Item = Entry<P>>>(entries: I) -> Self {
         let shared: Arc<[Entry<P>]> = entries.into_iter().collect();
-        let to = shared.len();
+        let to = clamp(shared.len());
         Self { shared: (to > 0).then_some(shared), from: 0, to }
     }
 }

@@ -17,9 +17,10 @@ impl<P: Payload> Raft<P> {
         }
         if self.leader.is_none() || self.role != Role::Follower {
             self.follow(now, self.term(), Some(from));
+            self.draw_election_timeout(now);
         }
         self.loyal_until = self.loyal_until.max(now + self.config.election_timeout);
-        self.draw_election_timeout(now);
+        self.election_at = now + self.patience;
         true
     }
 

@@ -270,8 +270,12 @@ impl<P: Payload> Log<P> {
         if index <= self.base.id.index || index > self.last.index {
             return None;
         }
-        if self.ranges.back()?.first <= index {
-            return self.ranges.len().checked_sub(1);
+        // Nearly always it is one of the last two.
+        let count = self.ranges.len();
+        for at in [count.checked_sub(1)?, count.saturating_sub(2)] {
+            if self.ranges.get(at)?.first <= index {
+                return Some(at);
+            }
         }
         self.ranges.partition_point(|range| range.first <= index).checked_sub(1)
     }

@@ -115,10 +115,8 @@ pub enum Body<P> {
     SnapshotReply {
         /// The session of what is answered.
         session: Session,
-        /// Which snapshot.
-        id: LogId,
-        /// Its content hash.
-        hash: u128,
+        /// Which snapshot: its last entry and its content hash.
+        snapshot: Box<(LogId, u128)>,
         /// From where to go on.
         next: u64,
     },
@@ -153,6 +151,7 @@ pub enum AppendResult {
         /// logs can only agree at or before it (end of §5.3).
         hint: LogId,
     },
-    /// The sender has too much in its log that is not applied. It will answer heartbeats; try again.
+    /// The sender has too much in its log that is committed and not applied. It answers heartbeats;
+    /// try again.
     Full,
 }

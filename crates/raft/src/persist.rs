@@ -6,6 +6,7 @@
 //! granted vote, an append acknowledgement, a candidate's request) stays inside the core until the
 //! receipt is given back, so every [`Output::Send`](crate::Output::Send) may be sent at once.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -76,40 +77,51 @@ impl<P> Recovered<P> {
 #[derive(Debug)]
 #[must_use = "a write batch must be persisted, or the replica waits for its receipt for ever"]
 pub struct WriteBatch<P> {
+    /// Most batches hold one range of entries and nothing else; the rest is out of the way, so that
+    /// they are small and need no allocation.
+    pub(crate) first: Entries<P>,
+    pub(crate) more: Option<Box<More<P>>>,
+    pub(crate) receipt: Receipt,
+}
+
+#[derive(Debug)]
+pub(crate) struct More<P> {
     pub(crate) hard_state: Option<HardState>,
     pub(crate) base: Option<Base>,
     pub(crate) truncate_from: Option<Index>,
-    /// Most batches hold one range of entries; keeping it out of the vector saves an allocation.
-    pub(crate) first: Entries<P>,
     pub(crate) rest: Vec<Entries<P>>,
-    pub(crate) receipt: Receipt,
 }
 
 impl<P> WriteBatch<P> {
     /// The hard state from here on, if it changed.
     pub fn hard_state(&self) -> Option<HardState> {
-        self.hard_state
+        self.more.as_ref()?.hard_state
     }
 
     /// The start of the log from here on, if it moved: entries up to its index are not needed any
     /// more (compaction, or a snapshot took their place).
     pub fn base(&self) -> Option<&Base> {
-        self.base.as_ref()
+        self.more.as_ref()?.base.as_ref()
     }
 
     /// Entries at and after this index are void, to be followed by [`WriteBatch::entries`].
     pub fn truncate_from(&self) -> Option<Index> {
-        self.truncate_from
+        self.more.as_ref()?.truncate_from
     }
 
     /// Entries to append, in order.
     pub fn entries(&self) -> impl Iterator<Item = &Entry<P>> {
-        self.first.iter().chain(self.rest.iter().flat_map(|entries| entries.iter()))
+        self.ranges().flat_map(|entries| entries.iter())
     }
 
     /// How many entries there are to append.
     pub fn entry_count(&self) -> usize {
-        self.rest.iter().fold(self.first.len(), |sum, entries| sum + entries.len())
+        self.ranges().fold(0, |sum, entries| sum + entries.len())
+    }
+
+    fn ranges(&self) -> impl Iterator<Item = &Entries<P>> {
+        let rest = self.more.iter().flat_map(|more| more.rest.iter());
+        core::iter::once(&self.first).chain(rest)
     }
 }
 
@@ -118,8 +130,8 @@ impl<P> WriteBatch<P> {
 #[derive(Debug)]
 #[must_use = "give the receipt back to the replica"]
 pub struct Receipt {
-    /// The replica that the batch came from, and which life of it.
-    pub(crate) owner: (Member, u64),
+    /// The replica that the batch came from, in this life of it: a random number.
+    pub(crate) owner: u64,
     /// Which of its batches.
     pub(crate) sequence: u64,
 }

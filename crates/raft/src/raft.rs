@@ -55,7 +55,11 @@ pub struct Raft<P> {
     /// No vote is granted before this: a leader was heard, or the replica has just started and may
     /// have forgotten that it heard one (PROTOCOL 5).
     pub(crate) loyal_until: Instant,
+    /// The election timeout as last drawn.
+    pub(crate) patience: core::time::Duration,
     pub(crate) election_at: Instant,
+    /// Something has happened since outputs were last drained.
+    pub(crate) changed: bool,
     /// The acknowledgement to give for the appends since the last drain.
     pub(crate) acknowledge: Option<(Member, Session, Index)>,
     pub(crate) staging: Option<Staging>,
@@ -81,7 +85,6 @@ impl<P: Payload> Raft<P> {
         seed: u64,
         now: Instant,
     ) -> Result<Self, RestartError> {
-        let mut config = config;
         if config.heartbeat.is_zero()
             || config.heartbeat.saturating_mul(3) > config.election_timeout
             || config.max_append_bytes == 0
@@ -91,17 +94,15 @@ impl<P: Payload> Raft<P> {
         {
             return Err(RestartError::Config);
         }
-        config.max_unapplied_bytes =
-            config.max_unapplied_bytes.max(config.max_uncommitted_bytes.saturating_mul(2));
         let log = recover_log(&recovered, config.max_append_bytes)?;
         let applied = recovered.applied;
         let mut rng = Rng::new(seed);
         let nonce = rng.next();
-        let election_at =
-            now + rng.between(config.election_timeout, config.election_timeout.saturating_mul(2));
+        let patience =
+            rng.between(config.election_timeout, config.election_timeout.saturating_mul(2));
         let cost = log.cost_at(applied);
         let mut raft = Self {
-            durability: Durability::new(config.me, nonce, log.last().index),
+            durability: Durability::new(nonce, log.last().index),
             loyal_until: now + config.election_timeout,
             rng,
             hard_state: recovered.hard_state,
@@ -118,7 +119,9 @@ impl<P: Payload> Raft<P> {
             lead: None,
             votes: Vec::new(),
             verified: Index(0),
-            election_at,
+            patience,
+            election_at: now + patience,
+            changed: true,
             acknowledge: None,
             staging: None,
             shelf: Shelf::default(),
@@ -141,6 +144,7 @@ impl<P: Payload> Raft<P> {
         if matches!(self.role, Role::Faulted | Role::Removed) {
             return;
         }
+        self.changed = true;
         let Message { from, to, term, body } = message;
         if to != self.config.me {
             return self.mismatched(from, to);
@@ -191,8 +195,8 @@ impl<P: Payload> Raft<P> {
             Body::HeartbeatReply { session, round, received, matched } => {
                 self.on_heartbeat_reply(now, from, session, round, received, matched);
             }
-            Body::SnapshotReply { session, id, hash, next } => {
-                self.on_snapshot_reply(now, from, session, id, hash, next);
+            Body::SnapshotReply { session, snapshot, next } => {
+                self.on_snapshot_reply(now, from, session, *snapshot, next);
             }
             Body::ReadIndex { id } => self.on_read_index(from, id),
             Body::ReadIndexReply { id, index } => self.on_read_index_reply(from, id, index),
@@ -203,6 +207,7 @@ impl<P: Payload> Raft<P> {
     /// Runs every timer that is due. Take waiting messages first: after a pause of the process
     /// they may hold the heartbeats whose absence a timer would act on.
     pub fn tick(&mut self, now: Instant) {
+        self.changed = true;
         match self.role {
             Role::Leader => self.tick_leader(now),
             Role::Follower | Role::PreCandidate | Role::Candidate => self.tick_election(now),
@@ -236,6 +241,7 @@ impl<P: Payload> Raft<P> {
         let cost = entry.cost() as u64;
         match self.may_propose(cost) {
             Ok(()) => {
+                self.changed = true;
                 self.pending_cost += cost;
                 self.pending.push(entry);
                 Ok(id)
@@ -255,6 +261,7 @@ impl<P: Payload> Raft<P> {
         if !self.durability.persisted(receipt) {
             return self.dropped += 1;
         }
+        self.changed = true;
         self.release(now);
         if self.role == Role::Leader {
             self.advance_commit();
@@ -297,6 +304,7 @@ impl<P: Payload> Raft<P> {
         if upto > self.log.base().id.index && upto <= self.durability.durable() {
             self.log.compact(upto);
             self.durability.base_changed();
+            self.changed = true;
         }
     }
 
@@ -319,7 +327,7 @@ impl<P: Payload> Raft<P> {
     /// Turns what has happened since the last drain into outputs: first what others wait for, then
     /// our own disk, then our own state machine.
     fn flush(&mut self, now: Instant) {
-        if self.role == Role::Faulted {
+        if self.role == Role::Faulted || !core::mem::take(&mut self.changed) {
             return;
         }
         self.seal();
@@ -332,6 +340,7 @@ impl<P: Payload> Raft<P> {
         if let Some(batch) = self.durability.next_batch(&self.log, self.hard_state, now) {
             self.outbox.push_back(Output::Write(batch));
         }
+        // What was held for batches that are durable by now, all of them.
         self.release(now);
         if self.removed && self.role != Role::Removed {
             self.retire(now);
@@ -432,8 +441,10 @@ impl<P: Payload> Raft<P> {
         self.log.last_cost().saturating_sub(self.commit_cost).saturating_add(self.pending_cost)
     }
 
+    /// What is not committed does not count: after a restart that can be the whole log, and what is
+    /// lacking may be the very entry that commits it.
     pub(crate) fn unapplied_cost(&self) -> u64 {
-        self.log.last_cost().saturating_sub(self.applied_cost).saturating_add(self.pending_cost)
+        self.commit_cost.saturating_sub(self.applied_cost)
     }
 
     /// Why nothing at all can be asked of this replica as a leader, if so.

@@ -79,6 +79,7 @@ impl<P: Payload> Raft<P> {
     /// [`Refused`]: there will be no answer.
     pub fn read(&mut self, now: Instant, token: u64) -> Result<(), Refused<()>> {
         let _ = now;
+        self.changed = true;
         let refuse = |reason| Err(Refused { payload: (), reason });
         if self.waiting_reads() >= self.config.max_waiting_reads {
             return refuse(Reason::Full);

@@ -144,7 +144,9 @@ impl<P: Payload> Raft<P> {
         let resume = match &peer.state {
             State::Probe { waiting } => waiting.is_some() && index.next() >= peer.next,
             State::Replicate => false,
-            State::Snapshot(_) => index >= base,
+            // If the log has been compacted beyond the snapshot meanwhile, the next append finds out.
+            State::Snapshot(Some(transfer)) => index >= base.min(transfer.meta.id.index),
+            State::Snapshot(None) => index >= base,
         };
         let news = peer.matched(index);
         if resume {

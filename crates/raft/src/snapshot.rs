@@ -122,6 +122,7 @@ impl<P: Payload> Raft<P> {
     /// could not be built. It is used from the moment of this call until the log no longer reaches
     /// back to it or another one is reported; keep its bytes readable that long.
     pub fn snapshot_built(&mut self, now: Instant, meta: Option<SnapshotMeta>) {
+        self.changed = true;
         self.shelf.building = false;
         self.shelf.retry_at = now + self.config.election_timeout;
         let Some(meta) = meta else { return };
@@ -152,6 +153,7 @@ impl<P: Payload> Raft<P> {
         offset: u64,
         data: Vec<u8>,
     ) {
+        self.changed = true;
         let end = offset.saturating_add(data.len() as u64);
         let Some(lead) = &mut self.lead else { return };
         let Some(peer) = lead.peers.iter_mut().find(|peer| peer.member == to) else { return };
@@ -180,16 +182,14 @@ impl<P: Payload> Raft<P> {
         now: Instant,
         from: Member,
         session: Session,
-        id: LogId,
-        hash: u128,
+        snapshot: (LogId, u128),
         next: u64,
     ) {
         let Some(mut lead) = self.lead.take() else { return };
         if let Some(peer) = lead.answering(from, session) {
             peer.acked_at = now;
             if let State::Snapshot(Some(transfer)) = &mut peer.state
-                && transfer.meta.id == id
-                && transfer.meta.hash == hash
+                && (transfer.meta.id, transfer.meta.hash) == snapshot
                 && next <= transfer.meta.bytes
                 // Anything else is the answer to a doubled chunk; the timer helps if not.
                 && transfer.phase != Phase::Reading
@@ -309,6 +309,7 @@ impl<P: Payload> Raft<P> {
     /// written: they are asked for again.
     pub fn chunk_written(&mut self, now: Instant, meta: &SnapshotMeta, end: u64) {
         let _ = now;
+        self.changed = true;
         let Some(staging) = &mut self.staging else { return };
         if !staging.meta.is_same(meta) || !staging.writing {
             return;
@@ -322,9 +323,9 @@ impl<P: Payload> Raft<P> {
     fn continue_staging(&mut self) {
         let Some(staging) = &mut self.staging else { return };
         let (to, session) = staging.from;
-        let (id, hash, next) = (staging.meta.id, staging.meta.hash, staging.next);
+        let (snapshot, next) = ((staging.meta.id, staging.meta.hash), staging.next);
         if next == staging.meta.bytes && !staging.installing {
-            if id.index <= self.commit {
+            if snapshot.0.index <= self.commit {
                 self.staging = None;
                 self.acknowledge = Some((to, session, self.commit));
                 return;
@@ -334,7 +335,8 @@ impl<P: Payload> Raft<P> {
             self.outbox.push_back(Output::InstallSnapshot(meta));
         }
         if self.leader == Some(to) {
-            self.send(to, Body::SnapshotReply { session, id, hash, next });
+            let snapshot = Box::new(snapshot);
+            self.send(to, Body::SnapshotReply { session, snapshot, next });
         }
     }
 
@@ -342,6 +344,7 @@ impl<P: Payload> Raft<P> {
     /// state of the state machine. Otherwise it is fetched again from the beginning.
     pub fn snapshot_installed(&mut self, now: Instant, meta: &SnapshotMeta, ok: bool) {
         let _ = now;
+        self.changed = true;
         if !self.is_installing() {
             return;
         }
@@ -351,8 +354,8 @@ impl<P: Payload> Raft<P> {
         let (to, session) = staging.from;
         if !ok {
             if self.leader == Some(to) {
-                let (id, hash) = (meta.id, meta.hash);
-                self.send(to, Body::SnapshotReply { session, id, hash, next: 0 });
+                let snapshot = Box::new((meta.id, meta.hash));
+                self.send(to, Body::SnapshotReply { session, snapshot, next: 0 });
             }
             return;
         }

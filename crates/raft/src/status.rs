@@ -36,7 +36,7 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// Bytes appended and not committed.
     pub uncommitted_bytes: u64,
-    /// Bytes in the log and not applied.
+    /// Bytes committed and not applied.
     pub unapplied_bytes: u64,
     /// Bytes the log holds.
     pub log_bytes: u64,

@@ -31,6 +31,7 @@ impl<P: Payload> Raft<P> {
         if to == self.config.me {
             return Ok(());
         }
+        self.changed = true;
         if let Some(lead) = &mut self.lead {
             let until = now + self.config.election_timeout;
             lead.transfer = Some(Transferring { to, until, asked: false });

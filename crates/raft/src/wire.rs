@@ -135,10 +135,10 @@ pub fn encode_message<P: AsRef<[u8]>>(message: &Message<P>, out: &mut Vec<u8>) {
             put_u64(*offset, out);
             put_bytes(data, out);
         }
-        Body::SnapshotReply { session, id, hash, next } => {
+        Body::SnapshotReply { session, snapshot, next } => {
             put_u64(*session, out);
-            put_log_id(*id, out);
-            out.extend_from_slice(&hash.to_le_bytes());
+            put_log_id(snapshot.0, out);
+            out.extend_from_slice(&snapshot.1.to_le_bytes());
             put_u64(*next, out);
         }
         Body::TimeoutNow | Body::Stale => {}
@@ -199,8 +199,7 @@ pub fn decode_message<P>(
         },
         11 => Body::SnapshotReply {
             session: reader.u64()?,
-            id: reader.log_id()?,
-            hash: reader.u128()?,
+            snapshot: Box::new((reader.log_id()?, reader.u128()?)),
             next: reader.u64()?,
         },
         12 => Body::TimeoutNow,
