@@ -1,1 +1,8 @@
-//! Deterministic simulation of Kontiki clusters
+//! Deterministic simulation of Kontiki clusters: one thread, virtual time, one seed.
+
+pub mod invariants;
+pub mod linearizability;
+pub mod network;
+pub mod random;
+pub mod schedule;
+pub mod seeds;

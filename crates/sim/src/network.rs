@@ -1,0 +1,161 @@
+//! A network that delays, drops, doubles, reorders and partitions.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kontiki_types::NodeId;
+
+use crate::random::Random;
+
+/// How well a network works.
+#[derive(Clone, Debug)]
+pub struct Quality {
+    /// Shortest way of a message.
+    pub delay_min: Duration,
+    /// Longest way of a message. Messages that are sent closer together than the two differ may
+    /// overtake each other.
+    pub delay_max: Duration,
+    /// Of a thousand messages so many are lost.
+    pub lost: u64,
+    /// Of a thousand messages so many arrive twice, each time after a delay of its own.
+    pub doubled: u64,
+    /// Of a thousand *answers* so many take between 200 ms and 2.2 s: long reordering.
+    pub late_answers: u64,
+}
+
+impl Quality {
+    /// A quiet local network: 0.1 to 0.5 ms.
+    pub const fn good() -> Self {
+        Self {
+            delay_min: Duration::from_micros(100),
+            delay_max: Duration::from_micros(500),
+            lost: 0,
+            doubled: 0,
+            late_answers: 0,
+        }
+    }
+
+    /// Up to 26 ms, a tenth lost, and now and then a message twice.
+    pub const fn unreliable() -> Self {
+        Self {
+            delay_min: Duration::ZERO,
+            delay_max: Duration::from_millis(26),
+            lost: 100,
+            doubled: 20,
+            late_answers: 0,
+        }
+    }
+
+    /// As unreliable, and two thirds of the answers are late by up to 2.2 s.
+    pub const fn long_reordering() -> Self {
+        Self { late_answers: 667, ..Self::unreliable() }
+    }
+}
+
+/// What a message is to the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Somebody begins something.
+    Request,
+    /// An answer to a request.
+    Answer,
+}
+
+/// What has been sent since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Requests sent, lost ones included.
+    pub requests: u64,
+    /// Answers sent.
+    pub answers: u64,
+    /// Bytes of both.
+    pub bytes: u64,
+    /// Messages that were lost, by chance or by a partition.
+    pub lost: u64,
+}
+
+/// The network between the nodes of a cluster.
+#[derive(Debug)]
+pub struct Network {
+    quality: Quality,
+    /// Ordered pairs of nodes between which nothing passes.
+    cut: BTreeSet<(NodeId, NodeId)>,
+    random: Random,
+    traffic: Traffic,
+}
+
+impl Network {
+    /// A network without partitions.
+    pub fn new(quality: Quality, random: Random) -> Self {
+        Self { quality, cut: BTreeSet::new(), random, traffic: Traffic::default() }
+    }
+
+    /// Changes how well it works.
+    pub fn set_quality(&mut self, quality: Quality) {
+        self.quality = quality;
+    }
+
+    /// What has been sent.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    /// Nothing passes from `from` to `to`. The other direction is as it was.
+    pub fn cut_one_way(&mut self, from: NodeId, to: NodeId) {
+        self.cut.insert((from, to));
+    }
+
+    /// Nothing passes between the two.
+    pub fn cut(&mut self, one: NodeId, two: NodeId) {
+        self.cut_one_way(one, two);
+        self.cut_one_way(two, one);
+    }
+
+    /// Nothing passes between `sides`; within each everything does. Earlier cuts are forgotten.
+    pub fn partition(&mut self, sides: &[Vec<NodeId>]) {
+        self.cut.clear();
+        for (at, side) in sides.iter().enumerate() {
+            for other in sides.iter().skip(at + 1) {
+                for (&one, &two) in side.iter().flat_map(|one| other.iter().map(move |two| (one, two)))
+                {
+                    self.cut(one, two);
+                }
+            }
+        }
+    }
+
+    /// Everything passes again.
+    pub fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    /// Whether messages pass from `from` to `to`.
+    pub fn passes(&self, from: NodeId, to: NodeId) -> bool {
+        !self.cut.contains(&(from, to))
+    }
+
+    /// Sends a message: how long each copy of it takes. None arrives, or one, or two do.
+    pub fn send(&mut self, from: NodeId, to: NodeId, kind: Kind, bytes: usize) -> Vec<Duration> {
+        match kind {
+            Kind::Request => self.traffic.requests += 1,
+            Kind::Answer => self.traffic.answers += 1,
+        }
+        self.traffic.bytes += bytes as u64;
+        if !self.passes(from, to) || self.random.chance(self.quality.lost) {
+            self.traffic.lost += 1;
+            return Vec::new();
+        }
+        let copies = if self.random.chance(self.quality.doubled) { 2 } else { 1 };
+        (0..copies).map(|_| self.delay(kind)).collect()
+    }
+
+    fn delay(&mut self, kind: Kind) -> Duration {
+        let Quality { delay_min, delay_max, late_answers, .. } = self.quality;
+        if kind == Kind::Answer && self.random.chance(late_answers) {
+            return Duration::from_millis(200) + self.random.time(Duration::ZERO, LATE);
+        }
+        self.random.time(delay_min, delay_max)
+    }
+}
+
+const LATE: Duration = Duration::from_secs(2);
