@@ -29,9 +29,9 @@ use crate::slots::{SLOT_PAGES, SLOTS_PER_PAGE, SlotState, Slots};
 /// Below this many bytes of deltas no page is rewritten: reading them back takes a millisecond.
 const DELTA_BYTES_KEPT: usize = 64 << 10;
 
-/// Bytes of pages rewritten for each byte of delta. With 2, the deltas that are kept come to about
-/// half of what the pages take.
-const PAGE_BYTES_PER_DELTA_BYTE: usize = 2;
+/// Bytes of pages rewritten for each byte of delta. With 1, the deltas that are kept come to about
+/// as much as the pages.
+const PAGE_BYTES_PER_DELTA_BYTE: usize = 1;
 
 /// What looking at a client costs, in bytes of pages.
 const SWEEP_COST: usize = 8;
