@@ -3,6 +3,7 @@
 //! Each rule is a function of the [`Tree`] that returns what it found, in a module of its own with
 //! tests that plant violations. One more test runs all of them on the real tree.
 
+mod dead_dependencies;
 mod dead_files;
 mod floors;
 mod leftovers;
@@ -45,11 +46,12 @@ impl fmt::Display for Finding {
 
 /// Everything that all rules find in `tree`.
 pub fn inspect(tree: &Tree) -> Vec<Finding> {
-    let rules: [fn(&Tree) -> Vec<Finding>; 7] = [
+    let rules: [fn(&Tree) -> Vec<Finding>; 8] = [
         floors::inspect,
         purity::inspect,
         leftovers::inspect,
         machine_paths::inspect,
+        dead_dependencies::inspect,
         dead_files::inspect,
         size::inspect,
         readme::inspect,
