@@ -6,7 +6,7 @@
 //! a persisted index, and a restart replays the rest.
 
 mod cache;
-mod fjall;
+mod lsm;
 mod memory;
 mod merge;
 mod overlay;
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use kontiki_kv::Store;
 use kontiki_types::{GroupId, LogId};
 
-pub use fjall::{FjallConfig, FjallEngine, FjallPersister, FjallStore, FjallView};
+pub use lsm::{FjallConfig, FjallEngine, FjallPersister, FjallStore, FjallView};
 pub use memory::{MemoryEngine, MemoryPersister, MemoryStore, MemoryView};
 pub use overlay::EngineCounts;
 
@@ -90,6 +90,9 @@ pub trait Persist: Clone + Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
+    /// Another process has the engine open.
+    #[error("{0} is in use by another process")]
+    Locked(PathBuf),
     /// The engine's files cannot be used. Discard them and rebuild the state of all groups from
     /// the log or from a peer; see [`FjallEngine::discard`].
     #[error("the state engine in {path} cannot be opened and must be rebuilt: {detail}")]

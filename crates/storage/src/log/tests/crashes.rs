@@ -141,7 +141,11 @@ impl Lives {
         if self.random.below(2) == 0 {
             disk.cut_power_after(self.random.below(120));
         }
-        if let Ok((mut log, found)) = open(&disk, config_of_life(SEGMENT, life)) {
+        let opened = open(&disk, config_of_life(SEGMENT, life));
+        if let Err(OpenError::Corrupt(corruption)) = &opened {
+            panic!("a legitimate state is refused: {corruption}");
+        }
+        if let Ok((mut log, found)) = opened {
             let among = self.possible.iter().position(|possible| *possible == found);
             let Some(among) = among else {
                 panic!("found {found:#?}\nbut acknowledged was {:#?}", self.possible[0]);

@@ -1,37 +1,50 @@
-//! The engine for data larger than memory: tables of the `fjall` LSM under an overlay in memory.
+//! The engine for data larger than memory: tables of fjall's LSM tree under an overlay in memory.
 //!
-//! One keyspace per group in one database. Nothing ever goes through fjall's journal: persisting
-//! writes a sorted run of tables with fjall's bulk ingestion, which syncs the tables and then names
-//! them in a synced manifest, all or nothing. The position applied is a row of the same run. So the
-//! journal holds nothing, and every start deletes it before fjall can try to believe it
-//! (PROTOCOL 4c).
+//! It uses the tree of fjall (the crate `lsm-tree`) and not the database around it: the Raft log is
+//! the journal, so there is none to distrust here (PROTOCOL 4c). (Measured with fjall 3.1.13: opened
+//! with its journal files deleted, it begins its sequence numbers at 0 again, and what is written
+//! then loses to older values in scans and compactions.) Persisting writes a sorted run of tables
+//! by bulk ingestion, which syncs the tables and then names them in a synced manifest, all or
+//! nothing. The position applied is a row of the same run.
 //!
-//! Keyspaces are named `g<group>.<number>`. A snapshot is installed into the next number; the row
-//! with the applied position, written last and with everything else durable, is what makes that
-//! keyspace the group's. A start keeps the highest such keyspace and drops the others.
+//! Each group has a tree in a directory `g<group>.<number>`. A snapshot is installed into the next
+//! number; the row with the applied position, durable after everything else, is what makes that
+//! tree the group's. A start keeps the highest such tree of a group and removes the others.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
-use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Snapshot};
 use bytes::Bytes;
 use kontiki_kv::{Store, StoreError, StoreView, WriteSet};
 use kontiki_types::{GroupId, Index, LogId, Term};
+use lsm_tree::compaction::Leveled;
+use lsm_tree::{
+    AbstractTree, AnyTree, Cache as BlockCache, Config, DescriptorTable, Guard, SeqNo,
+    SequenceNumberCounter,
+};
 
 use super::merge::{Merge, Source};
 use super::overlay::{Batch, EngineCounters, EngineCounts, Layer, Overlay};
 use super::{Engine, EngineError, GroupStore, Persist};
+use crate::disk::{Disk, RealDisk, RealLock};
 
 /// Key of the row with the applied position.
 const APPLIED: &[u8] = b"a";
 /// Prefix of all other rows' keys.
 const ROW: u8 = b'k';
-/// Longest key of a row: fjall's limit of 65535 less the prefix, rounded down.
+/// Longest key of a row: the tree's limit of 65535 less the prefix, rounded down.
 const KEY_MAX: usize = 65_000;
+/// Ending of a tree's directory that is being removed.
+const GONE: &str = ".gone";
+/// Files of all trees that are kept open.
+const OPEN_FILES: usize = 256;
+/// A commit that persists by itself does not compact unless reads would suffer.
+const RUNS_MAX: usize = 16;
 
 /// Sizes of a [`FjallEngine`].
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +54,7 @@ pub struct FjallConfig {
     pub overlay_bytes: usize,
     /// Bytes of hot rows kept per group. Default 64 MiB.
     pub cache_bytes: usize,
-    /// Bytes of table blocks kept by fjall, for all groups. Default 32 MiB.
+    /// Bytes of table blocks kept in memory, for all groups. Default 32 MiB.
     pub block_cache_bytes: u64,
 }
 
@@ -55,10 +68,11 @@ impl Default for FjallConfig {
 pub struct FjallEngine {
     path: PathBuf,
     config: FjallConfig,
-    database: Database,
-    groups: BTreeMap<GroupId, Keyspace>,
-    installing: BTreeMap<GroupId, Keyspace>,
+    trees: Trees,
+    groups: BTreeMap<GroupId, Tree>,
+    installing: BTreeMap<GroupId, Tree>,
     counters: Arc<EngineCounters>,
+    _lock: RealLock,
 }
 
 /// One group's state.
@@ -76,21 +90,119 @@ pub struct FjallPersister {
 pub struct FjallView {
     /// Newest first.
     layers: Vec<Arc<Layer>>,
-    keyspace: Keyspace,
-    snapshot: Snapshot,
+    tree: Tree,
+    /// The view sees what has a lower sequence number.
+    instant: SeqNo,
 }
 
 struct Shared {
     group: GroupId,
-    database: Database,
-    keyspace: Keyspace,
+    tree: Tree,
     overlay: Mutex<Overlay>,
     /// Held while persisting: one at a time.
     persisting: Mutex<()>,
+    /// Held while compacting: one at a time, beside persisting.
+    compacting: Mutex<()>,
     overlay_bytes: usize,
     /// A snapshot is being installed: the applied position must not be written yet.
     installing: AtomicBool,
     counters: Arc<EngineCounters>,
+}
+
+/// Opens trees with what they share.
+struct Trees {
+    cache: Arc<BlockCache>,
+    descriptors: Arc<DescriptorTable>,
+}
+
+/// A tree, and the views of it that compaction must leave intact.
+#[derive(Clone)]
+struct Tree {
+    tree: AnyTree,
+    path: PathBuf,
+    number: u64,
+    visible: SequenceNumberCounter,
+    /// Instants of open views, with how many views have each.
+    views: Arc<Mutex<BTreeMap<SeqNo, usize>>>,
+}
+
+impl Trees {
+    fn open(&self, path: &Path, number: u64) -> Result<Tree, lsm_tree::Error> {
+        // From 1: an instant of 0 would mean the oldest version that is kept.
+        let (next, visible) = (SequenceNumberCounter::new(1), SequenceNumberCounter::new(1));
+        let tree = Config::new(path, next.clone(), visible.clone())
+            .use_cache(Arc::clone(&self.cache))
+            .use_descriptor_table(Some(Arc::clone(&self.descriptors)))
+            .open()?;
+        // Newer rows win by their sequence numbers, so they go on where the tables end.
+        let after = tree.get_highest_persisted_seqno().map_or(1, |highest| highest + 1);
+        next.fetch_max(after);
+        visible.fetch_max(after);
+        Ok(Tree { tree, path: path.to_path_buf(), number, visible, views: Arc::default() })
+    }
+}
+
+impl Tree {
+    fn views(&self) -> MutexGuard<'_, BTreeMap<SeqNo, usize>> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An instant that stays readable until it is closed.
+    fn open_view(&self) -> SeqNo {
+        let mut views = self.views();
+        let instant = self.visible.get();
+        *views.entry(instant).or_default() += 1;
+        instant
+    }
+
+    fn close_view(&self, instant: SeqNo) {
+        let mut views = self.views();
+        if let Some(count) = views.get_mut(&instant) {
+            *count -= 1;
+            if *count == 0 {
+                views.remove(&instant);
+            }
+        }
+    }
+
+    fn compact(&self) -> Result<(), lsm_tree::Error> {
+        let oldest = {
+            let views = self.views();
+            views.keys().next().copied().unwrap_or_else(|| self.visible.get())
+        };
+        self.tree.compact(Arc::new(Leveled::default()), oldest.saturating_sub(1))
+    }
+
+    fn get(&self, key: &[u8], instant: SeqNo) -> Result<Option<Bytes>, StoreError> {
+        let row = self.tree.get(row_key(key), instant).map_err(StoreError::new)?;
+        Ok(row.map(|row| Bytes::copy_from_slice(&row)))
+    }
+
+    fn range(&self, from: &[u8], to: &[u8], instant: SeqNo) -> Source<'_> {
+        let rows = self.tree.range(row_key(from)..row_key(to), instant, None);
+        Box::new(rows.map(|row| {
+            let (key, value) = row.into_inner().map_err(StoreError::new)?;
+            Ok((Bytes::copy_from_slice(&key[1..]), Some(Bytes::copy_from_slice(&value))))
+        }))
+    }
+
+    fn applied(&self) -> Result<Option<LogId>, String> {
+        let value = self.tree.get(APPLIED, SeqNo::MAX).map_err(|error| error.to_string())?;
+        value.map(|value| decode_applied(&value)).transpose()
+    }
+
+    /// Removes the tree's directory, so that a crash leaves it whole or gone.
+    fn remove(self) -> std::io::Result<()> {
+        let Self { tree, path, .. } = self;
+        drop(tree);
+        let mut gone = path.clone().into_os_string();
+        gone.push(GONE);
+        fs::rename(&path, &gone)?;
+        if let Some(parent) = path.parent() {
+            RealDisk.sync_dir(parent)?;
+        }
+        fs::remove_dir_all(gone)
+    }
 }
 
 impl FjallEngine {
@@ -100,29 +212,23 @@ impl FjallEngine {
     /// [`EngineError::Unusable`]: the driver then calls [`FjallEngine::discard`], opens again and
     /// rebuilds every group.
     pub fn open(path: &Path, config: FjallConfig) -> Result<Self, EngineError> {
-        std::fs::create_dir_all(path).map_err(io("create", path))?;
-        delete_journals(path)?;
-        let unusable = |detail: String| EngineError::Unusable { path: path.to_path_buf(), detail };
-        // fjall has assertions on what it reads from files; a panic there is an error here.
-        let opened = catch_unwind(AssertUnwindSafe(|| -> Result<_, EngineError> {
-            let database = Database::builder(path)
-                .cache_size(config.block_cache_bytes)
-                .manual_journal_persist(true)
-                .worker_threads(1)
-                .open()
-                .map_err(|error| unusable(error.to_string()))?;
-            let groups = choose_keyspaces(&database).map_err(unusable)?;
-            Ok((database, groups))
-        }));
-        let (database, groups) =
-            opened.unwrap_or_else(|_| Err(unusable("it panicked on its files".into())))?;
+        fs::create_dir_all(path).map_err(io("create", path))?;
+        let lock_path = path.join("lock");
+        let lock = RealDisk.lock(&lock_path).map_err(io("lock", &lock_path))?;
+        let lock = lock.ok_or_else(|| EngineError::Locked(path.to_path_buf()))?;
+        let trees = Trees {
+            cache: Arc::new(BlockCache::with_capacity_bytes(config.block_cache_bytes)),
+            descriptors: Arc::new(DescriptorTable::new(OPEN_FILES)),
+        };
+        let groups = choose_trees(path, &trees)?;
         Ok(Self {
             path: path.to_path_buf(),
             config,
-            database,
+            trees,
             groups,
             installing: BTreeMap::new(),
             counters: Arc::default(),
+            _lock: lock,
         })
     }
 
@@ -131,10 +237,7 @@ impl FjallEngine {
     /// # Errors
     /// What the disk gives.
     pub fn discard(path: &Path) -> Result<(), EngineError> {
-        match std::fs::remove_dir_all(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            result => result.map_err(io("remove", path)),
-        }
+        RealDisk.remove_dir(path).map_err(io("remove", path))
     }
 
     /// The engine's directory.
@@ -149,22 +252,23 @@ impl FjallEngine {
 
     /// Bytes that the tables take on disk.
     pub fn disk_bytes(&self) -> u64 {
-        self.groups.values().map(Keyspace::disk_space).sum()
+        self.groups.values().map(|tree| tree.tree.disk_space()).sum()
     }
 
     fn store(
         &self,
         group: GroupId,
-        keyspace: Keyspace,
+        tree: Tree,
         installing: bool,
-    ) -> Result<FjallStore, String> {
-        let applied = read_applied(&keyspace)?.unwrap_or(LogId::ZERO);
+    ) -> Result<FjallStore, EngineError> {
+        let unusable = |detail| EngineError::Unusable { path: tree.path.clone(), detail };
+        let applied = tree.applied().map_err(unusable)?.unwrap_or(LogId::ZERO);
         let shared = Shared {
             group,
-            database: self.database.clone(),
-            keyspace,
+            tree,
             overlay: Mutex::new(Overlay::new(applied, self.config.cache_bytes)),
             persisting: Mutex::new(()),
+            compacting: Mutex::new(()),
             overlay_bytes: self.config.overlay_bytes,
             installing: AtomicBool::new(installing),
             counters: Arc::clone(&self.counters),
@@ -172,14 +276,17 @@ impl FjallEngine {
         Ok(FjallStore { shared: Arc::new(shared) })
     }
 
-    fn create(&self, group: GroupId, number: u64) -> Result<Keyspace, EngineError> {
-        self.database
-            .keyspace(&keyspace_name(group, number), KeyspaceCreateOptions::default)
-            .map_err(|error| failed("create", group, &error))
+    fn create(&self, group: GroupId, number: u64) -> Result<Tree, EngineError> {
+        let path = self.path.join(tree_name(group, number));
+        let tree =
+            self.trees.open(&path, number).map_err(|error| failed("create", group, &error))?;
+        RealDisk.sync_dir(&self.path).map_err(io("sync", &self.path))?;
+        Ok(tree)
     }
 
-    fn delete(&self, group: GroupId, keyspace: Keyspace) -> Result<(), EngineError> {
-        self.database.delete_keyspace(keyspace).map_err(|error| failed("delete", group, &error))
+    fn remove(tree: Tree) -> Result<(), EngineError> {
+        let path = tree.path.clone();
+        tree.remove().map_err(io("remove", &path))
     }
 }
 
@@ -191,52 +298,42 @@ impl Engine for FjallEngine {
     }
 
     fn open_group(&mut self, group: GroupId) -> Result<FjallStore, EngineError> {
-        let keyspace = match self.groups.get(&group) {
-            Some(keyspace) => keyspace.clone(),
+        let tree = match self.groups.get(&group) {
+            Some(tree) => tree.clone(),
             None => {
-                let keyspace = self.create(group, 1)?;
-                self.groups.insert(group, keyspace.clone());
-                keyspace
+                let tree = self.create(group, 1)?;
+                self.groups.insert(group, tree.clone());
+                tree
             }
         };
-        self.store(group, keyspace, false)
-            .map_err(|detail| EngineError::Unusable { path: self.path.clone(), detail })
+        self.store(group, tree, false)
     }
 
     fn drop_group(&mut self, group: GroupId) -> Result<(), EngineError> {
-        for keyspace in [self.installing.remove(&group), self.groups.remove(&group)] {
-            if let Some(keyspace) = keyspace {
-                self.delete(group, keyspace)?;
-            }
+        for tree in [self.installing.remove(&group), self.groups.remove(&group)] {
+            tree.map_or(Ok(()), Self::remove)?;
         }
         Ok(())
     }
 
     fn begin_install(&mut self, group: GroupId) -> Result<FjallStore, EngineError> {
-        if let Some(abandoned) = self.installing.remove(&group) {
-            self.delete(group, abandoned)?;
-        }
-        let present = self.groups.get(&group).and_then(|keyspace| parse_name(keyspace.name()));
-        let mut number = present.map_or(1, |(_, number)| number + 1);
-        while self.database.keyspace_exists(&keyspace_name(group, number)) {
-            number += 1;
-        }
-        let keyspace = self.create(group, number)?;
-        self.installing.insert(group, keyspace.clone());
-        self.store(group, keyspace, true)
-            .map_err(|detail| EngineError::Unusable { path: self.path.clone(), detail })
+        let abandoned = self.installing.remove(&group);
+        let used = abandoned.iter().chain(self.groups.get(&group)).map(|tree| tree.number).max();
+        abandoned.map_or(Ok(()), Self::remove)?;
+        let tree = self.create(group, used.map_or(1, |number| number + 1))?;
+        self.installing.insert(group, tree.clone());
+        self.store(group, tree, true)
     }
 
     fn finish_install(&mut self, group: GroupId, store: &FjallStore) -> Result<(), EngineError> {
         store.shared.installing.store(false, Ordering::Release);
         // The position must be written even if all rows have been persisted before.
         store.shared.persist(true)?;
-        let installed = self.installing.remove(&group);
-        let keyspace = installed.unwrap_or_else(|| store.shared.keyspace.clone());
-        if let Some(old) = self.groups.insert(group, keyspace) {
-            self.delete(group, old)?;
+        self.installing.remove(&group);
+        match self.groups.insert(group, store.shared.tree.clone()) {
+            Some(old) => Self::remove(old),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -252,6 +349,23 @@ impl Shared {
             self.persist_alone(false)?;
         }
         drop(one_at_a_time);
+        if self.tree.tree.l0_run_count() > RUNS_MAX {
+            self.compact()?;
+        }
+        Ok(())
+    }
+
+    /// Merges tables where there are too many, unless another thread does.
+    fn compact(&self) -> Result<(), EngineError> {
+        let _one_at_a_time = match self.compacting.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
+        // Once for the newest runs, once for what they push down.
+        for _ in 0..2 {
+            self.tree.compact().map_err(|error| failed("compact", self.group, &error))?;
+        }
         Ok(())
     }
 
@@ -285,7 +399,7 @@ impl Shared {
     }
 
     fn write(&self, batch: &Batch) -> Result<(), Failure> {
-        let mut ingestion = self.keyspace.start_ingestion().map_err(Failure::Tables)?;
+        let mut ingestion = self.tree.tree.ingestion().map_err(Failure::Tables)?;
         if !self.installing.load(Ordering::Acquire) {
             let value = encode_applied(batch.applied);
             ingestion.write(APPLIED, value.as_slice()).map_err(Failure::Tables)?;
@@ -316,7 +430,7 @@ impl Shared {
 }
 
 enum Failure {
-    Tables(::fjall::Error),
+    Tables(lsm_tree::Error),
     Rows(StoreError),
 }
 
@@ -330,8 +444,7 @@ impl Store for FjallStore {
             return Ok(row);
         }
         shared.counters.misses.fetch_add(1, Ordering::Relaxed);
-        let row = shared.keyspace.get(row_key(key)).map_err(StoreError::new)?;
-        let row = row.map(|row| Bytes::copy_from_slice(&row));
+        let row = shared.tree.get(key, SeqNo::MAX)?;
         shared.overlay().cache.insert(Bytes::copy_from_slice(key), row.clone());
         Ok(row)
     }
@@ -347,8 +460,7 @@ impl Store for FjallStore {
         }
         let overlay = self.shared.overlay();
         let mut sources = overlay.sources(from, to);
-        let tables = self.shared.keyspace.range(row_key(from)..row_key(to));
-        sources.push(table_rows(tables));
+        sources.push(self.shared.tree.range(from, to, SeqNo::MAX));
         Merge::new(sources)?.live(limit)
     }
 
@@ -382,8 +494,8 @@ impl Store for FjallStore {
         let mut layers = overlay.freeze();
         layers.reverse();
         // Taken under the lock, so that no layer leaves for the tables in between.
-        let snapshot = self.shared.database.snapshot();
-        Ok(FjallView { layers, keyspace: self.shared.keyspace.clone(), snapshot })
+        let instant = self.shared.tree.open_view();
+        Ok(FjallView { layers, tree: self.shared.tree.clone(), instant })
     }
 }
 
@@ -397,7 +509,9 @@ impl GroupStore for FjallStore {
 
 impl Persist for FjallPersister {
     fn persist(&self) -> Result<LogId, EngineError> {
-        self.shared.persist(false)
+        let persisted = self.shared.persist(false)?;
+        self.shared.compact()?;
+        Ok(persisted)
     }
 
     fn persisted(&self) -> LogId {
@@ -414,8 +528,7 @@ impl StoreView for FjallView {
         if let Some(row) = self.layers.iter().find_map(|layer| layer.rows.get(key)) {
             return Ok(row.clone());
         }
-        let row = self.snapshot.get(&self.keyspace, row_key(key)).map_err(StoreError::new)?;
-        Ok(row.map(|row| Bytes::copy_from_slice(&row)))
+        self.tree.get(key, self.instant)
     }
 
     fn range(
@@ -429,9 +542,14 @@ impl StoreView for FjallView {
         }
         let mut sources: Vec<Source<'_>> =
             self.layers.iter().map(|layer| layer.range(from, to)).collect();
-        let tables = self.snapshot.range(&self.keyspace, row_key(from)..row_key(to));
-        sources.push(table_rows(tables));
+        sources.push(self.tree.range(from, to, self.instant));
         Merge::new(sources)?.live(limit)
+    }
+}
+
+impl Drop for FjallView {
+    fn drop(&mut self) {
+        self.tree.close_view(self.instant);
     }
 }
 
@@ -442,13 +560,6 @@ fn row_key(key: &[u8]) -> Vec<u8> {
     prefixed
 }
 
-fn table_rows<'a>(rows: ::fjall::Iter) -> Source<'a> {
-    Box::new(rows.map(|row| {
-        let (key, value) = row.into_inner().map_err(StoreError::new)?;
-        Ok((Bytes::copy_from_slice(&key[1..]), Some(Bytes::copy_from_slice(&value))))
-    }))
-}
-
 fn encode_applied(applied: LogId) -> [u8; 16] {
     let mut value = [0; 16];
     value[..8].copy_from_slice(&applied.term.get().to_le_bytes());
@@ -456,18 +567,15 @@ fn encode_applied(applied: LogId) -> [u8; 16] {
     value
 }
 
-fn read_applied(keyspace: &Keyspace) -> Result<Option<LogId>, String> {
-    let Some(value) = keyspace.get(APPLIED).map_err(|error| error.to_string())? else {
-        return Ok(None);
-    };
-    let value: [u8; 16] = (&*value).try_into().map_err(|_| "a damaged applied position")?;
+fn decode_applied(value: &[u8]) -> Result<LogId, String> {
+    let value: [u8; 16] = value.try_into().map_err(|_| "a damaged applied position")?;
     let (mut term, mut index) = ([0; 8], [0; 8]);
     term.copy_from_slice(&value[..8]);
     index.copy_from_slice(&value[8..]);
-    Ok(Some(LogId::new(Term(u64::from_le_bytes(term)), Index(u64::from_le_bytes(index)))))
+    Ok(LogId::new(Term(u64::from_le_bytes(term)), Index(u64::from_le_bytes(index))))
 }
 
-fn keyspace_name(group: GroupId, number: u64) -> String {
+fn tree_name(group: GroupId, number: u64) -> String {
     format!("g{}.{number}", group.get())
 }
 
@@ -476,49 +584,47 @@ fn parse_name(name: &str) -> Option<(GroupId, u64)> {
     Some((GroupId(group.parse().ok()?), number.parse().ok()?))
 }
 
-/// For each group the highest keyspace that has an applied position, else the lowest; the others
-/// are what a crash left of an install.
-fn choose_keyspaces(database: &Database) -> Result<BTreeMap<GroupId, Keyspace>, String> {
-    let mut found: BTreeMap<(GroupId, u64), Keyspace> = BTreeMap::new();
-    for name in database.list_keyspace_names() {
-        let Some(id) = parse_name(&name) else { return Err(format!("unknown keyspace {name}")) };
-        let keyspace = database
-            .keyspace(&name, KeyspaceCreateOptions::default)
-            .map_err(|error| error.to_string())?;
-        found.insert(id, keyspace);
+/// For each group the highest tree that has an applied position, else the lowest; the others are
+/// what a crash left of an install.
+fn choose_trees(path: &Path, trees: &Trees) -> Result<BTreeMap<GroupId, Tree>, EngineError> {
+    let mut found: BTreeMap<(GroupId, u64), PathBuf> = BTreeMap::new();
+    for name in RealDisk.list(path).map_err(io("list", path))? {
+        let file = path.join(&name);
+        if name.ends_with(GONE) {
+            fs::remove_dir_all(&file).map_err(io("remove", &file))?;
+        } else if let Some(id) = parse_name(&name) {
+            found.insert(id, file);
+        }
     }
-    let mut chosen: BTreeMap<GroupId, (bool, Keyspace)> = BTreeMap::new();
-    for ((group, _), keyspace) in found {
-        let complete = read_applied(&keyspace)?.is_some();
+    let mut chosen: BTreeMap<GroupId, (bool, Tree)> = BTreeMap::new();
+    for ((group, number), path) in found {
+        let (tree, complete) = open_checked(trees, &path, number)?;
         let keep = complete || !chosen.contains_key(&group);
         let dropped = if keep {
-            chosen.insert(group, (complete, keyspace)).map(|(_, keyspace)| keyspace)
+            chosen.insert(group, (complete, tree)).map(|(_, tree)| tree)
         } else {
-            Some(keyspace)
+            Some(tree)
         };
-        if let Some(keyspace) = dropped {
-            database.delete_keyspace(keyspace).map_err(|error| error.to_string())?;
-        }
+        dropped.map_or(Ok(()), FjallEngine::remove)?;
     }
-    Ok(chosen.into_iter().map(|(group, (_, keyspace))| (group, keyspace)).collect())
+    Ok(chosen.into_iter().map(|(group, (_, tree))| (group, tree)).collect())
 }
 
-/// Removes fjall's journal files: see the module's documentation.
-fn delete_journals(path: &Path) -> Result<(), EngineError> {
-    for entry in std::fs::read_dir(path).map_err(io("list", path))? {
-        let file = entry.map_err(io("list", path))?.path();
-        if file.extension().is_some_and(|extension| extension == "jnl") {
-            std::fs::remove_file(&file).map_err(io("remove", &file))?;
-        }
-    }
-    Ok(())
+/// A tree, and whether it has an applied position.
+fn open_checked(trees: &Trees, path: &Path, number: u64) -> Result<(Tree, bool), EngineError> {
+    let unusable = |detail: String| EngineError::Unusable { path: path.to_path_buf(), detail };
+    // The tree has assertions on what it reads from files; a panic there is an error here.
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        let tree = trees.open(path, number).map_err(|error| error.to_string())?;
+        let complete = tree.applied()?.is_some();
+        Ok((tree, complete))
+    }));
+    opened.unwrap_or_else(|_| Err("it panicked on its files".to_owned())).map_err(unusable)
 }
 
-fn failed(action: &'static str, group: GroupId, error: &::fjall::Error) -> EngineError {
+fn failed(action: &'static str, group: GroupId, error: &lsm_tree::Error) -> EngineError {
     let full = match error {
-        ::fjall::Error::Io(error) | ::fjall::Error::Storage(::fjall::LsmError::Io(error)) => {
-            error.kind() == std::io::ErrorKind::StorageFull
-        }
+        lsm_tree::Error::Io(error) => error.kind() == std::io::ErrorKind::StorageFull,
         _ => false,
     };
     EngineError::Failed { action, group, detail: error.to_string(), full }

@@ -1,0 +1,191 @@
+//! What is special to the engine on disk: damage, restarts, threads, limits.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+fn open(path: &Path) -> Result<FjallEngine, EngineError> {
+    let config =
+        FjallConfig { overlay_bytes: 1 << 20, cache_bytes: 1 << 12, block_cache_bytes: 1 << 20 };
+    FjallEngine::open(path, config)
+}
+
+fn fill(path: &Path) -> Rows {
+    let mut engine = open(path).unwrap();
+    let mut store = engine.open_group(ONE).unwrap();
+    for index in 1..=40 {
+        let text = format!("value {index} {}", "x".repeat(100));
+        commit(&mut store, index, &[put(&format!("key {index:03}"), &text)]);
+        if index % 10 == 0 {
+            store.persister().persist().unwrap();
+        }
+    }
+    rows(&store)
+}
+
+fn files(path: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let _held = open(directory.path()).unwrap();
+    assert!(matches!(open(directory.path()), Err(EngineError::Locked(_))));
+}
+
+// The sequence numbers of a tree must go on where its tables end: else what is written after a
+// restart loses to older values in scans, views and compactions.
+#[test]
+fn after_restarts_the_newest_value_counts_everywhere() {
+    let directory = tempfile::tempdir().unwrap();
+    for round in 1..=20 {
+        let mut engine = open(directory.path()).unwrap();
+        let mut store = engine.open_group(ONE).unwrap();
+        let value = round.to_string();
+        commit(&mut store, round, &[put("a", &value), put(&value, &value), delete("1")]);
+        store.persister().persist().unwrap();
+        let expected = store.get(&bytes(&value)).unwrap();
+        assert_eq!(expected, (round > 1).then(|| bytes(&value)).or(None));
+        for rows in [rows(&store), view_rows(&store.view().unwrap())] {
+            assert_eq!(rows.get(&bytes("a")), Some(&bytes(&value)));
+            assert_eq!(rows.len() as u64, round);
+        }
+    }
+}
+
+// Every file of the engine, damaged in several places: the start fails with the error that asks
+// for a rebuild, or a read fails, or everything is there. Never another state.
+#[test]
+fn damage_is_an_error_or_harmless() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let expected = fill(&path);
+    let mut errors = 0;
+    for file in files(&path) {
+        let healthy = fs::read(&file).unwrap();
+        for part in 0..4 {
+            let mut bytes = healthy.clone();
+            let place = bytes.len() * part / 4;
+            match bytes.get_mut(place) {
+                Some(byte) => *byte ^= 0x40,
+                None => continue,
+            }
+            let copy = tempfile::tempdir().unwrap();
+            let state = copy.path().join("state");
+            copy_tree(&path, &state);
+            let damaged = state.join(file.strip_prefix(&path).unwrap());
+            fs::write(&damaged, bytes).unwrap();
+            let mut engine = match open(&state) {
+                Ok(engine) => engine,
+                Err(EngineError::Unusable { .. }) => {
+                    errors += 1;
+                    FjallEngine::discard(&state).unwrap();
+                    assert!(open(&state).unwrap().groups().is_empty());
+                    continue;
+                }
+                Err(other) => panic!("{}: {other}", damaged.display()),
+            };
+            let found = engine.open_group(ONE).map(|store| {
+                (store.range(b"", &[0xff], usize::MAX).map(Rows::from_iter), store.applied())
+            });
+            match found {
+                Ok((Ok(rows), applied)) => {
+                    assert_eq!((rows, applied), (expected.clone(), at(40)), "{}", file.display());
+                }
+                Ok((Err(_), _)) | Err(_) => errors += 1,
+            }
+        }
+    }
+    assert!(errors > 5, "{errors}");
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+// What a power cut leaves at any moment is what had been persisted: a copy of the files taken
+// while work goes on, without the journals, opens at a state that was persisted.
+#[test]
+fn persisting_beside_commits_loses_and_mixes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let mut engine = open(&path).unwrap();
+    let mut store = engine.open_group(ONE).unwrap();
+    let persister = store.persister();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let background = scope.spawn(|| {
+            let mut last = LogId::ZERO;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let persisted = persister.persist().unwrap();
+                assert!(persisted.index >= last.index);
+                last = persisted;
+            }
+        });
+        for index in 1..=2000_u64 {
+            // Both rows always say the same, and so does the position.
+            let value = index.to_string();
+            commit(&mut store, index, &[put("x", &value), put("y", &value)]);
+            if index % 10 == 0 {
+                let view = store.view().unwrap();
+                assert_eq!(view.get(b"x").unwrap(), Some(bytes(&value)));
+                assert_eq!(view_rows(&view).len(), 2);
+            }
+            assert_eq!(store.get(b"y").unwrap(), Some(bytes(&value)));
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        background.join().unwrap();
+    });
+    let persisted = persister.persisted();
+    drop((store, persister, engine));
+    let store = open(&path).unwrap().open_group(ONE).unwrap();
+    assert_eq!(store.applied(), persisted);
+    let value = bytes(&persisted.index.get().to_string());
+    assert_eq!(rows(&store), Rows::from([(bytes("x"), value.clone()), (bytes("y"), value)]));
+}
+
+#[test]
+fn commits_beyond_the_limit_persist_and_the_stall_is_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = FjallConfig { overlay_bytes: 20_000, cache_bytes: 0, block_cache_bytes: 1 << 20 };
+    let mut engine = FjallEngine::open(directory.path(), config).unwrap();
+    let mut store = engine.open_group(ONE).unwrap();
+    let value = "v".repeat(1000);
+    for index in 1..=60 {
+        commit(&mut store, index, &[put(&format!("{index}"), &value)]);
+    }
+    let counts = engine.counts();
+    assert!(counts.stalls >= 2 && counts.persists >= counts.stalls, "{counts:?}");
+    assert_eq!(store.get(b"1").unwrap(), Some(bytes(&value)));
+    assert!(engine.counts().misses > 0);
+    assert!(engine.disk_bytes() > 0);
+}
+
+#[test]
+fn a_key_too_long_for_the_tables_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = open(directory.path()).unwrap();
+    let mut store = engine.open_group(ONE).unwrap();
+    let mut batch = vec![put(&"k".repeat(65_001), "v")];
+    assert!(store.commit(&mut batch, at(1)).is_err());
+    let mut batch = vec![put(&"k".repeat(65_000), "v")];
+    store.commit(&mut batch, at(1)).unwrap();
+    store.persister().persist().unwrap();
+}
