@@ -1,2 +1,54 @@
-//! The `kontiki` binary.
-fn main() {}
+//! The `kontiki` binary: a local cluster, a node, a client, an operator's tool and the benchmarks.
+//!
+//! stdout is data, stderr is logs and errors. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the
+//! outcome of a write is unknown.
+
+mod bench;
+mod cli;
+mod cluster;
+mod keys;
+mod node;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+/// An error with an exit code of its own.
+#[derive(Debug)]
+pub(crate) struct UnknownOutcome(pub(crate) String);
+
+impl std::fmt::Display for UnknownOutcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UnknownOutcome {}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    cli.log.start();
+    let done = match cli.command {
+        Command::Up(args) => up::run(&args, &cli.log),
+        Command::Node(args) => node::run(*args),
+        Command::Get(args) => keys::get(&args),
+        Command::Set(args) => keys::set(&args),
+        Command::Append(args) => keys::append(&args),
+        Command::Del(args) => keys::del(&args),
+        Command::Cluster(args) => cluster::run(&args),
+        Command::Bench(args) => bench::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if error.downcast_ref::<UnknownOutcome>().is_some() {
+                return ExitCode::from(3);
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,36 @@
-//! A running Kontiki node: threads, sockets, timers and disks around the pure replica
+//! A running Kontiki node: threads, sockets, timers and disks around the pure replica.
+//!
+//! Nothing is decided here about terms, sessions or order: that is `kontiki-replica`'s and below.
+//! The threads, and what each owns:
+//!
+//! | thread | owns | hands on |
+//! |---|---|---|
+//! | events | the node's core | batches to the log, entries and reads to the apply stage, frames to peers, answers to connections |
+//! | log | the log | receipts to events |
+//! | apply | the state machines, snapshot files | outcomes to events, replies to connections |
+//! | persist | nothing | how far the state engine is durable, to events |
+//! | sockets | connections | requests to events |
+
+mod admin;
+mod apply;
+mod clock;
+mod error;
+mod event_loop;
+mod founding;
+mod http;
+mod info;
+mod log_writer;
+mod mailbox;
+mod metrics;
+mod native;
+mod peers_file;
+mod registry;
+mod resp;
+mod settings;
+mod shared;
+mod snapshots;
+mod start;
+
+pub use error::StartError;
+pub use settings::{Membership, Settings};
+pub use start::{Addresses, format_cluster, is_formatted, run};

@@ -33,8 +33,9 @@ use order::{Reach, Sequence, Traffic};
 use transaction::Transaction;
 
 /// How far in log time a write's completion record is kept at the least: longer than any client or
-/// node goes on retrying (PROTOCOL 1).
-pub const RETENTION_MILLIS: u64 = 60_000;
+/// node goes on retrying (PROTOCOL 1). Half of what the state machine accepts, so that clocks that
+/// disagree a little refuse nothing.
+pub const RETENTION_MILLIS: u64 = 30_000;
 
 /// Limits of one connection.
 #[derive(Clone, Copy, Debug)]
@@ -322,7 +323,7 @@ impl Connection {
                 Step::Reply(Reply::Ok)
             }
             name if local::is_local(name) => self.local(name, args, host),
-            _ => match parse(args, host.random()) {
+            _ => match parse_bounded(args, host) {
                 Ok(command) => Step::Hold(Held::Data(command)),
                 Err(reply) => Step::Reply(reply),
             },
@@ -442,6 +443,20 @@ enum Step {
     /// CLIENT REPLY OFF and SKIP: no reply at all.
     Silent,
     Hold(Held),
+}
+
+/// Longest key in bytes: what a state engine takes, less its own prefixes.
+pub const KEY_BYTES_MAX: usize = 60_000;
+
+/// A data command from its arguments, if its keys are not too long.
+fn parse_bounded(args: &[Bytes], host: &dyn Host) -> Result<Parsed, Reply> {
+    let parsed = parse(args, host.random())?;
+    match parsed.keys().iter().map(|key| key.len()).max() {
+        Some(longest) if longest > KEY_BYTES_MAX => Err(error(&format!(
+            "ERR a key has {longest} bytes, more than the limit of {KEY_BYTES_MAX}"
+        ))),
+        _ => Ok(parsed),
+    }
 }
 
 fn error(line: &str) -> Reply {

@@ -1,18 +1,16 @@
 //! A node's side of all its groups: the one value that the event loop owns.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use kontiki_kv::Outcome;
 use kontiki_kv::command::Read;
 use kontiki_raft::{
-    Config, Entries, Membership, Raft, Receipt, Recovered, RestartError, Role, SnapshotMeta,
-    WriteBatch,
+    Config, Entries, Raft, Receipt, Recovered, RestartError, Role, SnapshotMeta, WriteBatch,
 };
 use kontiki_types::{
-    ClientId, GroupId, Incarnation, Instant, LogId, LogTime, Member, NodeId, ReplicaId, Term,
+    GroupId, Incarnation, Instant, LogId, LogTime, Member, NodeId, ReplicaId, Term,
 };
 
 use crate::clock::WallClocks;
@@ -329,7 +327,7 @@ impl Core {
                         group.refused(from, (client, seq), why, node);
                     });
                 }
-                PeerMessage::Info(info) => self.hear_info(info),
+                PeerMessage::Info(info) => self.hear_info(from, info),
             }
         }
         Ok(())
@@ -344,13 +342,18 @@ impl Core {
         }
     }
 
-    fn hear_info(&mut self, info: NodeInfo) {
+    fn hear_info(&mut self, from: NodeId, info: NodeInfo) {
         if info.id == self.me.id {
             return;
         }
-        // A later boot of the same directory, or another directory, replaces what was known.
+        // Of two boots of a directory the later one holds. Another directory is believed only at
+        // the node's own word: others may still tell of the one before.
         let is_news = self.infos.get(&info.id).is_none_or(|known| {
-            known.incarnation != info.incarnation || (known != &info && info.boot >= known.boot)
+            if known.incarnation == info.incarnation {
+                known != &info && info.boot >= known.boot
+            } else {
+                from == info.id
+            }
         });
         if is_news {
             self.infos.insert(info.id, info.clone());
@@ -409,17 +412,9 @@ impl Core {
         outgrown.map(|(&id, _)| id).collect()
     }
 
-    /// Answer to [`Effect::BuildSnapshot`]: what was built, or `None`. Its membership is filled in
-    /// here.
-    pub fn snapshot_built(&mut self, group: GroupId, built: Option<(LogId, u64, u128)>) {
-        self.with(group, |group, node| {
-            let meta = built.and_then(|(id, bytes, hash)| {
-                let (membership_id, membership) = group.raft().membership_at(id.index)?;
-                let membership = Arc::new(Membership::clone(membership));
-                Some(SnapshotMeta { id, membership, membership_id, bytes, hash })
-            });
-            group.raft().snapshot_built(node.now, meta);
-        });
+    /// Answer to [`Effect::BuildSnapshot`]: what was built, or `None`.
+    pub fn snapshot_built(&mut self, group: GroupId, built: Option<SnapshotMeta>) {
+        self.with(group, |group, node| group.raft().snapshot_built(node.now, built));
     }
 
     /// Answer to [`Effect::ReadChunk`].

@@ -193,9 +193,8 @@ impl Group {
         self.applied = applied;
         self.clock.advance(now, log_time);
         self.next_due = next_due;
-        if next_due.is_none_or(|due| due > log_time) {
-            self.ticking = false;
-        }
+        // One tick may expire only a part of what is due: then another follows.
+        self.ticking = false;
         self.raft.applied(now, applied.index);
     }
 
@@ -306,6 +305,10 @@ impl Group {
         self.look_at_voters();
         if other_leader {
             self.ticking = false;
+            if role == Role::Leader {
+                // Log time as this leader sees it, before anybody's deadline is judged by it.
+                self.propose_tick(node);
+            }
             if leader.is_some() {
                 self.redispatch_writes(node);
                 self.begin_reads(node);

@@ -5,9 +5,9 @@
 
 use bytes::Bytes;
 use kontiki_kv::Reply;
-use kontiki_kv::command::{Parsed, Read, parse};
+use kontiki_kv::command::{Parsed, Read};
 
-use super::{Connection, Held, Host, Step, error, local};
+use super::{Connection, Held, Host, Step, error, local, parse_bounded};
 
 /// One command of a transaction.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ impl Connection {
                 let queued = if name == "unwatch" || local::is_local(name) {
                     Queued::Local(name, args.to_vec())
                 } else {
-                    Queued::Data(match parse(args, host.random()) {
+                    Queued::Data(match parse_bounded(args, host) {
                         Ok(command) => command,
                         Err(reply) => Parsed::Read(Read::Answer(reply)),
                     })

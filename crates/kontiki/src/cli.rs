@@ -1,0 +1,289 @@
+//! The command line: names, defaults and help. What they do is elsewhere.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::bench::BenchArgs;
+
+/// A linearizable, durable, replicated store that Redis clients can use.
+#[derive(Parser, Debug)]
+#[command(name = "kontiki", version, about, max_term_width = 100)]
+#[command(after_help = "Example:\n  kontiki up\n  redis-cli -p 7001 SET k v")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How logs are written to stderr.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct LogArgs {
+    /// What is logged: error, warn, info, debug, trace, or a filter such as `kontiki_node=debug`.
+    #[arg(long, global = true, default_value = "warn", env = "KONTIKI_LOG", value_name = "LEVEL")]
+    pub(crate) log_level: String,
+    /// How a log line looks.
+    #[arg(long, global = true, default_value = "text", value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogArgs {
+    /// Starts logging to stderr.
+    pub(crate) fn start(&self) {
+        let filter = EnvFilter::try_new(&self.log_level).unwrap_or_else(|_| EnvFilter::new("warn"));
+        let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(colour)
+            .with_writer(std::io::stderr);
+        match self.log_format {
+            LogFormat::Text => builder.init(),
+            LogFormat::Json => builder.json().init(),
+        }
+    }
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Start a whole cluster on this machine, a process per node; Ctrl-C stops it.
+    Up(UpArgs),
+    /// Run one node in the foreground.
+    Node(Box<NodeArgs>),
+    /// Print the value of a key.
+    Get(KeyArgs),
+    /// Set a key.
+    Set(KeyValueArgs),
+    /// Append to a key's value and print its new length.
+    Append(KeyValueArgs),
+    /// Delete a key.
+    Del(KeyArgs),
+    /// Look at a cluster, and change who belongs to it.
+    Cluster(ClusterArgs),
+    /// Measure this store, its parts and its peers.
+    Bench(BenchArgs),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Node I listens for Redis clients on BASE_PORT + I, for peers and native \
+                        clients on BASE_PORT + 100 + I, for HTTP on BASE_PORT + 200 + I.\n\n\
+                        Example:\n  kontiki up --dir ./data\n  redis-cli -p 7001 SET k v")]
+pub(crate) struct UpArgs {
+    /// Number of nodes.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
+    pub(crate) nodes: u64,
+    /// Number of data groups. More than 1 needs sharding, which this version does not have.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) groups: u32,
+    /// Replicas of each group; at most the number of nodes.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) replicas: u64,
+    /// Where the nodes keep their data, a folder each. The same folder again brings it back.
+    #[arg(long, default_value = "./kontiki-data")]
+    pub(crate) dir: PathBuf,
+    /// First of the ports; 0: any that are free, printed.
+    #[arg(long, default_value_t = 7000)]
+    pub(crate) base_port: u16,
+    /// Memory for the caches of each node's state engine.
+    #[arg(long, default_value = "256MiB", value_parser = parse_size)]
+    pub(crate) memory: u64,
+    /// Bytes of log kept for followers that lag; beyond it they get a snapshot.
+    #[arg(long, default_value = "256MiB", value_parser = parse_size)]
+    pub(crate) log_keep: u64,
+    /// A TOML file with settings for every node; see `kontiki config --defaults`.
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example, three machines:\n  kontiki node --id 1 --dir /var/lib/kontiki \
+                        --listen 10.0.0.1:7001 --bootstrap --peer 2=10.0.0.2:7101 --peer \
+                        3=10.0.0.3:7101\n(and the same on the other two, each with its own id and \
+                        the other two as peers)")]
+pub(crate) struct NodeArgs {
+    /// Number of the node in its cluster, from 1.
+    #[arg(long)]
+    pub(crate) id: Option<u64>,
+    /// Where the node keeps its data.
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Where to listen for Redis clients.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<String>,
+    /// Where to listen for peers and native clients [default: the port of --listen + 100].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen_grpc: Option<String>,
+    /// Where to listen for metrics and health [default: the port of --listen + 200].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen_http: Option<String>,
+    /// The host name or address that others are told to reach this node at [default: as listening].
+    #[arg(long, value_name = "HOST")]
+    pub(crate) advertise: Option<String>,
+    /// Another node's gRPC address. With --bootstrap: a founder; else where it may be found.
+    #[arg(long = "peer", value_name = "ID=HOST:PORT", value_parser = parse_peer)]
+    pub(crate) peers: Vec<(u64, String)>,
+    /// Found a cluster with the peers; without effect once the directory belongs to one.
+    #[arg(long, conflicts_with = "join")]
+    pub(crate) bootstrap: bool,
+    /// Join the cluster of the node with this gRPC address; without effect once it has.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) join: Option<String>,
+    /// A TOML file with settings; flags override it.
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
+    /// Memory for the caches of the state engine.
+    #[arg(long, value_parser = parse_size)]
+    pub(crate) memory: Option<u64>,
+    /// Bytes of log kept for followers that lag.
+    #[arg(long, value_parser = parse_size)]
+    pub(crate) log_keep: Option<u64>,
+    /// Password of Redis and native clients.
+    #[arg(long, env = "KONTIKI_REQUIREPASS", hide_env_values = true)]
+    pub(crate) requirepass: Option<String>,
+    /// What the nodes of a cluster share to trust each other.
+    #[arg(long, env = "KONTIKI_CLUSTER_SECRET", hide_env_values = true)]
+    pub(crate) cluster_secret: Option<String>,
+    /// Listen beyond loopback without password and secret.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// End when this process, the parent, ends.
+    #[arg(long, hide = true)]
+    pub(crate) parent: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AddressArgs {
+    /// gRPC address of any node.
+    #[arg(long, default_value = "127.0.0.1:7101", env = "KONTIKI_ADDR", value_name = "HOST:PORT")]
+    pub(crate) addr: String,
+    /// The client password, or the cluster secret.
+    #[arg(long, env = "KONTIKI_PASSWORD", hide_env_values = true)]
+    pub(crate) password: Option<String>,
+    /// How long to wait at the most, in seconds.
+    #[arg(long, default_value_t = 10.0)]
+    pub(crate) timeout: f64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeyArgs {
+    /// The key.
+    pub(crate) key: String,
+    #[command(flatten)]
+    pub(crate) address: AddressArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeyValueArgs {
+    /// The key.
+    pub(crate) key: String,
+    /// The value; `-` reads it from stdin.
+    pub(crate) value: String,
+    #[command(flatten)]
+    pub(crate) address: AddressArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ClusterArgs {
+    #[command(subcommand)]
+    pub(crate) command: ClusterCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum ClusterCommand {
+    /// Nodes and groups.
+    Status {
+        /// Print again and again, until Ctrl-C.
+        #[arg(long)]
+        watch: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        address: AddressArgs,
+    },
+    /// Hand leadership of a group to another node.
+    Transfer {
+        /// The group.
+        #[arg(long, default_value_t = 1)]
+        group: u32,
+        /// The node that is to lead.
+        #[arg(long)]
+        to: u64,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        address: AddressArgs,
+    },
+    /// Add a replica of a group on a node that has joined the cluster.
+    AddReplica(ReplicaArgs),
+    /// Remove the replica of a group from a node.
+    RemoveReplica(ReplicaArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReplicaArgs {
+    /// The group.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) group: u32,
+    /// The node.
+    #[arg(long)]
+    pub(crate) node: u64,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) address: AddressArgs,
+}
+
+/// A number of bytes: `1048576`, `64KiB`, `256MiB`, `2GiB` (and `KB`, `MB`, `GB` for the same).
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(format!("unknown unit '{unit}': use KiB, MiB, GiB or TiB")),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("'{text}' is no number of bytes"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| format!("'{text}' is too large"))
+}
+
+fn parse_peer(text: &str) -> Result<(u64, String), String> {
+    let (id, address) = text.split_once('=').ok_or("expected ID=HOST:PORT")?;
+    let id = id.parse().map_err(|_| format!("'{id}' is no node id"))?;
+    Ok((id, address.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_size("64MiB"), Ok(64 << 20));
+        assert_eq!(parse_size("17"), Ok(17));
+        assert!(parse_size("12 parsecs").is_err());
+        assert!(parse_size("99999999TiB").is_err());
+    }
+}

@@ -1,0 +1,72 @@
+//! get, set, append and del: the native client on the command line.
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kontiki_client::{Error, Options, blocking::Client};
+
+use crate::UnknownOutcome;
+use crate::cli::{AddressArgs, KeyArgs, KeyValueArgs};
+
+/// Connects to the cluster behind the address.
+pub(crate) fn connect(address: &AddressArgs) -> Result<Client> {
+    let seconds = address.timeout.clamp(0.001, 86_400.0);
+    let mut options = Options { timeout: Duration::from_secs_f64(seconds), ..Options::default() };
+    if let Some(password) = &address.password {
+        options = options.password(password.as_bytes());
+    }
+    Client::connect(&[&address.addr], options).map_err(told).with_context(|| {
+        format!(
+            "cannot reach a cluster at {}\nhint: give the gRPC address of a node by --addr or \
+             KONTIKI_ADDR; `kontiki up` prints them",
+            address.addr
+        )
+    })
+}
+
+/// An error of the client, with the exit code that fits.
+pub(crate) fn told(error: Error) -> anyhow::Error {
+    match &error {
+        Error::Unknown { .. } => UnknownOutcome(error.to_string()).into(),
+        _ => error.into(),
+    }
+}
+
+pub(crate) fn get(args: &KeyArgs) -> Result<()> {
+    let found = connect(&args.address)?.get(&args.key).map_err(told)?;
+    let found = found.with_context(|| format!("the key {:?} does not exist", args.key))?;
+    let mut out = std::io::stdout().lock();
+    out.write_all(&found.value)?;
+    out.write_all(b"\n")?;
+    Ok(())
+}
+
+pub(crate) fn set(args: &KeyValueArgs) -> Result<()> {
+    let value = value(&args.value)?;
+    connect(&args.address)?.set(&args.key, value).map_err(told)?;
+    println!("OK");
+    Ok(())
+}
+
+pub(crate) fn append(args: &KeyValueArgs) -> Result<()> {
+    let value = value(&args.value)?;
+    let length = connect(&args.address)?.append(&args.key, value).map_err(told)?;
+    println!("{length}");
+    Ok(())
+}
+
+pub(crate) fn del(args: &KeyArgs) -> Result<()> {
+    let found = connect(&args.address)?.delete(&args.key).map_err(told)?;
+    println!("{}", u8::from(found));
+    Ok(())
+}
+
+fn value(given: &str) -> Result<Vec<u8>> {
+    if given != "-" {
+        return Ok(given.as_bytes().to_vec());
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).context("cannot read the value from stdin")?;
+    Ok(bytes)
+}

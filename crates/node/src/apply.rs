@@ -1,0 +1,364 @@
+//! The apply stage: the thread that owns the state machines.
+//!
+//! Committed entries go in, in order; outcomes and replies come out. Reads are served here too,
+//! between two batches of entries, so that each sees one state (PROTOCOL 13). Nothing of it holds
+//! up replication: the event loop only hears of what is done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kontiki_kv::command::Read;
+use kontiki_kv::{Machine, QueryAnswer, Reply};
+use kontiki_raft::{Entries, EntryData, Membership, SnapshotMeta};
+use kontiki_replica::{Answer, Caller, NodeInfo};
+use kontiki_storage::engine::{Engine, GroupStore, Persist};
+use kontiki_types::{GroupId, LogId, LogTime, Member};
+use tracing::{error, info, warn};
+
+use crate::event_loop::{FailOnPanic, Input};
+use crate::log_writer::LogWork;
+use crate::mailbox::{Receiver, Sender};
+use crate::shared::Shared;
+use crate::snapshots::Snapshots;
+use crate::start::Opener;
+
+/// What the apply stage is asked to do; in order within a group.
+pub(crate) enum Work {
+    Apply {
+        group: GroupId,
+        entries: Entries<Bytes>,
+    },
+    Query {
+        group: GroupId,
+        log_time: LogTime,
+        reads: Vec<(Caller, Read)>,
+    },
+    /// Make the state engine durable, so that the log can be compacted.
+    PersistEngine {
+        group: GroupId,
+    },
+    BuildSnapshot {
+        group: GroupId,
+    },
+    ReadChunk {
+        group: GroupId,
+        to: Member,
+        meta: Box<SnapshotMeta>,
+        offset: u64,
+        max: usize,
+    },
+    WriteChunk {
+        group: GroupId,
+        meta: Box<SnapshotMeta>,
+        offset: u64,
+        data: Vec<u8>,
+    },
+    InstallSnapshot {
+        group: GroupId,
+        meta: Box<SnapshotMeta>,
+    },
+    Create {
+        group: GroupId,
+        member: Member,
+    },
+    Remove {
+        group: GroupId,
+        member: Member,
+    },
+    RememberPeer(NodeInfo),
+}
+
+/// How long an idle stage waits before it cleans up behind a flush.
+const TIDY_AFTER: Duration = Duration::from_millis(5);
+
+/// The stage. `E` is the state engine.
+pub(crate) struct ApplyStage<E: Engine> {
+    pub(crate) engine: E,
+    pub(crate) machines: BTreeMap<GroupId, Machine<E::Store>>,
+    /// The configuration in effect at what is applied, with the entry that holds it.
+    pub(crate) members: BTreeMap<GroupId, (LogId, Arc<Membership>)>,
+    pub(crate) work: Receiver<Work>,
+    pub(crate) node: Arc<Shared>,
+    pub(crate) log: Sender<LogWork>,
+    pub(crate) persist: Sender<PersistJob<<E::Store as GroupStore>::Persister>>,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) opener: Opener,
+    pub(crate) scratch: Vec<(LogId, Option<Bytes>)>,
+}
+
+/// Work for the thread that makes state engines durable.
+pub(crate) struct PersistJob<P> {
+    pub(crate) group: GroupId,
+    pub(crate) persister: P,
+}
+
+impl<E: Engine> ApplyStage<E> {
+    /// Runs until the process ends, or a state machine fails.
+    pub(crate) fn run(mut self) {
+        let _guard = FailOnPanic(self.node.events.clone(), "apply");
+        let mut items = Vec::new();
+        let mut untidy = true;
+        loop {
+            self.work.receive(&mut items, untidy.then_some(TIDY_AFTER));
+            if items.is_empty() {
+                untidy = self.tidy();
+                continue;
+            }
+            untidy = true;
+            let mut queue = items.drain(..).peekable();
+            while let Some(work) = queue.next() {
+                let done = match work {
+                    Work::Apply { group, entries } => {
+                        let mut batch = std::mem::take(&mut self.scratch);
+                        batch.clear();
+                        self.collect(group, &entries, &mut batch);
+                        // Everything that waits for the same group is applied as one.
+                        while let Some(Work::Apply { entries, .. }) = queue.next_if(
+                            |next| matches!(next, Work::Apply { group: other, .. } if *other == group),
+                        ) {
+                            self.collect(group, &entries, &mut batch);
+                        }
+                        let done = self.apply(group, &batch);
+                        self.scratch = batch;
+                        done
+                    }
+                    other => self.other(other),
+                };
+                if let Err((group, reason)) = done {
+                    error!(%group, reason, "the apply stage cannot go on");
+                    self.node.events.send(Input::ApplyFailed { group, reason });
+                    return;
+                }
+            }
+        }
+    }
+
+    fn other(&mut self, work: Work) -> Result<(), (GroupId, String)> {
+        match work {
+            Work::Apply { .. } => Ok(()),
+            Work::Query { group, log_time, reads } => self.query(group, log_time, reads),
+            Work::PersistEngine { group } => {
+                self.persist_soon(group);
+                Ok(())
+            }
+            Work::BuildSnapshot { group } => self.build_snapshot(group),
+            Work::ReadChunk { group, to, meta, offset, max } => {
+                match self.snapshots.read(group, &meta, offset, max) {
+                    Ok(data) => {
+                        self.send(Input::ChunkRead { group, to, meta, offset, data });
+                    }
+                    Err(error) => {
+                        // The core asks for another snapshot when it hears that there is none.
+                        warn!(%group, %error, "cannot read a snapshot");
+                        self.send(Input::SnapshotBuilt { group, built: None });
+                    }
+                }
+                Ok(())
+            }
+            Work::WriteChunk { group, meta, offset, data } => {
+                match self.snapshots.write(group, &meta, offset, &data) {
+                    Ok(end) => self.send(Input::ChunkWritten { group, meta, end }),
+                    // Not answered, the leader sends it again after a while.
+                    Err(error) => warn!(%group, %error, "cannot stage a part of a snapshot"),
+                }
+                Ok(())
+            }
+            Work::InstallSnapshot { group, meta } => self.install_snapshot(group, meta),
+            Work::Create { group, member } => self.create(group, member),
+            Work::Remove { group, member } => self.remove(group, member),
+            Work::RememberPeer(peer) => {
+                if let Err(error) = self.opener.remember(&peer) {
+                    warn!(%error, "cannot remember where a peer is");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn send(&self, input: Input) {
+        self.node.events.send(input);
+    }
+
+    fn machine(&mut self, group: GroupId) -> Result<&mut Machine<E::Store>, (GroupId, String)> {
+        self.machines.get_mut(&group).ok_or((group, "the group has no state here".to_owned()))
+    }
+
+    /// Adds entries to a batch, noting configurations on the way.
+    fn collect(
+        &mut self,
+        group: GroupId,
+        entries: &Entries<Bytes>,
+        batch: &mut Vec<(LogId, Option<Bytes>)>,
+    ) {
+        batch.extend(entries.iter().map(|entry| match &entry.data {
+            EntryData::Command(command) => (entry.id, Some(command.clone())),
+            EntryData::Noop => (entry.id, None),
+            EntryData::Membership(membership) => {
+                self.members.insert(group, (entry.id, Arc::clone(membership)));
+                (entry.id, None)
+            }
+        }));
+    }
+
+    fn apply(
+        &mut self,
+        group: GroupId,
+        batch: &[(LogId, Option<Bytes>)],
+    ) -> Result<(), (GroupId, String)> {
+        let begun = Instant::now();
+        let machine = self.machine(group)?;
+        // Entries that were handed out before a snapshot took their place.
+        let applied = machine.applied().index;
+        let known = batch.iter().take_while(|(id, _)| id.index <= applied).count();
+        let mut outcomes = Vec::new();
+        machine.apply(&batch[known..], &mut outcomes).map_err(|e| (group, e.to_string()))?;
+        let (applied, log_time, next_due) =
+            (machine.applied(), machine.log_time(), machine.next_due());
+        let keys = match machine.query(&Read::DbSize, LogTime(0)) {
+            Ok(QueryAnswer::Reply(Reply::Integer(keys))) => keys.cast_unsigned(),
+            _ => 0,
+        };
+        let due = machine.store().persister().is_due();
+        let metrics = &self.node.metrics;
+        metrics.entries_applied.inc_by(batch.len() as u64);
+        metrics.apply_seconds.observe(begun.elapsed().as_secs_f64());
+        let view = &self.node.view;
+        view.applied.store(applied.index.0, Ordering::Relaxed);
+        view.keys.store(keys, Ordering::Relaxed);
+        self.send(Input::Applied { group, applied, log_time, next_due, outcomes });
+        if due {
+            self.persist_soon(group);
+        }
+        Ok(())
+    }
+
+    fn query(
+        &mut self,
+        group: GroupId,
+        log_time: LogTime,
+        reads: Vec<(Caller, Read)>,
+    ) -> Result<(), (GroupId, String)> {
+        self.node.metrics.queries.inc_by(reads.len() as u64);
+        let machine = self.machine(group)?;
+        let mut answers = Vec::with_capacity(reads.len());
+        let mut due = Vec::new();
+        for (caller, read) in reads {
+            match machine.query(&read, log_time).map_err(|e| (group, e.to_string()))? {
+                QueryAnswer::Reply(reply) => answers.push((caller, Answer::Reply(reply))),
+                QueryAnswer::Due => due.push((caller, read)),
+            }
+        }
+        self.node.registry.deliver(answers);
+        if !due.is_empty() {
+            self.send(Input::Due { group, reads: due });
+        }
+        Ok(())
+    }
+
+    /// Cleans up behind a flush while there is nothing else to do.
+    fn tidy(&mut self) -> bool {
+        let mut untidy = false;
+        for (group, machine) in &mut self.machines {
+            match machine.tidy() {
+                Ok(more) => untidy |= more,
+                Err(error) => warn!(%group, %error, "cannot tidy the state"),
+            }
+        }
+        untidy
+    }
+
+    fn persist_soon(&mut self, group: GroupId) {
+        if let Some(machine) = self.machines.get(&group) {
+            let persister = machine.store().persister();
+            self.persist.send(PersistJob { group, persister });
+        }
+    }
+
+    fn build_snapshot(&mut self, group: GroupId) -> Result<(), (GroupId, String)> {
+        let events = self.node.events.clone();
+        let export = self.machines.get(&group).map(Machine::export).transpose();
+        match (export, self.members.get(&group)) {
+            (Ok(Some(export)), Some(members)) => {
+                self.snapshots.build(group, export, members.clone(), events);
+            }
+            (Err(error), _) => {
+                warn!(%group, %error, "cannot read the state for a snapshot");
+                events.send(Input::SnapshotBuilt { group, built: None });
+            }
+            _ => events.send(Input::SnapshotBuilt { group, built: None }),
+        }
+        Ok(())
+    }
+
+    /// Puts a snapshot in the place of the state: durable on return (PROTOCOL 4c).
+    fn install_snapshot(
+        &mut self,
+        group: GroupId,
+        meta: Box<SnapshotMeta>,
+    ) -> Result<(), (GroupId, String)> {
+        let installed = self.snapshots.install(group, &meta, &mut self.engine);
+        let state = match installed {
+            Ok(machine) => {
+                info!(%group, id = %meta.id, bytes = meta.bytes, "a snapshot was installed");
+                let state = (machine.log_time(), machine.next_due());
+                let members = (meta.membership_id, Arc::clone(&meta.membership));
+                self.members.insert(group, members);
+                self.machines.insert(group, machine);
+                Some(state)
+            }
+            Err(error) => {
+                warn!(%group, %error, "a snapshot cannot be installed");
+                None
+            }
+        };
+        self.send(Input::SnapshotInstalled { group, meta, state });
+        Ok(())
+    }
+
+    fn create(&mut self, group: GroupId, member: Member) -> Result<(), (GroupId, String)> {
+        let failed = |error: String| (group, format!("cannot create a replica: {error}"));
+        self.opener.begin(group, member.replica).map_err(failed)?;
+        self.engine.drop_group(group).map_err(|e| failed(e.to_string()))?;
+        let store = self.engine.open_group(group).map_err(|e| failed(e.to_string()))?;
+        let machine = Machine::open(store).map_err(|e| failed(e.to_string()))?;
+        self.machines.insert(group, machine);
+        let opened = self.opener.empty_replica(group, member);
+        self.send(Input::Opened(Box::new(opened)));
+        Ok(())
+    }
+
+    fn remove(&mut self, group: GroupId, member: Member) -> Result<(), (GroupId, String)> {
+        let failed = |error: String| (group, format!("cannot remove the replica: {error}"));
+        // The tombstone first: without the state but with it, the replica can't come back.
+        self.opener.bury(group, member.replica).map_err(failed)?;
+        self.machines.remove(&group);
+        self.members.remove(&group);
+        self.engine.drop_group(group).map_err(|e| failed(e.to_string()))?;
+        self.snapshots.forget(group).map_err(|e| failed(e.to_string()))?;
+        self.log.send(LogWork::Forget(group));
+        self.send(Input::Closed { group, member });
+        Ok(())
+    }
+}
+
+/// The thread that makes state engines durable, while commits go on.
+pub(crate) fn persist_loop<P: Persist>(jobs: &Receiver<PersistJob<P>>, events: &Sender<Input>) {
+    let mut waiting = Vec::new();
+    loop {
+        jobs.receive(&mut waiting, None);
+        // Several wishes for one group are one.
+        let mut latest = BTreeMap::new();
+        for PersistJob { group, persister } in waiting.drain(..) {
+            latest.insert(group, persister);
+        }
+        for (group, persister) in latest {
+            match persister.persist() {
+                Ok(applied) => events.send(Input::EnginePersisted { group, applied }),
+                Err(error) => warn!(%group, %error, "cannot make the state engine durable"),
+            }
+        }
+    }
+}

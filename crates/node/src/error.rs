@@ -1,0 +1,99 @@
+//! Why a node could not start, or had to end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use kontiki_kv::MachineError;
+use kontiki_net::SecurityError;
+use kontiki_raft::RestartError;
+use kontiki_storage::directory::DirectoryError;
+use kontiki_storage::engine::EngineError;
+use kontiki_storage::log::{LogError, OpenError};
+use kontiki_types::{GroupId, LogId};
+use thiserror::Error;
+
+/// Why a node could not start, or had to end.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The settings do not allow it.
+    #[error("{0}")]
+    Settings(String),
+    /// A port is taken or cannot be used.
+    #[error(
+        "cannot listen on {address}: {source}\nhint: another process may have the port; give another one"
+    )]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The operating system refused something small.
+    #[error("the operating system refused: {0}")]
+    Listener(#[source] io::Error),
+    /// The directory is empty, and the node was not told how to come by a cluster.
+    #[error(
+        "the directory {} is not formatted: it belongs to no cluster\n\
+         hint: --bootstrap with --peer for each other founder begins a cluster, --join HOST:PORT \
+         joins one; if this node was a member before, its old replica must be removed first \
+         (kontiki cluster remove-replica), since it may have voted",
+        .0.display()
+    )]
+    NotFormatted(PathBuf),
+    /// The directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// The log cannot be written.
+    #[error(transparent)]
+    LogWrite(#[from] LogError),
+    /// The log is gone: what this node has promised is forgotten, so it must not begin anew.
+    #[error(
+        "the log in {} is missing, and with it what this node has voted for and stored\n\
+         hint: remove its replica (kontiki cluster remove-replica) and let the node join again \
+         with an empty directory",
+        .0.display()
+    )]
+    LogMissing(PathBuf),
+    /// Snapshot files cannot be used.
+    #[error(transparent)]
+    Snapshot(#[from] kontiki_storage::snapshot::SnapshotError),
+    /// The state does not reach what the log begins after.
+    #[error(
+        "the state of group {group} is lost, and the log begins only after {base}\n\
+         hint: remove the replica (kontiki cluster remove-replica) and let the node join again with \
+         an empty directory"
+    )]
+    StateLost {
+        /// The group.
+        group: GroupId,
+        /// Where the log begins.
+        base: LogId,
+    },
+    /// The state engine cannot be used.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A state machine cannot be opened.
+    #[error("cannot open the state: {0}")]
+    Machine(#[from] MachineError),
+    /// What the log proves contradicts itself.
+    #[error("the replica of group {group} cannot start: {source}")]
+    Replica {
+        /// The group.
+        group: GroupId,
+        /// Why.
+        source: RestartError,
+    },
+    /// TLS material that cannot be used.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
+    /// The other founders, or the cluster to join, refuse this node.
+    #[error("{0}")]
+    Refused(String),
+    /// The node ran and had to end.
+    #[error("the node had to end: {0}")]
+    Failed(String),
+}

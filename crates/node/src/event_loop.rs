@@ -1,0 +1,343 @@
+//! The thread that owns the node's core: it takes everything that waits, lets the core act once,
+//! and hands out what the core wants done.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use kontiki_kv::Outcome;
+use kontiki_kv::command::Read;
+use kontiki_net::PeerTransport;
+use kontiki_raft::{Receipt, Role, SnapshotMeta};
+use kontiki_replica::{
+    Ask, Caller, ChangeFailure, ChangeKind, Core, Effect, GroupStatus, NodeInfo, Opened, Request,
+};
+use kontiki_types::{GroupId, LogId, LogTime, Member, NodeId};
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use crate::apply::Work;
+use crate::clock;
+use crate::log_writer::LogWork;
+use crate::mailbox::{Receiver, Sender};
+use crate::shared::Shared;
+
+/// The group whose state the node's front shows: the only one until there is sharding.
+pub(crate) const DATA_GROUP: GroupId = GroupId(1);
+
+/// Everything that can happen to a node.
+pub(crate) enum Input {
+    /// From a client's connection.
+    Requests { group: GroupId, connection: u64, requests: Vec<Request> },
+    /// From a native call.
+    Ask { group: GroupId, caller: Caller, ask: Ask },
+    /// From an operator.
+    Change { group: GroupId, kind: ChangeKind, done: oneshot::Sender<Result<(), ChangeFailure>> },
+    /// From another node.
+    Frame { from: NodeId, frame: Bytes },
+    /// From the log thread.
+    Persisted(Vec<(GroupId, Receipt)>),
+    /// From the log thread: it has failed, for this reason.
+    PersistFailed(String),
+    /// From the log thread: whether the disk is (nearly) full.
+    StorageFull(bool),
+    /// From the apply stage.
+    Applied {
+        group: GroupId,
+        applied: LogId,
+        log_time: LogTime,
+        next_due: Option<LogTime>,
+        outcomes: Vec<Outcome>,
+    },
+    /// From the apply stage: reads that wait for log time.
+    Due { group: GroupId, reads: Vec<(Caller, Read)> },
+    /// From the apply stage: the state engine is durable up to here.
+    EnginePersisted { group: GroupId, applied: LogId },
+    /// From the apply stage.
+    SnapshotBuilt { group: GroupId, built: Option<SnapshotMeta> },
+    /// From the apply stage.
+    ChunkRead { group: GroupId, to: Member, meta: Box<SnapshotMeta>, offset: u64, data: Vec<u8> },
+    /// From the apply stage.
+    ChunkWritten { group: GroupId, meta: Box<SnapshotMeta>, end: u64 },
+    /// From the apply stage.
+    SnapshotInstalled {
+        group: GroupId,
+        meta: Box<SnapshotMeta>,
+        state: Option<(LogTime, Option<LogTime>)>,
+    },
+    /// From the apply stage: a replica that was created at a leader's word is open.
+    Opened(Box<Opened>),
+    /// From the apply stage: a removed replica has its tombstone and no state any more.
+    Closed { group: GroupId, member: Member },
+    /// From the apply stage: it cannot go on.
+    ApplyFailed { group: GroupId, reason: String },
+    /// Somebody wants to know.
+    Status(oneshot::Sender<StatusReport>),
+    /// The node is to end.
+    Stop,
+}
+
+/// A node's view of its cluster.
+#[derive(Debug)]
+pub(crate) struct StatusReport {
+    pub(crate) nodes: Vec<(NodeInfo, bool)>,
+    pub(crate) groups: Vec<GroupStatus>,
+}
+
+/// Why the loop ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It was told to.
+    Stopped,
+    /// The node cannot go on, for this reason.
+    Failed(String),
+}
+
+/// The loop and what it hands work to.
+pub(crate) struct EventLoop {
+    pub(crate) core: Core,
+    pub(crate) inputs: Receiver<Input>,
+    pub(crate) log: Sender<LogWork>,
+    pub(crate) apply: Sender<Work>,
+    pub(crate) peers: PeerTransport,
+    pub(crate) node: Arc<Shared>,
+    changes: std::collections::BTreeMap<u64, oneshot::Sender<Result<(), ChangeFailure>>>,
+    next_change: u64,
+    outgrown_at: kontiki_types::Instant,
+}
+
+impl EventLoop {
+    pub(crate) fn new(
+        core: Core,
+        inputs: Receiver<Input>,
+        log: Sender<LogWork>,
+        apply: Sender<Work>,
+        peers: PeerTransport,
+        node: Arc<Shared>,
+    ) -> Self {
+        Self {
+            core,
+            inputs,
+            log,
+            apply,
+            peers,
+            node,
+            changes: std::collections::BTreeMap::new(),
+            next_change: 0,
+            outgrown_at: kontiki_types::Instant(0),
+        }
+    }
+
+    /// Runs until the node stops.
+    pub(crate) fn run(mut self) -> Ended {
+        let mut inputs = Vec::new();
+        loop {
+            let now = clock::now();
+            self.core.set_time(now, clock::wall_time());
+            let deadline = self.core.next_deadline();
+            self.inputs.receive(&mut inputs, Some(deadline.since(now)));
+            self.core.set_time(clock::now(), clock::wall_time());
+            self.node.metrics.event_batch(inputs.len());
+            for input in inputs.drain(..) {
+                if let Some(ended) = self.take(input) {
+                    return ended;
+                }
+            }
+            self.core.tick();
+            if let Some(ended) = self.act() {
+                return ended;
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input) -> Option<Ended> {
+        let core = &mut self.core;
+        match input {
+            Input::Requests { group, connection, requests } => {
+                self.node.metrics.count_commands(requests.len());
+                for Request { ticket, ask } in requests {
+                    core.request(group, Caller { connection, ticket }, ask);
+                }
+            }
+            Input::Ask { group, caller, ask } => {
+                self.node.metrics.count_commands(1);
+                core.request(group, caller, ask);
+            }
+            Input::Change { group, kind, done } => {
+                self.next_change += 1;
+                self.changes.insert(self.next_change, done);
+                let caller = Caller { connection: 0, ticket: self.next_change };
+                core.change(group, caller, kind);
+            }
+            Input::Frame { from, frame } => {
+                if let Err(error) = core.receive(from, frame) {
+                    warn!(%from, %error, "ill-formed frame from a peer");
+                }
+            }
+            Input::Persisted(receipts) => {
+                for (group, receipt) in receipts {
+                    core.persisted(group, receipt);
+                }
+            }
+            Input::PersistFailed(reason) => {
+                core.persist_failed();
+                return Some(Ended::Failed(reason));
+            }
+            Input::StorageFull(full) => core.set_storage_full(full),
+            Input::Applied { group, applied, log_time, next_due, outcomes } => {
+                core.applied(group, applied, log_time, next_due, outcomes);
+            }
+            Input::Due { group, reads } => core.due(group, reads),
+            Input::EnginePersisted { group, applied } => core.engine_persisted(group, applied),
+            Input::SnapshotBuilt { group, built } => core.snapshot_built(group, built),
+            Input::ChunkRead { group, to, meta, offset, data } => {
+                core.chunk_read(group, to, &meta, offset, data);
+            }
+            Input::ChunkWritten { group, meta, end } => core.chunk_written(group, &meta, end),
+            Input::SnapshotInstalled { group, meta, state } => {
+                core.snapshot_installed(group, &meta, state);
+            }
+            Input::Opened(opened) => {
+                if let Err(error) = core.open(*opened) {
+                    return Some(Ended::Failed(format!("cannot open a new replica: {error}")));
+                }
+            }
+            Input::Closed { group, member } => core.close(group, member.replica),
+            Input::ApplyFailed { group, reason } => {
+                return Some(Ended::Failed(format!("group {group} cannot apply: {reason}")));
+            }
+            Input::Status(sender) => {
+                let report = StatusReport { nodes: core.nodes(), groups: core.statuses() };
+                let _ = sender.send(report);
+            }
+            Input::Stop => return Some(Ended::Stopped),
+        }
+        None
+    }
+
+    /// Carries out what the core wants.
+    fn act(&mut self) -> Option<Ended> {
+        let effects = self.core.flush();
+        // Peers first: they are the longest way round.
+        for (to, frame) in self.core.take_frames() {
+            if self.peers.send(to, frame).is_err() {
+                self.node.metrics.frame_dropped();
+            }
+        }
+        let mut batch = Vec::new();
+        let mut work = Vec::new();
+        let mut answers = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Persist { group, batch: one } => batch.push(LogWork::Write(group, one)),
+                Effect::Apply { group, entries } => work.push(Work::Apply { group, entries }),
+                Effect::Query { group, log_time, reads } => {
+                    work.push(Work::Query { group, log_time, reads });
+                }
+                Effect::Answer { caller, answer } => answers.push((caller, answer)),
+                Effect::Changed { caller, result } => {
+                    if let Some(done) = self.changes.remove(&caller.ticket) {
+                        let _ = done.send(result);
+                    }
+                }
+                Effect::Role { group, role, term, leader } => self.role(group, role, term, leader),
+                Effect::BuildSnapshot { group } => work.push(Work::BuildSnapshot { group }),
+                Effect::ReadChunk { group, to, meta, offset, max } => {
+                    work.push(Work::ReadChunk { group, to, meta, offset, max });
+                }
+                Effect::WriteChunk { group, meta, offset, data } => {
+                    work.push(Work::WriteChunk { group, meta, offset, data });
+                }
+                Effect::InstallSnapshot { group, meta } => {
+                    work.push(Work::InstallSnapshot { group, meta });
+                }
+                Effect::Create { group, member } => {
+                    info!(%group, %member, "a replica is created here");
+                    work.push(Work::Create { group, member });
+                }
+                Effect::Removed { group, member } => {
+                    info!(%group, %member, "the replica here was removed from its group");
+                    work.push(Work::Remove { group, member });
+                }
+                Effect::Faulted { group } => {
+                    return Some(Ended::Failed(format!("group {group}: the log has failed")));
+                }
+                Effect::Mismatch { group, from, to } => {
+                    warn!(%group, %from, %to, "a peer takes this node for another member: its \
+                          directory was replaced or its replica removed");
+                }
+                Effect::Info(peer) => self.peer_moved(&peer),
+            }
+        }
+        if !batch.is_empty() {
+            self.log.send_all(batch);
+        }
+        if !work.is_empty() {
+            self.apply.send_all(work);
+        }
+        if !answers.is_empty() {
+            self.node.registry.deliver(answers);
+        }
+        self.show();
+        None
+    }
+
+    fn role(
+        &mut self,
+        group: GroupId,
+        role: Role,
+        term: kontiki_types::Term,
+        leader: Option<Member>,
+    ) {
+        info!(%group, ?role, %term, leader = leader.map(|leader| leader.node.0), "role");
+        self.node.metrics.role_changed(role == Role::Leader);
+        if group == DATA_GROUP {
+            let leader = leader.map_or(0, |leader| leader.node.0);
+            self.node.view.leader.store(leader, Ordering::Relaxed);
+            self.node.view.term.store(term.0, Ordering::Relaxed);
+            let report = self.core.statuses();
+            if let Some(status) = report.iter().find(|status| status.group == group) {
+                let voters = status.raft.membership.voters.len();
+                self.node.view.voters.store(voters, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn peer_moved(&mut self, peer: &NodeInfo) {
+        info!(node = %peer.id, grpc = peer.grpc, boot = peer.boot, "peer");
+        self.peers.set_peer(peer.id, peer.incarnation, &peer.grpc);
+        self.apply.send(Work::RememberPeer(peer.clone()));
+    }
+
+    /// Shows other threads what they may want to see, and has the state engine persisted when the
+    /// log has outgrown its bound.
+    fn show(&mut self) {
+        let now = clock::now();
+        let view = &self.node.view;
+        view.log_time.store(self.core.log_time(DATA_GROUP).0, Ordering::Relaxed);
+        view.log_time_at.store(now.0, Ordering::Relaxed);
+        let led = self.core.leader(DATA_GROUP).is_some();
+        view.serving.store(u32::from(led), Ordering::Relaxed);
+        if self.outgrown_at <= now {
+            self.outgrown_at = now + std::time::Duration::from_secs(1);
+            for group in self.core.outgrown() {
+                self.apply.send(Work::PersistEngine { group });
+            }
+            for status in self.core.statuses() {
+                self.node.metrics.show_group(&status);
+            }
+        }
+    }
+}
+
+/// Ends the event loop with an error if the thread that holds this panics.
+pub(crate) struct FailOnPanic(pub(crate) Sender<Input>, pub(crate) &'static str);
+
+impl Drop for FailOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            error!(thread = self.1, "a thread of the node has panicked");
+            self.0.send(Input::PersistFailed(format!("the {} thread has panicked", self.1)));
+        }
+    }
+}

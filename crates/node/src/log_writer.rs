@@ -1,0 +1,139 @@
+//! The thread that owns the log: one write and one fdatasync for everything that waits.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kontiki_raft::{Receipt, WriteBatch, persist};
+use kontiki_storage::disk::RealDisk;
+use kontiki_storage::log::{Log, LogError};
+use kontiki_types::GroupId;
+use tracing::{error, warn};
+
+use crate::event_loop::{FailOnPanic, Input};
+use crate::mailbox::{Receiver, Sender};
+use crate::metrics::Metrics;
+
+/// What the log thread is asked to do, in order.
+pub(crate) enum LogWork {
+    /// Make the batch durable.
+    Write(GroupId, WriteBatch<Bytes>),
+    /// Drop everything about a group whose replica has its tombstone.
+    Forget(GroupId),
+}
+
+/// An idle log is sealed after this time, so that its last batch can be told from a torn write
+/// (PROTOCOL 4).
+const SEAL_AFTER: Duration = Duration::from_millis(20);
+
+/// How often the disk is asked for its free space.
+const SPACE_INTERVAL: Duration = Duration::from_secs(1);
+
+pub(crate) struct LogWriter {
+    pub(crate) log: Log<RealDisk>,
+    pub(crate) work: Receiver<LogWork>,
+    pub(crate) events: Sender<Input>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl LogWriter {
+    /// Runs until the process ends, or the log fails.
+    pub(crate) fn run(mut self) {
+        let _guard = FailOnPanic(self.events.clone(), "log");
+        self.keep_spares();
+        let mut work = Vec::new();
+        let mut batch = Vec::new();
+        let mut receipts = Vec::new();
+        let mut space_at = Instant::now();
+        let mut full = false;
+        loop {
+            let idle = if self.log.is_unsealed() { SEAL_AFTER } else { SPACE_INTERVAL };
+            self.work.receive(&mut work, Some(idle));
+            let done = if work.is_empty() {
+                self.log.seal().map(|_| ())
+            } else {
+                self.carry_out(&mut work, &mut batch, &mut receipts)
+            };
+            if let Err(error) = done {
+                return self.fail(&error.to_string());
+            }
+            if !receipts.is_empty() {
+                self.events.send(Input::Persisted(std::mem::take(&mut receipts)));
+            }
+            if let Err(error) = self.log.maintain() {
+                return self.fail(&error.to_string());
+            }
+            if space_at.elapsed() >= SPACE_INTERVAL {
+                space_at = Instant::now();
+                let now_full = self.log.refresh_space();
+                if now_full != full {
+                    full = now_full;
+                    warn!(full, "free space for the log");
+                    self.events.send(Input::StorageFull(full));
+                }
+                let counts = self.log.counters().read();
+                self.metrics.fdatasyncs.set(counts.syncs.cast_signed());
+                self.metrics.log_bytes_written.set(counts.bytes_written.cast_signed());
+            }
+        }
+    }
+
+    /// Everything that waits, with one write and one sync, unless a group is dropped in between.
+    fn carry_out(
+        &mut self,
+        work: &mut Vec<LogWork>,
+        batch: &mut Vec<(GroupId, WriteBatch<Bytes>)>,
+        receipts: &mut Vec<(GroupId, Receipt)>,
+    ) -> Result<(), LogError> {
+        for item in work.drain(..) {
+            match item {
+                LogWork::Write(group, one) => batch.push((group, one)),
+                LogWork::Forget(group) => {
+                    self.write(batch, receipts)?;
+                    self.log.forget_group(group)?;
+                }
+            }
+        }
+        self.write(batch, receipts)
+    }
+
+    fn write(
+        &mut self,
+        batch: &mut Vec<(GroupId, WriteBatch<Bytes>)>,
+        receipts: &mut Vec<(GroupId, Receipt)>,
+    ) -> Result<(), LogError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        persist(&mut self.log, batch, receipts)?;
+        self.metrics.sync_seconds.observe(begun.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// After a failed write nothing about the log's tail is known: the process ends, and recovery
+    /// reads what the disk has.
+    fn fail(&self, reason: &str) {
+        error!(reason, "the log has failed");
+        self.events.send(Input::PersistFailed(format!("the log has failed: {reason}")));
+    }
+
+    /// Allocates spare segments in the background: it takes as long as writing one.
+    fn keep_spares(&self) {
+        let spares = self.log.spares();
+        let fill = move || {
+            loop {
+                if spares.is_wanting()
+                    && let Err(error) = spares.fill()
+                {
+                    warn!(%error, "cannot allocate a segment of the log in advance");
+                }
+                thread::sleep(SPACE_INTERVAL);
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("spare-segments".into()).spawn(fill) {
+            warn!(%error, "cannot start the thread that allocates segments");
+        }
+    }
+}

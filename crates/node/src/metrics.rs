@@ -1,0 +1,214 @@
+//! Counters of a node, shown at `/metrics` in the OpenMetrics text format.
+
+use std::fmt::Write;
+use std::fs;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kontiki_raft::Role;
+use kontiki_replica::GroupStatus;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GroupLabel {
+    group: u32,
+}
+
+type PerGroup = Family<GroupLabel, Gauge>;
+
+/// All metrics of a node.
+pub(crate) struct Metrics {
+    registry: Mutex<Registry>,
+    commands: Counter,
+    events: Counter,
+    event_batches: Counter,
+    frames_dropped: Counter,
+    role_changes: Counter,
+    leader: Gauge,
+    pub(crate) fdatasyncs: Gauge,
+    pub(crate) log_bytes_written: Gauge,
+    pub(crate) sync_seconds: Histogram,
+    pub(crate) entries_applied: Counter,
+    pub(crate) apply_seconds: Histogram,
+    pub(crate) queries: Counter,
+    pub(crate) connections: Gauge,
+    pub(crate) keys: Gauge,
+    term: PerGroup,
+    commit: PerGroup,
+    applied: PerGroup,
+    last_index: PerGroup,
+    first_index: PerGroup,
+    log_bytes: PerGroup,
+    uncommitted_bytes: PerGroup,
+    pending_writes: PerGroup,
+    waiting_reads: PerGroup,
+    command_count: AtomicU64,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("kontiki");
+        macro_rules! metric {
+            ($name:literal, $help:literal, $make:expr) => {{
+                let metric = $make;
+                registry.register($name, $help, metric.clone());
+                metric
+            }};
+        }
+        let seconds = || Histogram::new(exponential_buckets(0.000_02, 2.0, 18));
+        let sync_seconds = seconds();
+        registry.register_with_unit(
+            "log_sync",
+            "Time of one write and fdatasync of the log",
+            Unit::Seconds,
+            sync_seconds.clone(),
+        );
+        let apply_seconds = seconds();
+        registry.register_with_unit(
+            "apply_batch",
+            "Time of one batch of the apply stage",
+            Unit::Seconds,
+            apply_seconds.clone(),
+        );
+        Self {
+            commands: metric!("commands", "Data commands taken from clients", Counter::default()),
+            events: metric!("events", "Inputs of the event loop", Counter::default()),
+            event_batches: metric!("event_batches", "Turns of the event loop", Counter::default()),
+            frames_dropped: metric!(
+                "frames_dropped",
+                "Frames to peers that found no room or no connection",
+                Counter::default()
+            ),
+            role_changes: metric!("role_changes", "Changes of role or leader", Counter::default()),
+            leader: metric!("leader", "Whether this node leads its data group", Gauge::default()),
+            fdatasyncs: metric!("log_fdatasyncs", "fdatasync calls of the log", Gauge::default()),
+            log_bytes_written: metric!(
+                "log_bytes_written",
+                "Bytes written to the log",
+                Gauge::default()
+            ),
+            entries_applied: metric!("entries_applied", "Entries applied", Counter::default()),
+            queries: metric!("queries", "Reads served from the state", Counter::default()),
+            connections: metric!("connections", "Open client connections", Gauge::default()),
+            keys: metric!("keys", "Live keys", Gauge::default()),
+            term: metric!("raft_term", "Current term", PerGroup::default()),
+            commit: metric!("raft_commit_index", "Commit index", PerGroup::default()),
+            applied: metric!("raft_applied_index", "Applied index", PerGroup::default()),
+            last_index: metric!("raft_last_index", "Last log index", PerGroup::default()),
+            first_index: metric!("raft_first_index", "First log index kept", PerGroup::default()),
+            log_bytes: metric!("raft_log_bytes", "Bytes of log kept", PerGroup::default()),
+            uncommitted_bytes: metric!(
+                "raft_uncommitted_bytes",
+                "Bytes appended and not committed",
+                PerGroup::default()
+            ),
+            pending_writes: metric!(
+                "pending_writes",
+                "Writes of local callers that are not applied here yet",
+                PerGroup::default()
+            ),
+            waiting_reads: metric!("waiting_reads", "Reads that wait", PerGroup::default()),
+            sync_seconds,
+            apply_seconds,
+            command_count: AtomicU64::new(0),
+            registry: Mutex::new(registry),
+        }
+    }
+
+    pub(crate) fn event_batch(&self, events: usize) {
+        self.event_batches.inc();
+        self.events.inc_by(events as u64);
+    }
+
+    pub(crate) fn count_commands(&self, commands: usize) {
+        self.command_count.fetch_add(commands as u64, Ordering::Relaxed);
+        self.commands.inc_by(commands as u64);
+    }
+
+    /// Data commands so far.
+    pub(crate) fn commands(&self) -> u64 {
+        self.command_count.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn frame_dropped(&self) {
+        self.frames_dropped.inc();
+    }
+
+    pub(crate) fn role_changed(&self, leads: bool) {
+        self.role_changes.inc();
+        self.leader.set(i64::from(leads));
+    }
+
+    pub(crate) fn show_group(&self, status: &GroupStatus) {
+        let label = GroupLabel { group: status.group.0 };
+        let raft = &status.raft;
+        let show = |gauge: &PerGroup, value: u64| {
+            gauge.get_or_create(&label).set(value.cast_signed());
+        };
+        show(&self.term, raft.term.0);
+        show(&self.commit, raft.commit.0);
+        show(&self.applied, raft.applied.0);
+        show(&self.last_index, raft.last.index.0);
+        show(&self.first_index, raft.first.0);
+        show(&self.log_bytes, raft.log_bytes);
+        show(&self.uncommitted_bytes, raft.uncommitted_bytes);
+        show(&self.pending_writes, status.pending_writes as u64);
+        show(&self.waiting_reads, status.waiting_reads as u64);
+        if raft.role != Role::Leader {
+            self.leader.set(0);
+        }
+    }
+
+    /// The page.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if encode(&mut text, &registry).is_err() {
+            text.clear();
+        }
+        // The process itself, by the conventional names.
+        let (user, system) = cpu_seconds();
+        let own = format!(
+            "# HELP process_cpu_seconds CPU time of the process\n\
+             # TYPE process_cpu_seconds counter\n\
+             process_cpu_seconds_total {}\n\
+             # HELP process_resident_memory_bytes Resident memory\n\
+             # TYPE process_resident_memory_bytes gauge\n\
+             process_resident_memory_bytes {}\n",
+            user + system,
+            resident_bytes()
+        );
+        let end = "# EOF\n";
+        if let Some(body) = text.strip_suffix(end).map(str::len) {
+            text.truncate(body);
+        }
+        let _ = write!(text, "{own}{end}");
+        text
+    }
+}
+
+/// Resident memory of this process in bytes, 0 where /proc does not say.
+pub(crate) fn resident_bytes() -> u64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|field| field.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
+
+/// User and system CPU seconds of this process, 0 where /proc does not say.
+pub(crate) fn cpu_seconds() -> (f64, f64) {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The second field is the name, in parentheses, and may hold blanks.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let mut fields = fields.split_whitespace().skip(11);
+    let ticks = rustix::param::clock_ticks_per_second() as f64;
+    let mut seconds = || -> f64 {
+        fields.next().and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0) / ticks
+    };
+    (seconds(), seconds())
+}

@@ -1,0 +1,202 @@
+//! The open connections: where answers go, and what CLIENT LIST shows.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kontiki_replica::{Answer, Caller, Description, KillFilter};
+use kontiki_types::Instant;
+use tokio::sync::{Notify, oneshot};
+
+use crate::clock;
+
+/// Answers on their way to one connection's task.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    state: Mutex<OutboxState>,
+    arrived: Notify,
+}
+
+#[derive(Default)]
+struct OutboxState {
+    answers: Vec<(u64, Answer)>,
+    killed: bool,
+}
+
+impl Outbox {
+    fn lock(&self) -> MutexGuard<'_, OutboxState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn put(&self, ticket: u64, answer: Answer) {
+        let mut state = self.lock();
+        let first = state.answers.is_empty();
+        state.answers.push((ticket, answer));
+        drop(state);
+        if first {
+            self.arrived.notify_one();
+        }
+    }
+
+    fn kill(&self) {
+        self.lock().killed = true;
+        self.arrived.notify_one();
+    }
+
+    /// Waits until something was put; the caller then takes it. Cancel safe.
+    pub(crate) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// Takes the answers that are there; `false` if the connection is to close.
+    pub(crate) fn take(&self, answers: &mut Vec<(u64, Answer)>) -> bool {
+        let mut state = self.lock();
+        answers.append(&mut state.answers);
+        !state.killed
+    }
+}
+
+struct Entry {
+    outbox: Arc<Outbox>,
+    peer: SocketAddr,
+    local: SocketAddr,
+    since: Instant,
+    description: Description,
+}
+
+/// All open connections of a node.
+#[derive(Default)]
+pub(crate) struct Registry {
+    entries: Mutex<BTreeMap<u64, Entry>>,
+    /// Native calls, by ticket.
+    calls: Mutex<BTreeMap<u64, oneshot::Sender<Answer>>>,
+    next: AtomicU64,
+    open: AtomicUsize,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters a connection, unless `max` are open.
+    pub(crate) fn open(
+        &self,
+        peer: SocketAddr,
+        local: SocketAddr,
+        max: usize,
+    ) -> Option<(u64, Arc<Outbox>)> {
+        let mut entries = self.lock();
+        if entries.len() >= max {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let outbox = Arc::new(Outbox::default());
+        entries.insert(
+            id,
+            Entry {
+                outbox: Arc::clone(&outbox),
+                peer,
+                local,
+                since: clock::now(),
+                description: Description { queued: -1, protocol: 2, ..Description::default() },
+            },
+        );
+        self.open.store(entries.len(), Ordering::Relaxed);
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        Some((id, outbox))
+    }
+
+    /// Enters a native call and returns its ticket; its connection is 0.
+    pub(crate) fn call(&self, answer: oneshot::Sender<Answer>) -> u64 {
+        let ticket = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).insert(ticket, answer);
+        ticket
+    }
+
+    pub(crate) fn close(&self, id: u64) {
+        let mut entries = self.lock();
+        entries.remove(&id);
+        self.open.store(entries.len(), Ordering::Relaxed);
+    }
+
+    /// Delivers answers; those whose connection is gone are dropped.
+    pub(crate) fn deliver(&self, answers: impl IntoIterator<Item = (Caller, Answer)>) {
+        let entries = self.lock();
+        for (caller, answer) in answers {
+            if caller.connection == 0 {
+                let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(call) = calls.remove(&caller.ticket) {
+                    let _ = call.send(answer);
+                }
+            } else if let Some(entry) = entries.get(&caller.connection) {
+                entry.outbox.put(caller.ticket, answer);
+            }
+        }
+    }
+
+    pub(crate) fn describe(&self, id: u64, description: &Description) {
+        if let Some(entry) = self.lock().get_mut(&id) {
+            entry.description = description.clone();
+        }
+    }
+
+    /// Closes the connections that match.
+    pub(crate) fn kill(&self, filter: &KillFilter) -> usize {
+        let entries = self.lock();
+        let matching = entries.iter().filter(|(id, entry)| {
+            filter.id.is_none_or(|wanted| wanted == **id)
+                && filter.skip != Some(**id)
+                && filter.address.as_ref().is_none_or(|wanted| *wanted == entry.peer.to_string())
+                && filter
+                    .local_address
+                    .as_ref()
+                    .is_none_or(|wanted| *wanted == entry.local.to_string())
+                && filter.kind.as_ref().is_none_or(|wanted| wanted == "normal")
+                && filter.user.as_ref().is_none_or(|wanted| wanted == "default")
+        });
+        matching.map(|(_, entry)| entry.outbox.kill()).count()
+    }
+
+    /// Closes every connection.
+    pub(crate) fn kill_all(&self) {
+        self.lock().values().for_each(|entry| entry.outbox.kill());
+    }
+
+    /// The lines of CLIENT LIST, for `ids` or all.
+    pub(crate) fn list(&self, ids: &[u64]) -> String {
+        let now = clock::now();
+        let entries = self.lock();
+        let chosen = entries.iter().filter(|(id, _)| ids.is_empty() || ids.contains(id));
+        let mut text = String::new();
+        for (id, entry) in chosen {
+            let Entry { peer, local, since, description, .. } = entry;
+            let age = now.since(*since).as_secs();
+            text += &format!(
+                "id={id} addr={peer} laddr={local} name={} age={age} flags=N db=0 multi={} \
+                 watch={} cmd={} user=default lib-name={} lib-ver={} resp={}\n",
+                description.name,
+                description.queued,
+                description.watched,
+                description.last_command,
+                description.library_name,
+                description.library_version,
+                description.protocol,
+            );
+        }
+        text
+    }
+
+    /// Connections that are open, were accepted, and were refused for there being too many.
+    pub(crate) fn counts(&self) -> (usize, u64, u64) {
+        (
+            self.open.load(Ordering::Relaxed),
+            self.accepted.load(Ordering::Relaxed),
+            self.refused.load(Ordering::Relaxed),
+        )
+    }
+}

@@ -1,0 +1,180 @@
+//! What a node is told when it starts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use kontiki_net::Security;
+use kontiki_replica::{ConnectionLimits, GroupConfig};
+use kontiki_resp::RequestLimits;
+use kontiki_types::NodeId;
+
+/// How a node comes to belong to a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// Its directory says so: an ordinary start. An empty directory is refused.
+    Formatted,
+    /// It founds a cluster with [`Settings::peers`]. All founders must be given each other; the
+    /// cluster begins when each has heard every other.
+    Found,
+    /// It asks the cluster behind this gRPC address for an invitation, as a node without replicas.
+    Join(String),
+}
+
+/// Settings of a node. Every one has a default but the directory and the id.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node.
+    pub id: NodeId,
+    /// Where it keeps everything.
+    pub dir: PathBuf,
+    /// Where it listens for Redis clients.
+    pub resp: SocketAddr,
+    /// Where it listens for peers and native clients.
+    pub grpc: SocketAddr,
+    /// Where it listens for metrics and health checks.
+    pub http: SocketAddr,
+    /// The host that others are told to reach it at; the listening address if `None`.
+    pub advertise: Option<String>,
+    /// How it comes to belong to a cluster.
+    pub membership: Membership,
+    /// gRPC addresses of other nodes: founders, or where known nodes may have moved to.
+    pub peers: Vec<(NodeId, String)>,
+    /// What it asks of its callers: the password of Redis clients too is in here.
+    pub security: Security,
+    /// Listen beyond loopback without password and secret all the same.
+    pub insecure: bool,
+    /// Open client connections at the most.
+    pub maxclients: usize,
+    /// Unwritten replies of one connection, in bytes; beyond it the connection is closed.
+    pub output_bytes_max: usize,
+    /// Bytes of one write in the log at the most.
+    pub entry_bytes_max: usize,
+    /// Unanswered commands of one connection.
+    pub pipeline_max: usize,
+    /// Waiting, retrying and log keeping of a group.
+    pub group: GroupConfig,
+    /// A follower campaigns after this long to twice as long without a leader.
+    pub election_timeout: Duration,
+    /// How often a leader sends heartbeats.
+    pub heartbeat: Duration,
+    /// Reads under a leader lease, with this bound on clock drift in parts per million.
+    pub lease_drift_ppm: Option<u32>,
+    /// A leader whose disk takes longer than this for a write steps down.
+    pub write_deadline: Duration,
+    /// Bytes of a segment of the log.
+    pub segment_bytes: u64,
+    /// Memory for the state engine's caches, in bytes.
+    pub memory_bytes: u64,
+    /// Threads that serve sockets.
+    pub io_threads: usize,
+}
+
+impl Settings {
+    /// The defaults, for node `id` in `dir` on loopback with the ports of `base_port`
+    /// (`base + id`, `base + 100 + id`, `base + 200 + id`; any free ones for 0).
+    pub fn new(id: NodeId, dir: PathBuf, base_port: u16) -> Self {
+        let port = |offset: u16| {
+            let number = base_port.saturating_add(offset).saturating_add(id.0 as u16);
+            SocketAddr::from(([127, 0, 0, 1], if base_port == 0 { 0 } else { number }))
+        };
+        Self {
+            id,
+            dir,
+            resp: port(0),
+            grpc: port(100),
+            http: port(200),
+            advertise: None,
+            membership: Membership::Formatted,
+            peers: Vec::new(),
+            security: Security::default(),
+            insecure: false,
+            maxclients: 10_000,
+            output_bytes_max: 256 << 20,
+            entry_bytes_max: 8 << 20,
+            pipeline_max: 1024,
+            group: GroupConfig::default(),
+            election_timeout: Duration::from_millis(150),
+            heartbeat: Duration::from_millis(30),
+            lease_drift_ppm: None,
+            write_deadline: Duration::from_secs(1),
+            segment_bytes: 64 << 20,
+            memory_bytes: 256 << 20,
+            io_threads: 1,
+        }
+    }
+
+    /// Why the node may not start like this, if it may not: addresses beyond loopback need a
+    /// password and a secret.
+    pub fn refusal(&self) -> Option<String> {
+        if self.insecure {
+            return None;
+        }
+        let beyond = |address: &SocketAddr| !address.ip().is_loopback();
+        if beyond(&self.resp) && self.security.password.is_none() {
+            return Some(format!(
+                "{} is beyond loopback and no client password is set\n\
+                 hint: set requirepass (KONTIKI_REQUIREPASS or a file), or --insecure",
+                self.resp
+            ));
+        }
+        let secured = self.security.secret.is_some()
+            || self.security.tls.as_ref().is_some_and(|tls| tls.peer_certificates);
+        if beyond(&self.grpc) && !(secured && self.security.password.is_some()) {
+            return Some(format!(
+                "{} is beyond loopback and {}\n\
+                 hint: set both requirepass and cluster-secret (or mutual TLS), or --insecure",
+                self.grpc,
+                if secured { "no client password is set" } else { "no cluster secret is set" }
+            ));
+        }
+        None
+    }
+}
+
+/// Settings that `CONFIG SET` may change, and the limits derived from the fixed ones.
+#[derive(Debug)]
+pub(crate) struct LiveSettings {
+    maxclients: AtomicUsize,
+    pub(crate) output_bytes_max: usize,
+    entry_bytes_max: usize,
+    pipeline_max: usize,
+}
+
+impl LiveSettings {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            maxclients: AtomicUsize::new(settings.maxclients),
+            output_bytes_max: settings.output_bytes_max,
+            entry_bytes_max: settings.entry_bytes_max,
+            pipeline_max: settings.pipeline_max,
+        }
+    }
+
+    pub(crate) fn maxclients(&self) -> usize {
+        self.maxclients.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_maxclients(&self, max: usize) {
+        self.maxclients.store(max, Ordering::Relaxed);
+    }
+
+    pub(crate) fn entry_bytes_max(&self) -> usize {
+        self.entry_bytes_max
+    }
+
+    pub(crate) fn connection_limits(&self) -> ConnectionLimits {
+        ConnectionLimits { pipeline: self.pipeline_max, entry_bytes: self.entry_bytes_max }
+    }
+
+    /// A request may be larger than an entry, so that it gets the error that names the limit.
+    pub(crate) fn request_limits(&self) -> RequestLimits {
+        let bulk_bytes_max = self.entry_bytes_max.saturating_mul(2);
+        RequestLimits {
+            bulk_bytes_max,
+            request_bytes_max: bulk_bytes_max.saturating_mul(4),
+            ..RequestLimits::default()
+        }
+    }
+}

@@ -1,0 +1,530 @@
+//! Starting a node: from its directory to running threads, and down again.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use bytes::Bytes;
+use kontiki_kv::Machine;
+use kontiki_net::{ClusterId, Limits, Local, PeerConfig, PeerEvent, PeerTransport, serve};
+use kontiki_raft::{Base, Config, EntryData, Lease, Membership as Voters, Recovered};
+use kontiki_replica::{Core, NodeInfo, Opened};
+use kontiki_storage::directory::{Directory, Expected, Format};
+use kontiki_storage::disk::RealDisk;
+use kontiki_storage::engine::{Engine, FjallConfig, FjallEngine, fits};
+use kontiki_storage::log::{Log, LogConfig};
+use kontiki_types::{GroupId, Incarnation, LogId, LogTime, Member, NodeId, ReplicaId};
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tracing::{info, warn};
+
+use crate::admin::Operators;
+use crate::apply::{ApplyStage, persist_loop};
+use crate::clock;
+use crate::error::StartError;
+use crate::event_loop::{DATA_GROUP, Ended, EventLoop, Input};
+use crate::founding;
+use crate::http;
+use crate::log_writer::LogWriter;
+use crate::mailbox::mailbox;
+use crate::metrics::Metrics;
+use crate::native::Native;
+use crate::peers_file;
+use crate::resp;
+use crate::settings::{LiveSettings, Settings};
+use crate::shared::Shared;
+use crate::snapshots::Snapshots;
+
+/// The replica id of a group's founding members. Those that are added later get higher ones.
+pub(crate) const FOUNDING_REPLICA: ReplicaId = ReplicaId(1);
+
+/// Where a node listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// For Redis clients.
+    pub resp: SocketAddr,
+    /// For peers and native clients.
+    pub grpc: SocketAddr,
+    /// For metrics and health.
+    pub http: SocketAddr,
+}
+
+/// Runs a node until `stop` is ready or it cannot go on.
+///
+/// `listening` is called once all ports are open.
+///
+/// # Errors
+/// Why the node could not start, or had to end.
+pub async fn run(
+    settings: Settings,
+    listening: impl FnOnce(&Addresses),
+    stop: impl Future<Output = ()>,
+) -> Result<(), StartError> {
+    if let Some(refusal) = settings.refusal() {
+        return Err(StartError::Settings(refusal));
+    }
+    let listeners = Listeners::bind(&settings).await?;
+    let addresses = listeners.addresses()?;
+    let stop = std::pin::pin!(stop);
+    let mut stop = stop;
+    let directory = tokio::select! {
+        directory = founding::directory(&settings, &listeners.grpc, &addresses) => directory?,
+        () = &mut stop => return Ok(()),
+    };
+    let node = Node::start(settings, directory, listeners, addresses)?;
+    listening(&addresses);
+    node.run_until(stop).await
+}
+
+/// The open ports.
+pub(crate) struct Listeners {
+    pub(crate) resp: TcpListener,
+    pub(crate) grpc: std::net::TcpListener,
+    pub(crate) http: TcpListener,
+}
+
+impl Listeners {
+    async fn bind(settings: &Settings) -> Result<Self, StartError> {
+        let bind = async |address: SocketAddr| {
+            TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })
+        };
+        let resp = bind(settings.resp).await?;
+        let http = bind(settings.http).await?;
+        let grpc = bind(settings.grpc).await?.into_std().map_err(StartError::Listener)?;
+        Ok(Self { resp, grpc, http })
+    }
+
+    fn addresses(&self) -> Result<Addresses, StartError> {
+        Ok(Addresses {
+            resp: self.resp.local_addr().map_err(StartError::Listener)?,
+            grpc: self.grpc.local_addr().map_err(StartError::Listener)?,
+            http: self.http.local_addr().map_err(StartError::Listener)?,
+        })
+    }
+}
+
+/// How others reach an address of ours.
+pub(crate) fn advertised(settings: &Settings, address: SocketAddr) -> String {
+    match &settings.advertise {
+        Some(host) => format!("{host}:{}", address.port()),
+        None => address.to_string(),
+    }
+}
+
+/// Opens replicas, and keeps what the directory must not forget about them.
+pub(crate) struct Opener {
+    directory: Arc<Mutex<Directory<RealDisk>>>,
+    dir: PathBuf,
+    peers: BTreeMap<NodeId, NodeInfo>,
+    raft: Config,
+    seed: u64,
+}
+
+impl Opener {
+    /// Keeps where a peer was last seen. A hint only: losing it costs a `--peer` flag.
+    pub(crate) fn remember(&mut self, peer: &NodeInfo) -> Result<(), String> {
+        self.peers.insert(peer.id, peer.clone());
+        peers_file::write(&self.dir, self.peers.values()).map_err(|error| error.to_string())
+    }
+
+    /// A replica that waits to be told everything.
+    pub(crate) fn empty_replica(&self, group: GroupId, member: Member) -> Opened {
+        Opened {
+            group,
+            raft: Config { me: member, ..self.raft.clone() },
+            recovered: Recovered::default(),
+            applied: LogId::ZERO,
+            log_time: LogTime(0),
+            next_due: None,
+            seed: self.seed ^ member.replica.0,
+        }
+    }
+
+    /// Notes, durably, which replica of a group this directory is from here on.
+    pub(crate) fn begin(&self, group: GroupId, replica: ReplicaId) -> Result<(), String> {
+        let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
+        directory
+            .set_note(&replica_note(group), &replica.to_string())
+            .map_err(|error| error.to_string())
+    }
+
+    /// Makes it durable that a replica has left its group for good.
+    pub(crate) fn bury(&self, group: GroupId, replica: ReplicaId) -> Result<(), String> {
+        let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
+        directory.set_removed(group, replica).map_err(|error| error.to_string())
+    }
+}
+
+/// Name of the directory's note of which replica of a group it is.
+fn replica_note(group: GroupId) -> String {
+    format!("replica-{group}")
+}
+
+/// Name of the directory's note that its log was begun.
+const LOG_BEGUN: &str = "log-begun";
+
+/// A node whose threads run.
+struct Node {
+    node: Arc<Shared>,
+    peers: PeerTransport,
+    listeners: Listeners,
+    settings: Settings,
+    ended: oneshot::Receiver<Ended>,
+}
+
+impl Node {
+    fn start(
+        settings: Settings,
+        directory: Directory<RealDisk>,
+        listeners: Listeners,
+        addresses: Addresses,
+    ) -> Result<Self, StartError> {
+        let identity = directory.identity().clone();
+        let boot = directory.boots();
+        let me = NodeInfo {
+            id: identity.node,
+            incarnation: identity.incarnation,
+            boot,
+            pid: std::process::id(),
+            resp: advertised(&settings, addresses.resp),
+            grpc: advertised(&settings, addresses.grpc),
+            http: advertised(&settings, addresses.http),
+        };
+        let seed = kontiki_storage::random_u64().map_err(StartError::Listener)?;
+        let raft = raft_config(&settings, Member::new(me.id, me.incarnation, FOUNDING_REPLICA));
+
+        // The log first: it decides what the state may claim.
+        let mut directory = directory;
+        let (mut log, recovered) = open_log(&settings, &mut directory)?;
+        let recovered = found_group(&mut log, recovered, &mut directory)?;
+        let directory = Arc::new(Mutex::new(directory));
+        let (mut engine, mut machines) = (open_engine(&settings)?, BTreeMap::new());
+        let mut members = BTreeMap::new();
+        let mut opened = Vec::new();
+        for (group, (member, recovered)) in recovered {
+            let machine = open_machine(&mut engine, group, &recovered)?;
+            info!(%group, %member, applied = %machine.applied(), "replica opened");
+            members.insert(group, members_at(&recovered, machine.applied()));
+            opened.push(Opened {
+                group,
+                raft: Config { me: member, ..raft.clone() },
+                applied: machine.applied(),
+                log_time: machine.log_time(),
+                next_due: machine.next_due(),
+                recovered: Recovered { applied: machine.applied().index, ..recovered },
+                seed: seed ^ u64::from(group.0),
+            });
+            machines.insert(group, machine);
+        }
+
+        let (events, inputs) = mailbox();
+        let metrics = Arc::new(Metrics::new());
+        let node = Arc::new(Shared::new(
+            me.id,
+            identity.cluster,
+            me.incarnation,
+            boot,
+            addresses.resp.port(),
+            LiveSettings::new(&settings),
+            settings.security.password.clone(),
+            events.clone(),
+            Arc::clone(&metrics),
+            seed,
+        ));
+        let local = Local {
+            cluster: ClusterId(identity.cluster),
+            node: me.id,
+            incarnation: me.incarnation,
+        };
+        let frames = events.clone();
+        let peers = PeerTransport::new(
+            local,
+            &settings.security,
+            PeerConfig::default(),
+            tokio::runtime::Handle::current(),
+            move |from, frame| frames.send(Input::Frame { from, frame }),
+            report_peer_event,
+        )?;
+        let known = known_peers(&settings, &directory, &me);
+        for peer in known.values() {
+            peers.set_peer(peer.id, peer.incarnation, &peer.grpc);
+        }
+
+        let (log_sender, log_work) = mailbox();
+        let writer = LogWriter { log, work: log_work, events: events.clone(), metrics };
+        spawn("log", move || writer.run())?;
+        let (persist_sender, jobs) = mailbox();
+        let persist_events = events.clone();
+        spawn("persist", move || persist_loop(&jobs, &persist_events))?;
+        let (work_sender, work) = mailbox();
+        let tombstones: Vec<_> =
+            directory.lock().unwrap_or_else(PoisonError::into_inner).removed().collect();
+        let stage = ApplyStage {
+            engine,
+            machines,
+            members,
+            work,
+            log: log_sender.clone(),
+            node: Arc::clone(&node),
+            persist: persist_sender,
+            snapshots: Snapshots::open(&settings.dir.join("snapshots"))?,
+            opener: Opener {
+                directory,
+                dir: settings.dir.clone(),
+                peers: known.clone(),
+                raft,
+                seed,
+            },
+            scratch: Vec::new(),
+        };
+        spawn("apply", move || stage.run())?;
+        let mut core = Core::new(me, settings.group.clone(), known.into_values(), tombstones);
+        core.set_time(clock::now(), clock::wall_time());
+        for one in opened {
+            let group = one.group;
+            core.open(one).map_err(|source| StartError::Replica { group, source })?;
+        }
+        let event_loop =
+            EventLoop::new(core, inputs, log_sender, work_sender, peers.clone(), Arc::clone(&node));
+        let (sender, ended) = oneshot::channel();
+        spawn("events", move || {
+            let _ = sender.send(event_loop.run());
+        })?;
+        Ok(Self { node, peers, listeners, settings, ended })
+    }
+
+    /// Serves until `stop` is ready or a thread cannot go on.
+    async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+        let Self { node, peers, listeners, settings, ended } = self;
+        let (stop_sender, stop_receiver) = watch::channel(false);
+        let stopped = |mut receiver: watch::Receiver<bool>| async move {
+            let _ = receiver.changed().await;
+        };
+        let resp =
+            tokio::spawn(resp::serve(listeners.resp, Arc::clone(&node), stop_receiver.clone()));
+        let http =
+            tokio::spawn(http::serve(listeners.http, Arc::clone(&node), stop_receiver.clone()));
+        let grpc = {
+            let (node, peers) = (Arc::clone(&node), peers.clone());
+            let (security, stop) = (settings.security.clone(), stopped(stop_receiver));
+            tokio::spawn(async move {
+                let kv = Native(Arc::clone(&node));
+                let admin = Operators { node, security: security.clone() };
+                let limits = Limits::default();
+                serve(listeners.grpc, kv, admin, &peers, &security, &limits, stop).await
+            })
+        };
+        let mut ended = ended;
+        let result = tokio::select! {
+            () = stop => Ok(()),
+            ended = &mut ended => match ended {
+                Ok(Ended::Stopped) => Ok(()),
+                Ok(Ended::Failed(reason)) => Err(StartError::Failed(reason)),
+                Err(_) => Err(StartError::Failed("the event loop has panicked".to_owned())),
+            },
+        };
+        // Clients first, so that nobody is told of what comes after; then the loop.
+        let _ = stop_sender.send(true);
+        node.registry.kill_all();
+        node.events.send(Input::Stop);
+        peers.shutdown();
+        let (_, _) = tokio::join!(resp, http);
+        if let Ok(Err(error)) = grpc.await {
+            warn!(%error, "the gRPC server ended");
+        }
+        result
+    }
+}
+
+fn raft_config(settings: &Settings, me: Member) -> Config {
+    Config {
+        election_timeout: settings.election_timeout,
+        heartbeat: settings.heartbeat,
+        write_deadline: settings.write_deadline,
+        lease: settings.lease_drift_ppm.map(|drift_ppm| Lease { drift_ppm }),
+        ..Config::new(me)
+    }
+}
+
+type Replicas = BTreeMap<GroupId, (Member, Recovered<Bytes>)>;
+
+/// Opens the log. A directory whose log is gone is refused: what it had promised is gone too.
+fn open_log(
+    settings: &Settings,
+    directory: &mut Directory<RealDisk>,
+) -> Result<(Log<RealDisk>, BTreeMap<GroupId, Recovered<Bytes>>), StartError> {
+    let path = directory.log_path();
+    let is_there = std::fs::read_dir(&path)
+        .is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name() != "lock"));
+    if !is_there && directory.note(LOG_BEGUN).is_some() {
+        return Err(StartError::LogMissing(path));
+    }
+    let config = LogConfig {
+        segment_bytes: settings.segment_bytes,
+        ..LogConfig::new(directory.identity().incarnation)
+    };
+    let opened = Log::open(RealDisk, &path, config)?;
+    directory.set_note(LOG_BEGUN, "yes")?;
+    Ok(opened)
+}
+
+/// The replicas that this directory holds. A founder's first start begins the data group; the log
+/// being there, its absence from it means that this never happened, so nothing was promised yet.
+fn found_group(
+    log: &mut Log<RealDisk>,
+    recovered: BTreeMap<GroupId, Recovered<Bytes>>,
+    directory: &mut Directory<RealDisk>,
+) -> Result<Replicas, StartError> {
+    let identity = directory.identity().clone();
+    let me = |replica| Member::new(identity.node, identity.incarnation, replica);
+    let mut replicas = Replicas::new();
+    for (group, recovered) in recovered {
+        let noted = directory.note(&replica_note(group)).and_then(|note| note.parse().ok());
+        let replica = noted.map_or(FOUNDING_REPLICA, ReplicaId);
+        if directory.is_removed(group, replica) {
+            // A crash came between the tombstone and this.
+            log.forget_group(group)?;
+        } else {
+            replicas.insert(group, (me(replica), recovered));
+        }
+    }
+    let initial = directory.initial(DATA_GROUP).map(<[Member]>::to_vec).unwrap_or_default();
+    let founder = me(FOUNDING_REPLICA);
+    if initial.contains(&founder)
+        && !replicas.contains_key(&DATA_GROUP)
+        && !directory.is_removed(DATA_GROUP, FOUNDING_REPLICA)
+    {
+        directory.use_initial(DATA_GROUP, FOUNDING_REPLICA)?;
+        let membership = Arc::new(Voters::new(initial, Vec::new()));
+        let base = Base { membership, ..Base::default() };
+        log.create_group(DATA_GROUP, base.clone())?;
+        let recovered = Recovered { base: Some(base), ..Recovered::default() };
+        replicas.insert(DATA_GROUP, (founder, recovered));
+    }
+    Ok(replicas)
+}
+
+/// The configuration in effect at `applied`, with the entry that holds it.
+fn members_at(recovered: &Recovered<Bytes>, applied: LogId) -> (LogId, Arc<Voters>) {
+    let base = recovered.base.clone().unwrap_or_default();
+    let mut members = (base.membership_id, base.membership);
+    for entry in recovered.entries.iter().take_while(|entry| entry.id.index <= applied.index) {
+        if let EntryData::Membership(membership) = &entry.data {
+            members = (entry.id, Arc::clone(membership));
+        }
+    }
+    members
+}
+
+fn open_engine(settings: &Settings) -> Result<FjallEngine, StartError> {
+    let path = settings.dir.join("state");
+    let third = usize::try_from(settings.memory_bytes / 3).unwrap_or(usize::MAX);
+    let config = FjallConfig {
+        overlay_bytes: third,
+        cache_bytes: third,
+        block_cache_bytes: settings.memory_bytes / 3,
+    };
+    match FjallEngine::open(&path, config) {
+        Ok(engine) => Ok(engine),
+        Err(error) => {
+            // The log or a peer has everything: the engine is a cache of what was applied.
+            warn!(%error, "the state engine is rebuilt");
+            FjallEngine::discard(&path)?;
+            Ok(FjallEngine::open(&path, config)?)
+        }
+    }
+}
+
+/// The state of a group, discarded if the log contradicts it (PROTOCOL 4c).
+fn open_machine(
+    engine: &mut FjallEngine,
+    group: GroupId,
+    recovered: &Recovered<Bytes>,
+) -> Result<Machine<<FjallEngine as Engine>::Store>, StartError> {
+    let base = recovered.base.as_ref().map_or(LogId::ZERO, |base| base.id);
+    let last = recovered.entries.last().map_or(base, |entry| entry.id);
+    let machine = Machine::open(engine.open_group(group)?);
+    if let Ok(machine) = machine
+        && fits(machine.applied(), base, last)
+    {
+        return Ok(machine);
+    }
+    if base != LogId::ZERO {
+        return Err(StartError::StateLost { group, base });
+    }
+    warn!(%group, "the state does not fit the log and is rebuilt from it");
+    engine.drop_group(group)?;
+    Ok(Machine::open(engine.open_group(group)?)?)
+}
+
+/// Where the other nodes are, as far as known: what was last seen, overridden by the settings.
+fn known_peers(
+    settings: &Settings,
+    directory: &Arc<Mutex<Directory<RealDisk>>>,
+    me: &NodeInfo,
+) -> BTreeMap<NodeId, NodeInfo> {
+    let founders: Vec<Member> = {
+        let directory = directory.lock().unwrap_or_else(PoisonError::into_inner);
+        directory.initial(DATA_GROUP).map(<[Member]>::to_vec).unwrap_or_default()
+    };
+    let mut known: BTreeMap<_, _> =
+        peers_file::read(&settings.dir).into_iter().map(|peer| (peer.id, peer)).collect();
+    for Member { node: id, incarnation, .. } in founders {
+        known.entry(id).or_insert_with(|| NodeInfo { id, incarnation, ..NodeInfo::default() });
+    }
+    for (id, address) in &settings.peers {
+        if let Some(peer) = known.get_mut(id) {
+            peer.grpc.clone_from(address);
+        }
+    }
+    known.retain(|id, peer| *id != me.id && !peer.grpc.is_empty());
+    known
+}
+
+fn report_peer_event(event: PeerEvent) {
+    match event {
+        PeerEvent::Connected(node) => info!(%node, "connected to peer"),
+        PeerEvent::Accepted(node) => info!(%node, "peer connected"),
+        PeerEvent::Disconnected(node, why) => info!(%node, why, "no connection to peer"),
+        PeerEvent::RefusedBy(node, why) => warn!(%node, why, "refused by peer"),
+        PeerEvent::Refused(node, why) => warn!(%node, why, "peer refused"),
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(run);
+    spawned.map(|_| ()).map_err(StartError::Listener)
+}
+
+/// Formats the directories of a new cluster whose nodes all are on this machine. The first
+/// `replicas` of them hold the data group.
+///
+/// # Errors
+/// If one of them is formatted already or cannot be written.
+pub fn format_cluster(nodes: &[(NodeId, &Path)], replicas: usize) -> Result<(), StartError> {
+    let random = || kontiki_storage::random_u64().map_err(StartError::Listener);
+    let cluster = random()?;
+    let mut members = Vec::new();
+    for (node, dir) in nodes {
+        let incarnation = Incarnation(random()?);
+        Directory::format(&RealDisk, dir, Format { cluster, node: *node, incarnation })?;
+        members.push(Member::new(*node, incarnation, FOUNDING_REPLICA));
+    }
+    // Known to every directory, so that also those without a replica know their cluster.
+    members.truncate(replicas);
+    for (_, dir) in nodes {
+        let mut directory = Directory::open(RealDisk, dir, Expected::default())?;
+        directory.set_initial(DATA_GROUP, members.clone())?;
+    }
+    Ok(())
+}
+
+/// Whether a node's directory is formatted.
+///
+/// # Errors
+/// If it cannot be looked at.
+pub fn is_formatted(dir: &Path) -> Result<bool, StartError> {
+    Ok(Directory::is_formatted(&RealDisk, dir)?)
+}
