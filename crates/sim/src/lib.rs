@@ -6,3 +6,4 @@ pub mod network;
 pub mod random;
 pub mod schedule;
 pub mod seeds;
+pub mod store_cluster;

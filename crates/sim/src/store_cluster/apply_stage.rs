@@ -1,0 +1,215 @@
+//! The apply thread of a node: the state machines, their engine, and the snapshots.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kontiki_kv::command::Read;
+use kontiki_kv::{Machine, QueryAnswer};
+use kontiki_raft::{Config, Entries, EntryData, Membership, Recovered, SnapshotMeta};
+use kontiki_replica::{Answer, Caller, Opened};
+use kontiki_storage::directory::Directory;
+use kontiki_storage::disk::SimDisk;
+use kontiki_storage::engine::{Engine, GroupStore, MemoryEngine, MemoryStore, Persist};
+use kontiki_types::{GroupId, LogId, LogTime, Member};
+
+use super::log_stage::LogWork;
+use super::node::Input;
+use super::opening::{replica_note, text};
+use super::snapshots::Snapshots;
+
+/// What the stage is asked to do; in order within a group.
+pub(super) enum Work {
+    Apply { group: GroupId, entries: Entries<Bytes> },
+    Query { group: GroupId, log_time: LogTime, reads: Vec<(Caller, Read)> },
+    BuildSnapshot { group: GroupId },
+    ReadChunk { group: GroupId, to: Member, meta: Box<SnapshotMeta>, offset: u64, max: usize },
+    WriteChunk { group: GroupId, meta: Box<SnapshotMeta>, offset: u64, data: Vec<u8> },
+    InstallSnapshot { group: GroupId, meta: Box<SnapshotMeta> },
+    Create { group: GroupId, member: Member },
+    Remove { group: GroupId, member: Member },
+}
+
+/// What comes out.
+#[derive(Default)]
+pub(super) struct Done {
+    pub(super) inputs: Vec<Input>,
+    pub(super) answers: Vec<(Caller, Answer)>,
+    pub(super) log: Vec<LogWork>,
+    /// What was applied: the position before, the entry, its payload.
+    pub(super) applied: Vec<(LogId, Option<Bytes>)>,
+}
+
+pub(super) struct ApplyStage {
+    pub(super) engine: MemoryEngine,
+    pub(super) machines: BTreeMap<GroupId, Machine<MemoryStore>>,
+    pub(super) members: BTreeMap<GroupId, (LogId, Arc<Membership>)>,
+    pub(super) queue: VecDeque<Work>,
+    pub(super) snapshots_installed: u64,
+    pub(super) snapshots_built: u64,
+    snapshots: Snapshots,
+    directory: Directory<SimDisk>,
+    raft: Config,
+}
+
+impl ApplyStage {
+    pub(super) fn new(
+        engine: MemoryEngine,
+        snapshots: Snapshots,
+        directory: Directory<SimDisk>,
+        raft: Config,
+    ) -> Self {
+        Self {
+            engine,
+            machines: BTreeMap::new(),
+            members: BTreeMap::new(),
+            queue: VecDeque::new(),
+            snapshots_installed: 0,
+            snapshots_built: 0,
+            snapshots,
+            directory,
+            raft,
+        }
+    }
+
+    /// Does everything that waits.
+    pub(super) fn run(&mut self) -> Result<Done, String> {
+        let mut done = Done::default();
+        while let Some(work) = self.queue.pop_front() {
+            self.carry_out(work, &mut done)?;
+        }
+        Ok(done)
+    }
+
+    /// Makes the state durable, and says up to where it is.
+    pub(super) fn persist(&self, group: GroupId) -> Option<LogId> {
+        self.machines.get(&group)?.store().persister().persist().ok()
+    }
+
+    fn carry_out(&mut self, work: Work, done: &mut Done) -> Result<(), String> {
+        match work {
+            Work::Apply { group, entries } => self.apply(group, &entries, done)?,
+            Work::Query { group, log_time, reads } => self.query(group, log_time, reads, done)?,
+            Work::BuildSnapshot { group } => {
+                let parts = self.machines.get(&group).zip(self.members.get(&group));
+                let built = parts.and_then(|(machine, members)| {
+                    self.snapshots.build(group, machine, members.clone()).ok()
+                });
+                self.snapshots_built += u64::from(built.is_some());
+                done.inputs.push(Input::SnapshotBuilt { group, built });
+            }
+            Work::ReadChunk { group, to, meta, offset, max } => {
+                match self.snapshots.read(group, &meta, offset, max) {
+                    Ok(data) => {
+                        done.inputs.push(Input::ChunkRead { group, to, meta, offset, data });
+                    }
+                    Err(_) => done.inputs.push(Input::SnapshotBuilt { group, built: None }),
+                }
+            }
+            Work::WriteChunk { group, meta, offset, data } => {
+                // Not answered, the leader sends it again after a while.
+                if let Ok(end) = self.snapshots.write(group, &meta, offset, &data) {
+                    done.inputs.push(Input::ChunkWritten { group, meta, end });
+                }
+            }
+            Work::InstallSnapshot { group, meta } => self.install(group, meta, done),
+            Work::Create { group, member } => self.create(group, member, done)?,
+            Work::Remove { group, member } => {
+                self.directory.set_removed(group, member.replica).map_err(text)?;
+                self.machines.remove(&group);
+                self.members.remove(&group);
+                self.engine.drop_group(group).map_err(text)?;
+                self.snapshots.forget(group)?;
+                done.log.push(LogWork::Forget(group));
+                done.inputs.push(Input::Closed { group, member });
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        group: GroupId,
+        entries: &Entries<Bytes>,
+        done: &mut Done,
+    ) -> Result<(), String> {
+        let machine = self.machines.get_mut(&group).ok_or("the group has no state here")?;
+        let applied = machine.applied().index;
+        let mut batch = Vec::new();
+        for entry in entries.iter().filter(|entry| entry.id.index > applied) {
+            let payload = match &entry.data {
+                EntryData::Command(command) => Some(command.clone()),
+                EntryData::Noop => None,
+                EntryData::Membership(membership) => {
+                    self.members.insert(group, (entry.id, Arc::clone(membership)));
+                    None
+                }
+            };
+            batch.push((entry.id, payload));
+        }
+        let mut outcomes = Vec::new();
+        machine.apply(&batch, &mut outcomes).map_err(text)?;
+        done.inputs.push(Input::Applied {
+            group,
+            applied: machine.applied(),
+            log_time: machine.log_time(),
+            next_due: machine.next_due(),
+            outcomes,
+        });
+        done.applied.append(&mut batch);
+        Ok(())
+    }
+
+    fn query(
+        &mut self,
+        group: GroupId,
+        log_time: LogTime,
+        reads: Vec<(Caller, Read)>,
+        done: &mut Done,
+    ) -> Result<(), String> {
+        let machine = self.machines.get(&group).ok_or("the group has no state here")?;
+        let mut due = Vec::new();
+        for (caller, read) in reads {
+            match machine.query(&read, log_time).map_err(text)? {
+                QueryAnswer::Reply(reply) => done.answers.push((caller, Answer::Reply(reply))),
+                QueryAnswer::Due => due.push((caller, read)),
+            }
+        }
+        if !due.is_empty() {
+            done.inputs.push(Input::Due { group, reads: due });
+        }
+        Ok(())
+    }
+
+    fn install(&mut self, group: GroupId, meta: Box<SnapshotMeta>, done: &mut Done) {
+        let installed = self.snapshots.install(group, &meta, &mut self.engine).ok();
+        let state = installed.map(|machine| {
+            let state = (machine.log_time(), machine.next_due());
+            self.members.insert(group, (meta.membership_id, Arc::clone(&meta.membership)));
+            self.machines.insert(group, machine);
+            self.snapshots_installed += 1;
+            state
+        });
+        done.inputs.push(Input::SnapshotInstalled { group, meta, state });
+    }
+
+    fn create(&mut self, group: GroupId, member: Member, done: &mut Done) -> Result<(), String> {
+        let note = member.replica.0.to_string();
+        self.directory.set_note(&replica_note(group), &note).map_err(text)?;
+        self.engine.drop_group(group).map_err(text)?;
+        let store = self.engine.open_group(group).map_err(text)?;
+        self.machines.insert(group, Machine::open(store).map_err(text)?);
+        let mut raft = self.raft.clone();
+        raft.me = member;
+        done.inputs.push(Input::Opened(Box::new(Opened {
+            group,
+            raft,
+            recovered: Recovered::default(),
+            applied: LogId::ZERO,
+            log_time: LogTime(0),
+            next_due: None,
+            seed: member.node.0 ^ (member.replica.0 << 8),
+        })));
+        Ok(())
+    }
+}

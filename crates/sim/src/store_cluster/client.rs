@@ -1,0 +1,204 @@
+//! Clients: each holds a connection to some node, sends a call, and waits for all its replies
+//! before the next.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kontiki_resp::Reply;
+use kontiki_types::{Instant, NodeId};
+
+use super::{Arrives, Event, StoreCluster};
+
+/// A client of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClientId(pub u64);
+
+/// One or more commands, sent together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    commands: Vec<Vec<Bytes>>,
+}
+
+impl Call {
+    /// One command, given as words.
+    pub fn new(words: &[&str]) -> Self {
+        Self { commands: Vec::new() }.then(words)
+    }
+
+    /// And another command.
+    #[must_use]
+    pub fn then(mut self, words: &[&str]) -> Self {
+        let args = words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes()));
+        self.commands.push(args.collect());
+        self
+    }
+}
+
+/// A call that is over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// Whose.
+    pub client: ClientId,
+    /// The node that it was sent to.
+    pub node: NodeId,
+    /// When it was sent.
+    pub asked: Instant,
+    /// When the last reply arrived, or the connection was lost.
+    pub at: Instant,
+    /// The replies; fewer than commands if the connection was lost.
+    pub replies: Vec<Reply>,
+    /// Whether all commands were answered.
+    pub whole: bool,
+}
+
+impl Ended {
+    /// The last reply, if all of them came.
+    pub fn reply(&self) -> Option<&Reply> {
+        self.replies.last().filter(|_| self.whole)
+    }
+
+    /// Whether the last command may have taken effect although nobody said so: the connection was
+    /// lost, or the reply says that the outcome is unknown.
+    pub fn is_unknown(&self) -> bool {
+        match self.reply() {
+            None => true,
+            Some(Reply::Error(line)) => line.starts_with(b"UNKNOWN"),
+            Some(_) => false,
+        }
+    }
+
+    /// The error, if the last reply is one.
+    pub fn error(&self) -> Option<String> {
+        match self.reply()? {
+            Reply::Error(line) => Some(String::from_utf8_lossy(line).into_owned()),
+            _ => None,
+        }
+    }
+}
+
+pub(super) struct Client {
+    pub(super) node: NodeId,
+    pub(super) connection: Option<u64>,
+    /// Grows with each connection, so that what belongs to an earlier one is known.
+    pub(super) life: u64,
+    pub(super) under_way: Option<UnderWay>,
+}
+
+pub(super) struct UnderWay {
+    pub(super) asked: Instant,
+    pub(super) wanted: usize,
+    pub(super) replies: Vec<Reply>,
+}
+
+impl StoreCluster {
+    /// A client of `node`.
+    pub fn client(&mut self, node: NodeId) -> ClientId {
+        let id = ClientId(self.clients.len() as u64 + 1);
+        self.clients.insert(id, Client { node, connection: None, life: 0, under_way: None });
+        id
+    }
+
+    /// The client turns to another node, on a new connection. What it waits for is not known to it
+    /// any more.
+    pub fn turn_to(&mut self, client: ClientId, node: NodeId) {
+        if let Some(of) = self.clients.get_mut(&client) {
+            let (old, connection) = (std::mem::replace(&mut of.node, node), of.connection.take());
+            if let Some(connection) = connection {
+                self.connections.remove(&(old, connection));
+                self.at(old, |node| node.disconnect(connection));
+            }
+        }
+        self.connection_lost(client);
+    }
+
+    /// Whether the client waits for nothing.
+    pub fn is_free(&self, client: ClientId) -> bool {
+        self.clients.get(&client).is_some_and(|client| client.under_way.is_none())
+    }
+
+    /// The client sends a call, on a new connection if it has none; `false` if it waits for another
+    /// one, or its node is down.
+    pub fn call(&mut self, client: ClientId, call: &Call) -> bool {
+        let Some(of) = self.clients.get(&client) else { return false };
+        if of.under_way.is_some() || !self.is_running(of.node) {
+            return false;
+        }
+        let node = of.node;
+        let connection = of.connection.or_else(|| self.connect(client, node));
+        let Some(connection) = connection else { return false };
+        let now = self.now;
+        let Some(of) = self.clients.get_mut(&client) else { return false };
+        of.under_way =
+            Some(UnderWay { asked: now, wanted: call.commands.len(), replies: Vec::new() });
+        let (life, commands) = (of.life, call.commands.clone());
+        let arrives = Arrives::Commands { node, connection, commands };
+        let delay = self.random.time(CLIENT_MIN, CLIENT_MAX);
+        self.schedule.add(now + delay, Event::Client { client, life, arrives });
+        true
+    }
+
+    /// The calls that ended since this was last asked.
+    pub fn take_ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
+    }
+
+    fn connect(&mut self, client: ClientId, node: NodeId) -> Option<u64> {
+        let mut connection = None;
+        self.at(node, |node| connection = Some(node.connect()));
+        let connection = connection?;
+        self.connections.insert((node, connection), client);
+        let of = self.clients.get_mut(&client)?;
+        of.connection = Some(connection);
+        of.life += 1;
+        Some(connection)
+    }
+
+    pub(super) fn client_event(&mut self, client: ClientId, life: u64, arrives: Arrives) {
+        let Some(of) = self.clients.get_mut(&client).filter(|of| of.life == life) else { return };
+        match arrives {
+            Arrives::Commands { node, connection, commands } => {
+                if of.connection != Some(connection) {
+                    return;
+                }
+                self.at(node, |node| {
+                    for args in commands {
+                        node.command(connection, args);
+                    }
+                });
+            }
+            Arrives::Reply(reply) => {
+                let Some(under_way) = &mut of.under_way else { return };
+                under_way.replies.push(reply);
+                if under_way.replies.len() == under_way.wanted {
+                    self.end(client, true);
+                }
+            }
+        }
+    }
+
+    pub(super) fn reply_leaves(&mut self, client: ClientId, reply: Reply) {
+        let Some(of) = self.clients.get(&client) else { return };
+        let (life, arrives) = (of.life, Arrives::Reply(reply));
+        // In order, as on a stream: the delay is the same for all.
+        self.schedule.add(self.now + CLIENT_MIN, Event::Client { client, life, arrives });
+    }
+
+    pub(super) fn connection_lost(&mut self, client: ClientId) {
+        if let Some(of) = self.clients.get_mut(&client) {
+            of.connection = None;
+            // Replies on the way are lost with the connection.
+            of.life += 1;
+        }
+        self.end(client, false);
+    }
+
+    fn end(&mut self, client: ClientId, whole: bool) {
+        let Some(of) = self.clients.get_mut(&client) else { return };
+        let Some(UnderWay { asked, replies, .. }) = of.under_way.take() else { return };
+        let node = of.node;
+        self.ended.push(Ended { client, node, asked, at: self.now, replies, whole });
+    }
+}
+
+const CLIENT_MIN: Duration = Duration::from_micros(20);
+const CLIENT_MAX: Duration = Duration::from_micros(200);

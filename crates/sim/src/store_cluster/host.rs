@@ -1,0 +1,65 @@
+//! A simulated node as its connections see it.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kontiki_replica::{Description, Host, KillFilter};
+use kontiki_types::LogTime;
+
+use crate::random::Random;
+
+/// The clocks of a node at one moment, and nothing to configure.
+pub(super) struct SimHost<'a> {
+    pub(super) log_time: LogTime,
+    pub(super) wall: LogTime,
+    pub(super) random: RefCell<&'a mut Random>,
+}
+
+impl Host for SimHost<'_> {
+    fn log_time(&self) -> LogTime {
+        self.log_time
+    }
+
+    fn wall_clock(&self) -> Duration {
+        Duration::from_millis(self.wall.0)
+    }
+
+    fn random(&self) -> u64 {
+        self.random.borrow_mut().next()
+    }
+
+    fn authenticate(&self, _user: &[u8], _password: &[u8]) -> Option<bool> {
+        None
+    }
+
+    fn info(&self, _sections: &[String]) -> String {
+        String::new()
+    }
+
+    fn client_list(&self, _ids: &[u64]) -> String {
+        String::new()
+    }
+
+    fn describe(&self, _id: u64, _description: &Description) {}
+
+    fn client_kill(&self, _filter: &KillFilter) -> usize {
+        0
+    }
+
+    fn config_get(&self, _patterns: &[Bytes]) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    fn config_set(&self, name: &str, _value: &[u8]) -> Result<(), String> {
+        Err(format!("{name} cannot be set in a simulation"))
+    }
+
+    fn replicas_in_quorum(&self) -> usize {
+        1
+    }
+
+    fn slow_commands(&self) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,127 @@
+//! The log thread of a node: one write and one sync for everything that waits, done after a while.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kontiki_raft::{Receipt, WriteBatch, persist};
+use kontiki_storage::disk::SimDisk;
+use kontiki_storage::log::Log;
+use kontiki_types::GroupId;
+
+use crate::random::Random;
+
+/// How fast a disk is.
+#[derive(Clone, Debug)]
+pub struct DiskSpeed {
+    /// The shortest sync.
+    pub sync_min: Duration,
+    /// The longest sync.
+    pub sync_max: Duration,
+    /// Of a thousand syncs so many stall.
+    pub stalls: u64,
+    /// For as long as this, at the most.
+    pub stall_max: Duration,
+}
+
+impl DiskSpeed {
+    /// 0.1 to 0.5 ms, and up to 30 ms once in two hundred.
+    pub const fn usual() -> Self {
+        Self {
+            sync_min: Duration::from_micros(100),
+            sync_max: Duration::from_micros(500),
+            stalls: 5,
+            stall_max: Duration::from_millis(30),
+        }
+    }
+}
+
+/// What the log is asked to do, in order.
+pub(super) enum LogWork {
+    Write(GroupId, WriteBatch<Bytes>),
+    Forget(GroupId),
+}
+
+/// The log and what waits for it.
+///
+/// An operation takes effect on the disk when it ends. A crash in between carries it out up to an
+/// operation of the disk chosen by chance, so that every state from nothing to all of it, synced or
+/// not, is met.
+pub(super) struct LogStage {
+    log: Log<SimDisk>,
+    speed: DiskSpeed,
+    random: Random,
+    waiting: Vec<LogWork>,
+    under_way: Vec<LogWork>,
+}
+
+impl LogStage {
+    pub(super) fn new(log: Log<SimDisk>, speed: DiskSpeed, random: Random) -> Self {
+        Self { log, speed, random, waiting: Vec::new(), under_way: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, work: LogWork) {
+        self.waiting.push(work);
+    }
+
+    /// Begins with everything that waits, if nothing is under way: how long it takes.
+    pub(super) fn begin(&mut self) -> Option<Duration> {
+        if self.waiting.is_empty() || !self.under_way.is_empty() {
+            return None;
+        }
+        std::mem::swap(&mut self.waiting, &mut self.under_way);
+        let DiskSpeed { sync_min, sync_max, stalls, stall_max } = self.speed;
+        if self.random.chance(stalls) {
+            return Some(self.random.time(sync_max, stall_max.max(sync_max)));
+        }
+        Some(self.random.time(sync_min, sync_max))
+    }
+
+    /// Carries out what is under way.
+    pub(super) fn finish(&mut self) -> Result<Vec<(GroupId, Receipt)>, String> {
+        let mut receipts = Vec::new();
+        let mut batch = Vec::new();
+        for work in std::mem::take(&mut self.under_way) {
+            match work {
+                LogWork::Write(group, one) => batch.push((group, one)),
+                LogWork::Forget(group) => {
+                    self.write(&mut batch, &mut receipts)?;
+                    self.log.forget_group(group).map_err(|error| error.to_string())?;
+                }
+            }
+        }
+        self.write(&mut batch, &mut receipts)?;
+        self.log.maintain().map_err(|error| error.to_string())?;
+        Ok(receipts)
+    }
+
+    fn write(
+        &mut self,
+        batch: &mut Vec<(GroupId, WriteBatch<Bytes>)>,
+        receipts: &mut Vec<(GroupId, Receipt)>,
+    ) -> Result<(), String> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        persist(&mut self.log, batch, receipts).map_err(|error| error.to_string())
+    }
+
+    /// What an idle log does: seals its end, and allocates segments in advance.
+    pub(super) fn idle(&mut self) -> Result<(), String> {
+        if self.under_way.is_empty() && self.waiting.is_empty() {
+            self.log.seal().map_err(|error| error.to_string())?;
+        }
+        let spares = self.log.spares();
+        if spares.is_wanting() {
+            spares.fill().map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// The power fails in the middle of what is under way.
+    pub(super) fn cut_off(mut self, disk: &SimDisk) {
+        if !self.under_way.is_empty() && self.random.chance(700) {
+            disk.cut_power_after(self.random.below(6));
+            let _ = self.finish();
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! A running node: the event loop around the replica's core, with its log and apply stages and its
+//! clients' connections. What threads and sockets do on a real node, this does in steps that the
+//! cluster schedules.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use kontiki_kv::Outcome;
+use kontiki_kv::command::Read;
+use kontiki_raft::{Receipt, Role, SnapshotMeta};
+use kontiki_replica::{
+    Answer, Ask, Caller, ChangeFailure, ChangeKind, Connection, ConnectionLimits, Core, Effect,
+    NodeInfo, Opened, Request,
+};
+use kontiki_resp::{Reply, ReplyParse, ReplyParser};
+use kontiki_storage::disk::SimDisk;
+use kontiki_storage::engine::MemoryEngine;
+use kontiki_types::{ClientId, GroupId, Instant, LogId, LogTime, Member, NodeId, Term};
+
+use super::GROUP;
+use super::apply_stage::{ApplyStage, Work};
+use super::host::SimHost;
+use super::log_stage::{LogStage, LogWork};
+use crate::random::Random;
+
+/// Everything that can happen to a node.
+pub(super) enum Input {
+    Request { caller: Caller, ask: Ask },
+    Change { caller: Caller, kind: ChangeKind },
+    Frame { from: NodeId, frame: Bytes },
+    Persisted(Vec<(GroupId, Receipt)>),
+    Applied {
+        group: GroupId,
+        applied: LogId,
+        log_time: LogTime,
+        next_due: Option<LogTime>,
+        outcomes: Vec<Outcome>,
+    },
+    Due { group: GroupId, reads: Vec<(Caller, Read)> },
+    EnginePersisted { group: GroupId, applied: LogId },
+    SnapshotBuilt { group: GroupId, built: Option<SnapshotMeta> },
+    ChunkRead { group: GroupId, to: Member, meta: Box<SnapshotMeta>, offset: u64, data: Vec<u8> },
+    ChunkWritten { group: GroupId, meta: Box<SnapshotMeta>, end: u64 },
+    SnapshotInstalled {
+        group: GroupId,
+        meta: Box<SnapshotMeta>,
+        state: Option<(LogTime, Option<LogTime>)>,
+    },
+    Opened(Box<Opened>),
+    Closed { group: GroupId, member: Member },
+}
+
+/// A step of a node that happens later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The event loop takes what waits and what is due.
+    Act,
+    /// What the log does is done.
+    LogDone,
+    /// The apply stage does what waits for it.
+    Apply,
+    /// The state of the group is durable.
+    EnginePersisted(GroupId),
+    /// What is done from time to time.
+    Housekeeping,
+}
+
+/// What a step leads to.
+pub(super) enum Happening {
+    Later(Duration, Step),
+    Frame { to: NodeId, frame: Bytes },
+    Reply { connection: u64, reply: Reply },
+    Changed { ticket: u64, result: Result<(), ChangeFailure> },
+    Role { role: Role, term: Term, leader: Option<Member> },
+    Applied { before: LogId, entry: (LogId, Option<Bytes>) },
+    Failed(String),
+}
+
+/// A client's connection, with what the client has sent and the connection does not accept yet.
+struct Front {
+    connection: Connection,
+    unread: VecDeque<Vec<Bytes>>,
+    parser: ReplyParser,
+    output: BytesMut,
+}
+
+pub(super) struct Running {
+    me: NodeInfo,
+    pub(super) core: Core,
+    log: LogStage,
+    pub(super) stage: ApplyStage,
+    random: Random,
+    inbox: Vec<Input>,
+    acting: bool,
+    /// For when the event loop is woken by its timer.
+    timer: Instant,
+    applying: bool,
+    persisting: bool,
+    fronts: BTreeMap<u64, Front>,
+    next_connection: u64,
+    clock: (Instant, LogTime),
+    happenings: Vec<Happening>,
+}
+
+impl Running {
+    pub(super) fn new(
+        me: NodeInfo,
+        core: Core,
+        log: LogStage,
+        stage: ApplyStage,
+        random: Random,
+    ) -> Self {
+        Self {
+            me,
+            core,
+            log,
+            stage,
+            random,
+            inbox: Vec::new(),
+            acting: false,
+            timer: Instant::MAX,
+            applying: false,
+            persisting: false,
+            fronts: BTreeMap::new(),
+            next_connection: 1,
+            clock: (Instant(0), LogTime(0)),
+            happenings: Vec::new(),
+        }
+    }
+
+    pub(super) fn set_clock(&mut self, now: Instant, wall: LogTime) {
+        self.clock = (now, wall);
+    }
+
+    /// The first steps.
+    pub(super) fn begin(&mut self) {
+        self.wake();
+        self.later(HOUSEKEEPING, Step::Housekeeping);
+    }
+
+    pub(super) fn take_happenings(&mut self) -> Vec<Happening> {
+        std::mem::take(&mut self.happenings)
+    }
+
+    /// Accepts a client; its number.
+    pub(super) fn connect(&mut self) -> u64 {
+        let id = self.next_connection;
+        self.next_connection += 1;
+        let client = ClientId {
+            incarnation: self.me.incarnation,
+            boot: self.me.boot,
+            connection: id,
+        };
+        let connection = Connection::new(id, client, true, ConnectionLimits::default());
+        let front = Front {
+            connection,
+            unread: VecDeque::new(),
+            parser: ReplyParser::default(),
+            output: BytesMut::new(),
+        };
+        self.fronts.insert(id, front);
+        id
+    }
+
+    /// The client is gone; what it asked for goes on.
+    pub(super) fn disconnect(&mut self, connection: u64) {
+        self.fronts.remove(&connection);
+    }
+
+    /// A client sends a command.
+    pub(super) fn command(&mut self, connection: u64, args: Vec<Bytes>) {
+        if let Some(front) = self.fronts.get_mut(&connection) {
+            front.unread.push_back(args);
+        }
+        self.serve(connection, None);
+    }
+
+    pub(super) fn input(&mut self, input: Input) {
+        self.inbox.push(input);
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        if !self.acting {
+            self.acting = true;
+            let delay = self.random.time(LOOP_MIN, LOOP_MAX);
+            self.later(delay, Step::Act);
+        }
+    }
+
+    /// The node cannot go on.
+    pub(super) fn fail(&mut self, error: String) {
+        self.happenings.push(Happening::Failed(error));
+    }
+
+    fn later(&mut self, delay: Duration, step: Step) {
+        self.happenings.push(Happening::Later(delay, step));
+    }
+
+    /// # Errors
+    /// The node cannot go on.
+    pub(super) fn step(&mut self, step: Step) -> Result<(), String> {
+        match step {
+            Step::Act => self.act(),
+            Step::LogDone => {
+                let receipts = self.log.finish()?;
+                self.input(Input::Persisted(receipts));
+                self.begin_log();
+                Ok(())
+            }
+            Step::Apply => self.apply(),
+            Step::EnginePersisted(group) => {
+                self.persisting = false;
+                if let Some(applied) = self.stage.persist(group) {
+                    self.input(Input::EnginePersisted { group, applied });
+                }
+                Ok(())
+            }
+            Step::Housekeeping => {
+                self.log.idle()?;
+                for group in self.core.outgrown() {
+                    if !std::mem::replace(&mut self.persisting, true) {
+                        let delay = self.random.time(ENGINE_MIN, ENGINE_MAX);
+                        self.later(delay, Step::EnginePersisted(group));
+                    }
+                }
+                self.later(HOUSEKEEPING, Step::Housekeeping);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes everything that waits, lets the core act once, and hands out what it wants done.
+    fn act(&mut self) -> Result<(), String> {
+        let (now, wall) = self.clock;
+        let due = self.timer <= now;
+        if !self.acting && !due {
+            return Ok(());
+        }
+        self.acting = false;
+        if due {
+            self.timer = Instant::MAX;
+        }
+        self.core.set_time(now, wall);
+        for input in std::mem::take(&mut self.inbox) {
+            self.take(input)?;
+        }
+        self.core.tick();
+        let effects = self.core.flush();
+        for (to, frame) in self.core.take_frames() {
+            self.happenings.push(Happening::Frame { to, frame });
+        }
+        for effect in effects {
+            self.carry_out(effect)?;
+        }
+        self.begin_log();
+        self.begin_apply();
+        let deadline = self.core.next_deadline().max(now + Duration::from_micros(1));
+        if deadline < self.timer {
+            self.timer = deadline;
+            self.later(deadline.since(now), Step::Act);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, input: Input) -> Result<(), String> {
+        let core = &mut self.core;
+        match input {
+            Input::Request { caller, ask } => core.request(GROUP, caller, ask),
+            Input::Change { caller, kind } => core.change(GROUP, caller, kind),
+            Input::Frame { from, frame } => {
+                core.receive(from, frame).map_err(|error| format!("a frame of {from}: {error}"))?;
+            }
+            Input::Persisted(receipts) => {
+                for (group, receipt) in receipts {
+                    core.persisted(group, receipt);
+                }
+            }
+            Input::Applied { group, applied, log_time, next_due, outcomes } => {
+                core.applied(group, applied, log_time, next_due, outcomes);
+            }
+            Input::Due { group, reads } => core.due(group, reads),
+            Input::EnginePersisted { group, applied } => core.engine_persisted(group, applied),
+            Input::SnapshotBuilt { group, built } => core.snapshot_built(group, built),
+            Input::ChunkRead { group, to, meta, offset, data } => {
+                core.chunk_read(group, to, &meta, offset, data);
+            }
+            Input::ChunkWritten { group, meta, end } => core.chunk_written(group, &meta, end),
+            Input::SnapshotInstalled { group, meta, state } => {
+                core.snapshot_installed(group, &meta, state);
+            }
+            Input::Opened(opened) => core.open(*opened).map_err(|error| error.to_string())?,
+            Input::Closed { group, member } => core.close(group, member.replica),
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> Result<(), String> {
+        let queue = &mut self.stage.queue;
+        match effect {
+            Effect::Persist { group, batch } => self.log.add(LogWork::Write(group, batch)),
+            Effect::Apply { group, entries } => queue.push_back(Work::Apply { group, entries }),
+            Effect::Query { group, log_time, reads } => {
+                queue.push_back(Work::Query { group, log_time, reads });
+            }
+            Effect::Answer { caller, answer } => self.answer(caller, answer),
+            Effect::Changed { caller, result } => {
+                self.happenings.push(Happening::Changed { ticket: caller.ticket, result });
+            }
+            Effect::Role { role, term, leader, .. } => {
+                self.happenings.push(Happening::Role { role, term, leader });
+            }
+            Effect::BuildSnapshot { group } => queue.push_back(Work::BuildSnapshot { group }),
+            Effect::ReadChunk { group, to, meta, offset, max } => {
+                queue.push_back(Work::ReadChunk { group, to, meta, offset, max });
+            }
+            Effect::WriteChunk { group, meta, offset, data } => {
+                queue.push_back(Work::WriteChunk { group, meta, offset, data });
+            }
+            Effect::InstallSnapshot { group, meta } => {
+                queue.push_back(Work::InstallSnapshot { group, meta });
+            }
+            Effect::Create { group, member } => queue.push_back(Work::Create { group, member }),
+            Effect::Removed { group, member } => queue.push_back(Work::Remove { group, member }),
+            Effect::Faulted { group } => return Err(format!("{group}: the log has failed")),
+            Effect::Mismatch { .. } | Effect::Info(_) => {}
+        }
+        Ok(())
+    }
+
+    fn begin_log(&mut self) {
+        if let Some(delay) = self.log.begin() {
+            self.later(delay, Step::LogDone);
+        }
+    }
+
+    fn begin_apply(&mut self) {
+        if !self.applying && !self.stage.queue.is_empty() {
+            self.applying = true;
+            let delay = self.random.time(APPLY_MIN, APPLY_MAX);
+            self.later(delay, Step::Apply);
+        }
+    }
+
+    fn apply(&mut self) -> Result<(), String> {
+        self.applying = false;
+        let mut before = self.stage.machines.get(&GROUP).map(|machine| machine.applied());
+        let done = self.stage.run()?;
+        for entry in done.applied {
+            let id = entry.0;
+            // After a snapshot took the place of the state, the position jumps.
+            let follows = before.filter(|before| before.index.next() == id.index);
+            let before_entry = follows.unwrap_or(LogId::new(id.term, id.index.prev()));
+            self.happenings.push(Happening::Applied { before: before_entry, entry });
+            before = Some(id);
+        }
+        for work in done.log {
+            self.log.add(work);
+        }
+        self.begin_log();
+        for (caller, answer) in done.answers {
+            self.answer(caller, answer);
+        }
+        for input in done.inputs {
+            self.input(input);
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, caller: Caller, answer: Answer) {
+        self.serve(caller.connection, Some((caller.ticket, answer)));
+    }
+
+    /// Gives a connection an answer, if there is one, and then what its client has sent.
+    fn serve(&mut self, id: u64, answer: Option<(u64, Answer)>) {
+        let Some(front) = self.fronts.get_mut(&id) else { return };
+        let host = SimHost {
+            log_time: self.core.log_time(GROUP),
+            wall: self.clock.1,
+            random: RefCell::new(&mut self.random),
+        };
+        let mut requests = Vec::new();
+        if let Some((ticket, answer)) = answer {
+            front.connection.answer(ticket, answer, &host, &mut requests);
+        }
+        while front.connection.accepts()
+            && let Some(args) = front.unread.pop_front()
+        {
+            front.connection.command(&args, &host, &mut requests);
+        }
+        let written = front.connection.output().split();
+        front.output.extend_from_slice(&written);
+        while let ReplyParse::Reply(reply) = front.parser.parse(&mut front.output) {
+            self.happenings.push(Happening::Reply { connection: id, reply });
+        }
+        for Request { ticket, ask } in requests {
+            self.input(Input::Request { caller: Caller { connection: id, ticket }, ask });
+        }
+    }
+
+    /// The power fails. What is under way takes effect in part; what the engine has not persisted
+    /// survives up to a commit chosen by chance.
+    pub(super) fn cut_off(self, disk: &SimDisk, random: &mut Random) -> MemoryEngine {
+        self.log.cut_off(disk);
+        self.stage.engine.crash(|_, commits| random.below(commits as u64 + 1) as usize)
+    }
+}
+
+const LOOP_MIN: Duration = Duration::from_micros(5);
+const LOOP_MAX: Duration = Duration::from_micros(40);
+const APPLY_MIN: Duration = Duration::from_micros(10);
+const APPLY_MAX: Duration = Duration::from_micros(200);
+const ENGINE_MIN: Duration = Duration::from_millis(1);
+const ENGINE_MAX: Duration = Duration::from_millis(20);
+const HOUSEKEEPING: Duration = Duration::from_millis(20);

@@ -1,0 +1,196 @@
+//! How a node comes up from its disk, in the order in which a real one does.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kontiki_kv::Machine;
+use kontiki_raft::{Base, EntryData, Membership, Recovered};
+use kontiki_replica::{Core, NodeInfo, Opened};
+use kontiki_storage::directory::{Directory, Expected, Format};
+use kontiki_storage::disk::{Disk, SimDisk};
+use kontiki_storage::engine::{Engine, MemoryEngine, fits};
+use kontiki_storage::log::{Log, LogConfig};
+use kontiki_types::{GroupId, Incarnation, Instant, LogId, LogTime, Member, NodeId, ReplicaId};
+
+use super::apply_stage::ApplyStage;
+use super::log_stage::LogStage;
+use super::node::Running;
+use super::snapshots::Snapshots;
+use super::{GROUP, StoreConfig};
+use crate::random::Random;
+
+/// Where a node keeps everything on its disk.
+const DIRECTORY: &str = "data";
+/// The directory's note that its log was begun.
+const LOG_BEGUN: &str = "log-begun";
+/// The replica id of founding members.
+const FOUNDER: ReplicaId = ReplicaId(1);
+
+/// Why a node cannot start.
+pub(super) type StartFailure = String;
+
+/// What all nodes know of each other.
+pub(super) fn info(id: NodeId, incarnation: Incarnation, boot: u32) -> NodeInfo {
+    NodeInfo { id, incarnation, boot, ..NodeInfo::default() }
+}
+
+/// Formats a disk; the group begins with `founders`.
+pub(super) fn format(
+    disk: &SimDisk,
+    node: NodeId,
+    incarnation: Incarnation,
+    founders: &[Member],
+) -> Result<(), StartFailure> {
+    let path = Path::new(DIRECTORY);
+    let format = Format { cluster: 1, node, incarnation };
+    Directory::format(disk, path, format).map_err(text)?;
+    let mut directory =
+        Directory::open(disk.clone(), path, Expected::default()).map_err(text)?;
+    directory.set_initial(GROUP, founders.to_vec()).map_err(text)
+}
+
+/// The founding member on `node`.
+pub(super) fn founder(node: NodeId, incarnation: Incarnation) -> Member {
+    Member::new(node, incarnation, FOUNDER)
+}
+
+/// Brings a node up.
+pub(super) fn open(
+    config: &StoreConfig,
+    disk: SimDisk,
+    engine: MemoryEngine,
+    peers: Vec<NodeInfo>,
+    (now, wall): (Instant, LogTime),
+    random: &mut Random,
+) -> Result<Running, StartFailure> {
+    let path = Path::new(DIRECTORY);
+    let mut directory =
+        Directory::open(disk.clone(), path, Expected::default()).map_err(text)?;
+    let (mut log, recovered) = open_log(config, disk.clone(), &mut directory, random.next())?;
+    let snapshots = Snapshots::open(disk, &directory.snapshot_path())?;
+    let recovered = replicas(&mut log, recovered, &mut directory)?;
+    let identity = directory.identity().clone();
+    let me = info(identity.node, identity.incarnation, directory.boots());
+    let mut core = Core::new(me.clone(), config.group.clone(), peers, directory.removed());
+    core.set_time(now, wall);
+    let mut stage = ApplyStage::new(engine, snapshots, directory, config.raft.clone());
+    for (group, (member, recovered)) in recovered {
+        let machine = open_machine(&mut stage.engine, group, &recovered)?;
+        stage.members.insert(group, members_at(&recovered, machine.applied()));
+        let mut raft = config.raft.clone();
+        raft.me = member;
+        core.open(Opened {
+            group,
+            raft,
+            applied: machine.applied(),
+            log_time: machine.log_time(),
+            next_due: machine.next_due(),
+            recovered: Recovered { applied: machine.applied().index, ..recovered },
+            seed: random.next(),
+        })
+        .map_err(text)?;
+        stage.machines.insert(group, machine);
+    }
+    let log = LogStage::new(log, config.disk.clone(), random.fork());
+    Ok(Running::new(me, core, log, stage, random.fork()))
+}
+
+fn open_log(
+    config: &StoreConfig,
+    disk: SimDisk,
+    directory: &mut Directory<SimDisk>,
+    seed: u64,
+) -> Result<(Log<SimDisk>, BTreeMap<GroupId, Recovered<Bytes>>), StartFailure> {
+    let path = directory.log_path();
+    let is_there = disk.list(&path).is_ok_and(|names| names.iter().any(|name| name != "lock"));
+    if !is_there && directory.note(LOG_BEGUN).is_some() {
+        return Err("the log is gone".to_owned());
+    }
+    let generations = std::sync::Mutex::new(Random::new(seed));
+    let next = move || generations.lock().map_or(0, |mut random| random.next());
+    let log = LogConfig {
+        segment_bytes: config.segment_bytes,
+        reserve_bytes: config.segment_bytes / 4,
+        random: Arc::new(next),
+        ..LogConfig::new(directory.identity().incarnation)
+    };
+    let opened = Log::open(disk, &path, log).map_err(text)?;
+    directory.set_note(LOG_BEGUN, "yes").map_err(text)?;
+    Ok(opened)
+}
+
+type Replicas = BTreeMap<GroupId, (Member, Recovered<Bytes>)>;
+
+fn replicas(
+    log: &mut Log<SimDisk>,
+    recovered: BTreeMap<GroupId, Recovered<Bytes>>,
+    directory: &mut Directory<SimDisk>,
+) -> Result<Replicas, StartFailure> {
+    let identity = directory.identity().clone();
+    let me = |replica| Member::new(identity.node, identity.incarnation, replica);
+    let mut replicas = Replicas::new();
+    for (group, recovered) in recovered {
+        let noted = directory.note(&replica_note(group)).and_then(|note| note.parse().ok());
+        let replica = noted.map_or(FOUNDER, ReplicaId);
+        if directory.is_removed(group, replica) {
+            log.forget_group(group).map_err(text)?;
+        } else {
+            replicas.insert(group, (me(replica), recovered));
+        }
+    }
+    let initial = directory.initial(GROUP).map(<[Member]>::to_vec).unwrap_or_default();
+    if initial.contains(&me(FOUNDER))
+        && !replicas.contains_key(&GROUP)
+        && !directory.is_removed(GROUP, FOUNDER)
+    {
+        directory.use_initial(GROUP, FOUNDER).map_err(text)?;
+        let membership = Arc::new(Membership::new(initial, Vec::new()));
+        let base = Base { membership, ..Base::default() };
+        log.create_group(GROUP, base.clone()).map_err(text)?;
+        let recovered = Recovered { base: Some(base), ..Recovered::default() };
+        replicas.insert(GROUP, (me(FOUNDER), recovered));
+    }
+    Ok(replicas)
+}
+
+/// Name of the directory's note of which replica of a group it is.
+pub(super) fn replica_note(group: GroupId) -> String {
+    format!("replica-{group}")
+}
+
+fn open_machine(
+    engine: &mut MemoryEngine,
+    group: GroupId,
+    recovered: &Recovered<Bytes>,
+) -> Result<Machine<<MemoryEngine as Engine>::Store>, StartFailure> {
+    let base = recovered.base.as_ref().map_or(LogId::ZERO, |base| base.id);
+    let last = recovered.entries.last().map_or(base, |entry| entry.id);
+    let machine = Machine::open(engine.open_group(group).map_err(text)?);
+    if let Ok(machine) = machine
+        && fits(machine.applied(), base, last)
+    {
+        return Ok(machine);
+    }
+    if base != LogId::ZERO {
+        return Err(format!("the state of {group} is gone, and its log begins after {base}"));
+    }
+    engine.drop_group(group).map_err(text)?;
+    Machine::open(engine.open_group(group).map_err(text)?).map_err(text)
+}
+
+fn members_at(recovered: &Recovered<Bytes>, applied: LogId) -> (LogId, Arc<Membership>) {
+    let base = recovered.base.clone().unwrap_or_default();
+    let mut members = (base.membership_id, base.membership);
+    for entry in recovered.entries.iter().take_while(|entry| entry.id.index <= applied.index) {
+        if let EntryData::Membership(membership) = &entry.data {
+            members = (entry.id, Arc::clone(membership));
+        }
+    }
+    members
+}
+
+pub(super) fn text(error: impl std::fmt::Display) -> StartFailure {
+    error.to_string()
+}
