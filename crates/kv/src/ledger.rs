@@ -260,10 +260,12 @@ fn page_key(page: usize) -> [u8; 2] {
     }
 }
 
-/// Drops the dead from a page of clients; a page that lost one must be rewritten. Answers how many
-/// clients it has had.
+/// Drops the dead from a page of clients; a page that lost one must be rewritten. Answers what
+/// going through the page costs, in clients.
 fn sweep(page: usize, tables: &mut Tables, overlay: &mut Overlay, is_touched: &mut bool) -> usize {
-    let Some(page) = page.checked_sub(usize::from(SLOT_PAGES)) else { return 0 };
+    let Some(page) = page.checked_sub(usize::from(SLOT_PAGES)) else {
+        return if *is_touched { usize::from(SLOTS_PER_PAGE / 8) } else { 0 };
+    };
     let (page, now) = (page as u8, tables.log_time);
     let before = tables.clients.page(page).len();
     tables.clients.sweep(page, now, |client, record| {
@@ -279,14 +281,15 @@ const PAGE_HEADER: usize = 9;
 
 /// A page's row: after the header, items to the end.
 fn page_row(page: usize, number: u64, tables: &mut Tables) -> Vec<u8> {
-    let mut row = vec![FORMAT];
+    let mut row = Vec::with_capacity(1024);
+    row.push(FORMAT);
     row.extend_from_slice(&number.to_be_bytes());
     match page.checked_sub(usize::from(SLOT_PAGES)) {
         None => {
             let first = page as u16 * SLOTS_PER_PAGE;
-            let slots = (first..first + SLOTS_PER_PAGE).filter_map(Slot::new);
-            for (slot, state) in slots.map(|slot| (slot, *tables.slots.get(slot))) {
-                if state != SlotState::default() {
+            let page = (first..first + SLOTS_PER_PAGE).filter_map(Slot::new);
+            for (slot, state) in page.map(|slot| (slot, tables.slots.get(slot))) {
+                if *state != SlotState::default() {
                     state.encode(slot, &mut row);
                 }
             }

@@ -12,11 +12,15 @@ use crate::MachineError;
 use crate::layout;
 use crate::ledger::Tables;
 use crate::overlay::{Overlay, Rows};
+use crate::scan::Pace;
 
 /// Rows deleted with a commit, at least; each entry of it adds [`PER_ENTRY`].
 pub(crate) const PER_COMMIT: usize = 64;
 /// More rows than an entry writes, so that litter shrinks under any load.
 pub(crate) const PER_ENTRY: usize = 4;
+
+/// Bytes of rows read with a commit, about: deleting a row means reading it first.
+const BYTES_MAX: usize = 4 << 20;
 
 /// What is left to delete.
 #[derive(Debug)]
@@ -61,15 +65,20 @@ impl Litter {
         overlay: &mut Overlay,
     ) -> Result<(), MachineError> {
         let mut left = most;
-        while left > 0 && !self.is_empty() {
+        let mut bytes = 0;
+        let mut pace = Pace::START;
+        while left > 0 && bytes < BYTES_MAX && !self.is_empty() {
             let slot = self.slots.first().copied();
             let (start, end) = match slot {
                 Some(slot) => layout::data_before(slot, tables.slots.get(slot).incarnation),
                 None => layout::due_before_generation(tables.generation),
             };
-            let found = rows.range(self.place.as_ref().unwrap_or(&start), &end, left)?;
-            let is_done = found.len() < left;
+            let wanted = left.min(pace.rows());
+            let found = rows.range(self.place.as_ref().unwrap_or(&start), &end, wanted)?;
+            pace.count(&found);
+            let is_done = found.len() < wanted;
             left -= found.len();
+            bytes += found.iter().map(|(_, row)| row.len()).sum::<usize>();
             self.place = found.last().map(|(last, _)| layout::behind(last));
             found.into_iter().for_each(|(key, _)| overlay.delete(key));
             if is_done {

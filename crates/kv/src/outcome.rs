@@ -28,8 +28,8 @@ pub enum Verdict {
     /// This entry had no effect: the write that it names in `after` is missing. Propose it again
     /// once that one is through.
     SentBack,
-    /// This entry had no effect, and no later one with the same deadline will; whether an earlier
-    /// one had is forgotten. The caller must be told "outcome unknown".
+    /// This entry had no effect; whether an earlier one had is forgotten. The caller must be told
+    /// "outcome unknown".
     Unknown,
     /// The client used the number before, for another command. This entry had no effect.
     DigestMismatch,

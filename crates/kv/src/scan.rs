@@ -10,8 +10,11 @@ use crate::layout::{self, read_data_key, read_due_key, read_header};
 use crate::overlay::Rows;
 use crate::slots::Slots;
 
-/// Rows read at a time. A row may have a value of megabytes.
-const CHUNK: usize = 64;
+/// Rows read at a time, at most.
+pub(crate) const CHUNK: usize = 64;
+
+/// Bytes read at a time, about: a row may have a value of megabytes, and a store reads whole rows.
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// Bits of a [`ScanPosition`] below the slot.
 const HASH_BITS: u32 = 39;
@@ -27,11 +30,32 @@ pub(crate) struct LiveRow {
 pub(crate) struct LiveRows {
     /// Where to go on; `None` at the end.
     place: Option<Vec<u8>>,
+    pace: Pace,
+}
+
+/// How many rows to read next, by what the last ones weighed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace(usize);
+
+impl Pace {
+    pub(crate) const START: Self = Self(8);
+
+    pub(crate) fn rows(self) -> usize {
+        self.0
+    }
+
+    /// Counts what was read.
+    pub(crate) fn count(&mut self, rows: &[(Bytes, Bytes)]) {
+        let bytes: usize = rows.iter().map(|(_, row)| row.len()).sum();
+        let fitting = (rows.len() * CHUNK_BYTES).checked_div(bytes).unwrap_or(CHUNK);
+        self.0 = fitting.clamp(1, CHUNK.min(2 * self.0));
+    }
 }
 
 impl LiveRows {
     pub(crate) fn from(from: ScanPosition, slots: &Slots) -> Self {
-        Self { place: Some(layout::data_at(from, slots.get(from.slot()).incarnation)) }
+        let place = Some(layout::data_at(from, slots.get(from.slot()).incarnation));
+        Self { place, pace: Pace::START }
     }
 
     /// Up to `limit` rows; `None` at the end. A chunk may be empty before the end.
@@ -42,7 +66,9 @@ impl LiveRows {
         limit: usize,
     ) -> Result<Option<Vec<LiveRow>>, MachineError> {
         let Some(place) = self.place.take() else { return Ok(None) };
+        let limit = limit.min(self.pace.rows());
         let chunk = rows.range(&place, &layout::data_end(), limit)?;
+        self.pace.count(&chunk);
         let mut live_rows = Vec::with_capacity(chunk.len());
         if chunk.len() == limit {
             self.place = chunk.last().map(|(last, _)| layout::behind(last));
@@ -83,8 +109,8 @@ impl<R: Rows> Walk<'_, R> {
         let mut keys = Vec::new();
         let mut live_rows = LiveRows::from(from, self.slots);
         while keys.len() < limit {
-            let wanted = CHUNK.min(limit - keys.len());
-            let Some(chunk) = live_rows.chunk(&self.rows, self.slots, wanted)? else { break };
+            let left = limit - keys.len();
+            let Some(chunk) = live_rows.chunk(&self.rows, self.slots, left)? else { break };
             for LiveRow { key, row } in chunk {
                 if !read_header(&row)?.is_due(self.now) {
                     keys.push(key);

@@ -14,9 +14,6 @@ use crate::overlay::Viewed;
 use crate::scan::{LiveRow, LiveRows};
 use crate::{Machine, MachineError, Store, StoreView};
 
-/// Rows read at a time.
-const CHUNK: usize = 64;
-
 /// A snapshot as it is read from a view of the store: an iterator over its bytes, in chunks of at
 /// most 1 MiB. Independent of the machine, so that another thread can run it while entries apply.
 #[derive(Debug)]
@@ -77,7 +74,7 @@ impl<V: StoreView> Export<V> {
                     self.stage = Stage::Rows(Box::new(tables), rows);
                 }
                 Stage::Rows(tables, mut rows) => {
-                    match rows.chunk(&Viewed(&self.view), &tables.slots, CHUNK)? {
+                    match rows.chunk(&Viewed(&self.view), &tables.slots, usize::MAX)? {
                         Some(chunk) => {
                             self.put_rows(&chunk);
                             self.stage = Stage::Rows(tables, rows);

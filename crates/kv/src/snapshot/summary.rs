@@ -95,7 +95,7 @@ impl<S: Store> Machine<S> {
         summary.tables(tables);
         let mut rows = LiveRows::from(ScanPosition::START, &tables.slots);
         let mut scratch = Vec::new();
-        while let Some(chunk) = rows.chunk(&Stored(self.store()), &tables.slots, 64)? {
+        while let Some(chunk) = rows.chunk(&Stored(self.store()), &tables.slots, usize::MAX)? {
             for LiveRow { key, row } in chunk {
                 summary.row(&key, &row, &mut scratch);
             }

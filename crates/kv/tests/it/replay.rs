@@ -81,7 +81,7 @@ fn contents(group: &Group) -> Vec<(String, String)> {
 
 #[test]
 fn batches_do_not_matter() {
-    for seed in 0..60 {
+    for seed in 0..30 {
         let entries = entries(&log(seed, LENGTH));
         let mut random = Random::new(seed);
         let mut one = Machine::open(MemStore::new()).unwrap();
@@ -101,7 +101,7 @@ fn batches_do_not_matter() {
 /// one, and the log replays the rest.
 #[test]
 fn a_store_that_lost_its_last_commits_catches_up_by_the_log() {
-    for seed in 0..40 {
+    for seed in 0..20 {
         let entries = entries(&log(seed, 4 * LENGTH));
         let mut random = Random::new(seed);
         let mut whole = Machine::open(MemStore::new()).unwrap();
@@ -173,7 +173,7 @@ fn a_restart_finds_every_record_and_version_whatever_pages_were_written() {
 /// A replica that got a snapshot goes on exactly as the one that wrote it.
 #[test]
 fn a_snapshot_in_the_middle_changes_nothing() {
-    for seed in 0..60 {
+    for seed in 0..30 {
         let entries = entries(&log(seed, 2 * LENGTH));
         let mut random = Random::new(seed);
         let (before, after) = entries.split_at(random.below(entries.len() as u64) as usize + 1);
