@@ -50,7 +50,7 @@ pub mod table;
 
 pub use access::{Access, AccessMut, Record};
 pub use bytes_in::BadBytes;
-pub use machine::{Machine, RETRY_WINDOW_MAX_MS};
+pub use machine::{KEY_BYTES_MAX, Machine, RETRY_WINDOW_MAX_MS};
 pub use mem_store::{MemStore, MemView};
 pub use outcome::{MachineError, Outcome, QueryAnswer, Verdict};
 pub use proposal::{Body, Proposal, WriteRequest};

@@ -25,6 +25,9 @@ use crate::{
 /// Part of the protocol: every replica must have the same.
 pub const RETRY_WINDOW_MAX_MS: u64 = 60_000;
 
+/// The longest key. With what the machine puts before it, it fits the 64 KiB that engines allow.
+pub const KEY_BYTES_MAX: usize = 60_000;
+
 /// The state of one group, over a store that holds it.
 #[derive(Debug)]
 pub struct Machine<S> {
@@ -292,6 +295,10 @@ impl<S: Store> Machine<S> {
             let source = BadBytes::new(format!("command: {error}"));
             MachineError::Entry { index, source }
         })?;
+        if let Some(length) = too_long(&write) {
+            let text = format!("ERR a key of {length} bytes is longer than {KEY_BYTES_MAX}");
+            return Ok(Reply::Error(text.into()));
+        }
         let generation = self.tables.generation;
         let mut batch = self.batch();
         let reply = write.execute(&mut batch);
@@ -355,6 +362,14 @@ impl<S: Store> Machine<S> {
 
 /// Rows that [`Machine::tidy`] deletes at once: a few milliseconds.
 const TIDY_ROWS: usize = 1024;
+
+/// The length of a key that no engine could hold. Front doors refuse such a command; should one be
+/// in the log all the same, it must not stop every replica.
+fn too_long(write: &Write) -> Option<usize> {
+    let mut longest = 0;
+    write.each_key(&mut |key| longest = longest.max(key.len()));
+    Some(longest).filter(|length| *length > KEY_BYTES_MAX)
+}
 
 /// Whether the store is empty; refuses what is neither that nor of this version.
 fn check_format<S: Store>(store: &S) -> Result<bool, MachineError> {

@@ -103,6 +103,21 @@ fn the_stamp_of_the_write_itself_counts_against_its_deadline() {
     assert_eq!(group.now(), 6, "the refused entry still moved the log time");
 }
 
+/// PROTOCOL 2. A node restarts, and a new connection gets the number of an old one: it is another
+/// client, as is one of a node whose directory was formatted anew.
+#[test]
+fn a_client_of_another_boot_or_directory_has_no_record_of_the_old_one() {
+    let mut group = Group::new();
+    let old = Write::new(1, 1, "INCR n");
+    assert_eq!(group.write(old.clone().proposal()), done(Reply::Integer(1)));
+    let mut restarted = old.clone();
+    restarted.request.client.boot += 1;
+    assert_eq!(group.write(restarted.proposal()), done(Reply::Integer(2)));
+    let mut formatted = old;
+    formatted.request.client.incarnation.0 += 1;
+    assert_eq!(group.write(formatted.proposal()), done(Reply::Integer(3)));
+}
+
 #[test]
 fn another_command_under_the_same_number_is_an_error_without_effect() {
     let mut group = Group::new();
@@ -178,6 +193,19 @@ fn a_long_reply_goes_when_its_deadline_passes_although_the_client_is_silent() {
     }
     assert!(stored_bytes(&group) < 200_000, "{}", stored_bytes(&group));
     assert!(!group.machine.store().rows().any(|(_, row)| row.len() > 50_000));
+}
+
+/// An engine refuses a key of 64 KiB and more, and a commit that fails stops the replica: all of
+/// them, since the entry is in everyone's log.
+#[test]
+fn a_key_too_long_for_an_engine_is_an_error_reply() {
+    let mut group = Group::new();
+    let key = "k".repeat(kontiki_kv::KEY_BYTES_MAX + 1);
+    assert!(matches!(group.run(&format!("SET {key} v")), Reply::Error(_)));
+    assert!(matches!(group.run(&format!("RENAME k {key}")), Reply::Error(_)));
+    assert_eq!(group.run(&format!("SET {} v", &key[1..])), Reply::Ok);
+    let longest = group.machine.store().rows().map(|(key, _)| key.len()).max();
+    assert!(longest < Some(65_000));
 }
 
 /// A null EXEC is an outcome like any other (PROTOCOL 3, 14).
