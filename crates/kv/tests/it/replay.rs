@@ -231,3 +231,33 @@ fn entries_must_follow_one_another() {
         assert!(machine.apply(&entries[..1], &mut outcomes).is_err(), "it has failed for good");
     }
 }
+
+/// Bytes that this version cannot read stop the replica, by name: to skip them would make it differ.
+#[test]
+fn an_entry_that_cannot_be_read_stops_the_machine() {
+    let good = Write::new(1, 1, "SET k v").proposal().to_bytes();
+    let mut random = Random::new(3);
+    let mut refused = 0;
+    for round in 0..400 {
+        let mut bytes = good.to_vec();
+        if round % 2 == 0 {
+            bytes.truncate(random.below(good.len() as u64) as usize);
+        } else {
+            let place = random.below(good.len() as u64) as usize;
+            bytes[place] = random.below(256) as u8;
+        }
+        let mut machine = Machine::open(MemStore::new()).unwrap();
+        let entry = (LogId::new(Term(1), Index(1)), Some(bytes.into()));
+        let mut outcomes = Vec::new();
+        match machine.apply(&[entry.clone()], &mut outcomes) {
+            Ok(()) => assert_eq!(outcomes.len(), 1),
+            Err(error) => {
+                refused += 1;
+                assert!(error.to_string().contains("log entry 1"), "{error}");
+                assert!(outcomes.is_empty() && machine.applied() == LogId::ZERO);
+                assert!(machine.apply(&[entry], &mut outcomes).is_err());
+            }
+        }
+    }
+    assert!(refused > 100);
+}
