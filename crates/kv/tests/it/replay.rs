@@ -249,7 +249,7 @@ fn an_entry_that_cannot_be_read_stops_the_machine() {
         let mut machine = Machine::open(MemStore::new()).unwrap();
         let entry = (LogId::new(Term(1), Index(1)), Some(bytes.into()));
         let mut outcomes = Vec::new();
-        match machine.apply(&[entry.clone()], &mut outcomes) {
+        match machine.apply(std::slice::from_ref(&entry), &mut outcomes) {
             Ok(()) => assert_eq!(outcomes.len(), 1),
             Err(error) => {
                 refused += 1;
