@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use kontiki_raft::{
-    Config, Membership, Message, Output, Raft, Recovered, Role, SnapshotMeta, WriteBatch, persist,
+    Body, Config, Membership, Message, Output, Raft, Recovered, Role, SnapshotMeta, Status,
+    WriteBatch, persist,
 };
-use kontiki_types::{GroupId, Incarnation, Index, Instant, Member, NodeId, ReplicaId};
+use kontiki_types::{GroupId, Incarnation, Index, Instant, LogId, Member, NodeId, ReplicaId, Term};
 
 use crate::disk::{Disk, Machine, State};
 use crate::invariants::Invariants;
@@ -166,7 +167,7 @@ impl Cluster {
             .and_then(|raft| raft.leader())
     }
 
-    pub fn propose(&mut self, node: u64, command: &str) -> kontiki_types::LogId {
+    pub fn propose(&mut self, node: u64, command: &str) -> LogId {
         let now = self.now;
         let id = self.raft(node).propose(now, command.into()).expect("refused");
         let at = self.at(n(node));
@@ -310,7 +311,7 @@ impl Cluster {
         };
         let bytes = node.machine.state.to_bytes();
         let meta = SnapshotMeta {
-            id: kontiki_types::LogId::new(term, index),
+            id: LogId::new(term, index),
             membership: membership.clone(),
             membership_id,
             bytes: State::BYTES as u64,
@@ -341,8 +342,9 @@ impl Cluster {
     /// Delivers the message at this place in the queue.
     pub fn deliver_at(&mut self, place: usize) {
         let Some(message) = self.net.remove(place) else { return };
-        // A node may have several replicas; what is for none of them goes to the latest.
-        let exact = self.nodes.iter().position(|node| node.me == message.to);
+        // A node may have had several replicas; what is for none that runs goes to the latest.
+        let runs = |node: &Node| node.me == message.to && node.raft.is_some();
+        let exact = self.nodes.iter().position(runs);
         let latest = self.nodes.iter().rposition(|node| node.me.node == message.to.node);
         let Some(at) = exact.or(latest) else { return };
         if let Some(raft) = self.nodes[at].raft.as_mut() {
@@ -420,9 +422,86 @@ impl Cluster {
         panic!("n{node} was not elected");
     }
 
+    /// Makes this node the leader, and stops at that moment: what it sends as one is still under way.
+    pub fn win(&mut self, node: u64) {
+        // All others have forgotten any leader by then.
+        self.now = self.now + ms(600);
+        for _ in 0..20 {
+            self.time_out(node);
+            while !self.net.is_empty() {
+                if self.raft(node).role() == Role::Leader {
+                    return;
+                }
+                self.deliver_at(0);
+            }
+        }
+        panic!("n{node} was not elected");
+    }
+
+    /// Hands a message to a replica as if it had arrived, and returns what it sends in answer.
+    pub fn inject(
+        &mut self,
+        from: u64,
+        to: u64,
+        term: u64,
+        body: Body<Vec<u8>>,
+    ) -> Vec<Message<Vec<u8>>> {
+        let message = Message { from: n(from), to: n(to), term: Term(term), body };
+        let waiting = self.net.len();
+        let now = self.now;
+        self.raft(to).receive(now, message);
+        let at = self.at(n(to));
+        self.drain(at);
+        self.net.split_off(waiting).into()
+    }
+
+    /// The messages that wait for one replica.
+    pub fn waiting(&self, from: u64, to: u64) -> Vec<&Message<Vec<u8>>> {
+        let between =
+            |message: &&Message<_>| message.from.node.0 == from && message.to.node.0 == to;
+        self.net.iter().filter(between).collect()
+    }
+
+    pub fn read(&mut self, node: u64, token: u64) {
+        let now = self.now;
+        self.raft(node).read(now, token).expect("refused");
+        self.invariants.read_asked(token);
+        let at = self.at(n(node));
+        self.drain(at);
+    }
+
+    pub fn status(&mut self, node: u64) -> Status {
+        self.raft(node).status()
+    }
+
+    pub fn crash_node(&mut self, node: u64) {
+        let at = self.at(n(node));
+        self.crash(at);
+    }
+
+    pub fn start_node(&mut self, node: u64) {
+        let at = self.at(n(node));
+        self.start(at);
+    }
+
+    pub fn change(&mut self, node: u64, voters: &[u64], learners: &[u64]) -> LogId {
+        let now = self.now;
+        let replaces = self.status(node).membership_id;
+        let members = |nodes: &[u64]| nodes.iter().map(|&node| n(node)).collect::<Vec<_>>();
+        let (voters, learners) = (members(voters), members(learners));
+        let id = self.raft(node).change_membership(now, voters, learners, replaces);
+        let at = self.at(n(node));
+        self.drain(at);
+        id.expect("refused")
+    }
+
     pub fn commands(&self) -> Vec<u64> {
         self.nodes.iter().map(|node| node.machine.state.commands).collect()
     }
+}
+
+pub fn log_id(index: u64, term: u64) -> LogId {
+    LogId::new(Term(term), Index(index))
 }
 
 pub fn isolate(node: u64) -> impl Fn(Member, Member) -> bool {

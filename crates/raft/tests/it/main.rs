@@ -5,6 +5,15 @@ mod disk;
 mod invariants;
 mod show;
 
+mod changes;
+mod durability;
 mod elections;
+mod noise;
 mod random;
+mod reads;
 mod replication;
+mod restarts;
+mod snapshots;
+mod traces;
+mod transfers;
+mod wire;

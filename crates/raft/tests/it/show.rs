@@ -37,7 +37,9 @@ fn body_text(body: &Body<Vec<u8>>) -> String {
             let end = offset + data.len() as u64;
             format!("Snapshot {} bytes {offset}..{end} of {}", meta.id, meta.bytes)
         }
-        Body::SnapshotReply { snapshot, next, .. } => format!("SnapshotReply {} next={next}", snapshot.0),
+        Body::SnapshotReply { snapshot, next, .. } => {
+            format!("SnapshotReply {} next={next}", snapshot.0)
+        }
         Body::TimeoutNow => "TimeoutNow".into(),
         Body::ReadIndex { .. } => "ReadIndex".into(),
         Body::ReadIndexReply { index: Some(index), .. } => format!("ReadIndexReply {index}"),
