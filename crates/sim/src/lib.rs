@@ -4,6 +4,7 @@ pub mod invariants;
 pub mod linearizability;
 pub mod network;
 pub mod random;
+pub mod scenarios;
 pub mod schedule;
 pub mod seeds;
 pub mod store_cluster;

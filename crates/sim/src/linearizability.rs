@@ -149,10 +149,8 @@ impl<'a, V: Clone + Eq> Search<'a, V> {
     /// Operations that no other one left was answered before they were asked for.
     fn candidates<'s>(&'s self, done: &'s Bits) -> impl Iterator<Item = (usize, usize)> + 's {
         let left = || self.order.iter().enumerate().filter(|&(_, &at)| !is_set(done, at));
-        let first_answer = left()
-            .filter_map(|(_, &at)| self.history[at].answered)
-            .min()
-            .unwrap_or(Instant::MAX);
+        let first_answer =
+            left().filter_map(|(_, &at)| self.history[at].answered).min().unwrap_or(Instant::MAX);
         left()
             .take_while(move |&(_, &at)| self.history[at].asked <= first_answer)
             .map(|(place, &at)| (place, at))

@@ -116,7 +116,8 @@ impl Network {
         self.cut.clear();
         for (at, side) in sides.iter().enumerate() {
             for other in sides.iter().skip(at + 1) {
-                for (&one, &two) in side.iter().flat_map(|one| other.iter().map(move |two| (one, two)))
+                for (&one, &two) in
+                    side.iter().flat_map(|one| other.iter().map(move |two| (one, two)))
                 {
                     self.cut(one, two);
                 }

@@ -27,9 +27,18 @@ use crate::random::Random;
 
 /// Everything that can happen to a node.
 pub(super) enum Input {
-    Request { caller: Caller, ask: Ask },
-    Change { caller: Caller, kind: ChangeKind },
-    Frame { from: NodeId, frame: Bytes },
+    Request {
+        caller: Caller,
+        ask: Ask,
+    },
+    Change {
+        caller: Caller,
+        kind: ChangeKind,
+    },
+    Frame {
+        from: NodeId,
+        frame: Bytes,
+    },
     Persisted(Vec<(GroupId, Receipt)>),
     Applied {
         group: GroupId,
@@ -38,18 +47,40 @@ pub(super) enum Input {
         next_due: Option<LogTime>,
         outcomes: Vec<Outcome>,
     },
-    Due { group: GroupId, reads: Vec<(Caller, Read)> },
-    EnginePersisted { group: GroupId, applied: LogId },
-    SnapshotBuilt { group: GroupId, built: Option<SnapshotMeta> },
-    ChunkRead { group: GroupId, to: Member, meta: Box<SnapshotMeta>, offset: u64, data: Vec<u8> },
-    ChunkWritten { group: GroupId, meta: Box<SnapshotMeta>, end: u64 },
+    Due {
+        group: GroupId,
+        reads: Vec<(Caller, Read)>,
+    },
+    EnginePersisted {
+        group: GroupId,
+        applied: LogId,
+    },
+    SnapshotBuilt {
+        group: GroupId,
+        built: Option<SnapshotMeta>,
+    },
+    ChunkRead {
+        group: GroupId,
+        to: Member,
+        meta: Box<SnapshotMeta>,
+        offset: u64,
+        data: Vec<u8>,
+    },
+    ChunkWritten {
+        group: GroupId,
+        meta: Box<SnapshotMeta>,
+        end: u64,
+    },
     SnapshotInstalled {
         group: GroupId,
         meta: Box<SnapshotMeta>,
         state: Option<(LogTime, Option<LogTime>)>,
     },
     Opened(Box<Opened>),
-    Closed { group: GroupId, member: Member },
+    Closed {
+        group: GroupId,
+        member: Member,
+    },
 }
 
 /// A step of a node that happens later.
@@ -148,11 +179,8 @@ impl Running {
     pub(super) fn connect(&mut self) -> u64 {
         let id = self.next_connection;
         self.next_connection += 1;
-        let client = ClientId {
-            incarnation: self.me.incarnation,
-            boot: self.me.boot,
-            connection: id,
-        };
+        let client =
+            ClientId { incarnation: self.me.incarnation, boot: self.me.boot, connection: id };
         let connection = Connection::new(id, client, true, ConnectionLimits::default());
         let front = Front {
             connection,

@@ -46,8 +46,7 @@ pub(super) fn format(
     let path = Path::new(DIRECTORY);
     let format = Format { cluster: 1, node, incarnation };
     Directory::format(disk, path, format).map_err(text)?;
-    let mut directory =
-        Directory::open(disk.clone(), path, Expected::default()).map_err(text)?;
+    let mut directory = Directory::open(disk.clone(), path, Expected::default()).map_err(text)?;
     directory.set_initial(GROUP, founders.to_vec()).map_err(text)
 }
 
@@ -66,8 +65,7 @@ pub(super) fn open(
     random: &mut Random,
 ) -> Result<Running, StartFailure> {
     let path = Path::new(DIRECTORY);
-    let mut directory =
-        Directory::open(disk.clone(), path, Expected::default()).map_err(text)?;
+    let mut directory = Directory::open(disk.clone(), path, Expected::default()).map_err(text)?;
     let (mut log, recovered) = open_log(config, disk.clone(), &mut directory, random.next())?;
     let snapshots = Snapshots::open(disk, &directory.snapshot_path())?;
     let recovered = replicas(&mut log, recovered, &mut directory)?;

@@ -8,7 +8,9 @@ use kontiki_kv::{Import, Machine};
 use kontiki_raft::{Membership, SnapshotMeta};
 use kontiki_storage::disk::SimDisk;
 use kontiki_storage::engine::{Engine, MemoryEngine, MemoryStore};
-use kontiki_storage::snapshot::{SnapshotHead, SnapshotReader, SnapshotReceiver, Snapshots as Files};
+use kontiki_storage::snapshot::{
+    SnapshotHead, SnapshotReader, SnapshotReceiver, Snapshots as Files,
+};
 use kontiki_types::{GroupId, LogId};
 
 use super::opening::text;
