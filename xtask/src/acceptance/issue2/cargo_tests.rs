@@ -14,8 +14,10 @@ struct CargoTest {
     name: &'static str,
 }
 
-const POWER_LOSS: CargoTest = CargoTest { package: "kontiki-sim", name: "power_loss" };
-const SYNC_TAKEN_OUT: CargoTest = CargoTest { package: "kontiki-sim", name: "sync_taken_out" };
+const POWER_LOSS: CargoTest =
+    CargoTest { package: "kontiki-sim", name: "power_loss_loses_nothing_acknowledged" };
+const SYNC_TAKEN_OUT: CargoTest =
+    CargoTest { package: "kontiki-sim", name: "without_the_sync_power_loss_is_seen" };
 
 const LIMIT: Duration = Duration::from_secs(18 * 60);
 
