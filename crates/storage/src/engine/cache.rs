@@ -1,63 +1,88 @@
 //! Hot rows, so that reading one costs a look into a hash table.
 //!
-//! Two generations: what is used moves into the young one; when that is half the budget, the old
-//! one is dropped and the young one becomes old. That keeps what was used lately, with no list to
-//! maintain on each hit.
+//! What goes first is chosen by a clock: a hand moves over the rows and takes the first that was
+//! not used since it last came by.
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
 
 /// Bytes that a row costs beyond its key and value.
-pub(super) const ROW_OVERHEAD: usize = 96;
-
-type Generation = HashMap<Bytes, Option<Bytes>>;
+const ROW_OVERHEAD: usize = 96;
 
 /// Rows as last committed; `None` for a key known to be absent.
 pub(super) struct Cache {
-    young: Generation,
-    old: Generation,
-    young_bytes: usize,
+    // Iterated by nobody, so its random order reaches nothing.
+    places: HashMap<Bytes, usize>,
+    slots: Vec<Slot>,
+    hand: usize,
+    bytes: usize,
     limit: usize,
+}
+
+struct Slot {
+    key: Bytes,
+    row: Option<Bytes>,
+    used: bool,
 }
 
 impl Cache {
     pub(super) fn new(limit: usize) -> Self {
-        Self { young: Generation::new(), old: Generation::new(), young_bytes: 0, limit }
+        Self { places: HashMap::new(), slots: Vec::new(), hand: 0, bytes: 0, limit }
     }
 
     /// The row under `key`, if it is known here.
     pub(super) fn get(&mut self, key: &[u8]) -> Option<Option<Bytes>> {
-        if let Some(row) = self.young.get(key) {
-            return Some(row.clone());
-        }
-        let (key, row) = self.old.remove_entry(key)?;
-        self.insert(key, row.clone());
-        Some(row)
+        let slot = self.slots.get_mut(*self.places.get(key)?)?;
+        slot.used = true;
+        Some(slot.row.clone())
     }
 
     /// Remembers a row.
     pub(super) fn insert(&mut self, key: Bytes, row: Option<Bytes>) {
-        self.young_bytes += cost(&key, row.as_ref());
-        if let Some(before) = self.young.insert(key, row) {
-            self.young_bytes = self.young_bytes.saturating_sub(before.map_or(0, |row| row.len()));
+        let cost = cost(&key, row.as_ref());
+        if cost > self.limit || self.refresh(&key, row.as_ref()) {
+            return;
         }
-        if self.young_bytes > self.limit / 2 {
-            self.old = std::mem::take(&mut self.young);
-            self.young_bytes = 0;
+        while self.bytes + cost > self.limit {
+            self.evict();
         }
+        self.bytes += cost;
+        self.places.insert(key.clone(), self.slots.len());
+        self.slots.push(Slot { key, row, used: false });
     }
 
-    /// A row has changed: a remembered one follows.
-    pub(super) fn refresh(&mut self, key: &[u8], row: Option<&Bytes>) {
-        if let Some(remembered) = self.young.get_mut(key) {
-            self.young_bytes += row.map_or(0, Bytes::len);
-            self.young_bytes =
-                self.young_bytes.saturating_sub(remembered.as_ref().map_or(0, Bytes::len));
-            *remembered = row.cloned();
+    /// A row has changed: a remembered one follows. Returns whether it is remembered.
+    pub(super) fn refresh(&mut self, key: &[u8], row: Option<&Bytes>) -> bool {
+        let Some(&place) = self.places.get(key) else { return false };
+        let slot = &mut self.slots[place];
+        self.bytes += row.map_or(0, Bytes::len);
+        self.bytes -= slot.row.as_ref().map_or(0, Bytes::len);
+        slot.row = row.cloned();
+        true
+    }
+
+    fn evict(&mut self) {
+        while !self.slots.is_empty() {
+            if self.hand >= self.slots.len() {
+                self.hand = 0;
+            }
+            let slot = &mut self.slots[self.hand];
+            if !std::mem::take(&mut slot.used) {
+                break;
+            }
+            self.hand += 1;
         }
-        if let Some(remembered) = self.old.get_mut(key) {
-            *remembered = row.cloned();
+        if self.hand < self.slots.len() {
+            // The last row moves into the hole. The hand has not come by it in this round, or has
+            // just begun a new one.
+            let gone = self.slots.swap_remove(self.hand);
+            self.places.remove(&gone.key);
+            self.bytes -= cost(&gone.key, gone.row.as_ref());
+            if let Some(moved) = self.slots.get(self.hand) {
+                self.places.insert(moved.key.clone(), self.hand);
+                self.hand += 1;
+            }
         }
     }
 }
@@ -65,4 +90,53 @@ impl Cache {
 /// Bytes that a row counts towards a limit.
 pub(super) fn cost(key: &[u8], row: Option<&Bytes>) -> usize {
     ROW_OVERHEAD + key.len() + row.map_or(0, Bytes::len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> Bytes {
+        Bytes::from(format!("key {number:05}"))
+    }
+
+    fn row(bytes: usize) -> Option<Bytes> {
+        Some(Bytes::from(vec![1; bytes]))
+    }
+
+    #[test]
+    fn it_stays_within_its_limit_and_keeps_what_is_used() {
+        let mut cache = Cache::new(100_000);
+        cache.insert(key(0), row(10));
+        for number in 1..5000 {
+            cache.insert(key(number), row(number % 300));
+            assert!(cache.bytes <= 100_000);
+            assert_eq!(cache.get(&key(0)), Some(row(10)), "in use, but gone after {number}");
+            assert_eq!(cache.places.len(), cache.slots.len());
+        }
+        let bytes: usize = cache.slots.iter().map(|slot| cost(&slot.key, slot.row.as_ref())).sum();
+        assert_eq!(cache.bytes, bytes);
+        for (place, slot) in cache.slots.iter().enumerate() {
+            assert_eq!(cache.places[&slot.key], place);
+        }
+    }
+
+    #[test]
+    fn a_changed_row_follows() {
+        let mut cache = Cache::new(10_000);
+        cache.insert(key(1), row(10));
+        assert!(cache.refresh(&key(1), row(20).as_ref()));
+        assert_eq!(cache.get(&key(1)), Some(row(20)));
+        assert!(cache.refresh(&key(1), None));
+        assert_eq!(cache.get(&key(1)), Some(None));
+        assert!(!cache.refresh(&key(2), None));
+        assert_eq!(cache.get(&key(2)), None);
+    }
+
+    #[test]
+    fn rows_beyond_the_limit_are_not_kept() {
+        let mut cache = Cache::new(0);
+        cache.insert(key(1), row(10));
+        assert_eq!(cache.get(&key(1)), None);
+    }
 }
