@@ -528,11 +528,10 @@ impl<P: Payload> Raft<P> {
         while let Some(held) = self.durability.release() {
             match held {
                 Held::OwnVote(term) => self.own_vote_is_durable(now, term),
+                // Of no use to anyone in a later term: a campaign that is over, an answer to a
+                // leader or candidate that is none any more.
                 Held::Send(message) => {
-                    // A request for votes in a campaign that is over would only do harm.
-                    let over = matches!(message.body, Body::Vote { .. })
-                        && (self.role != Role::Candidate || message.term != self.term());
-                    if !over && self.role != Role::Removed {
+                    if message.term == self.term() && self.role != Role::Removed {
                         self.outbox.push_back(Output::Send(message));
                     }
                 }

@@ -384,6 +384,23 @@ impl Cluster {
         self.now = end;
     }
 
+    /// Delivers message by message, and lets time pass where there is none, until something ends a
+    /// line of the trace with this.
+    pub fn run_until(&mut self, text: &str) {
+        for _ in 0..10_000 {
+            if self.trace.iter().any(|line| line.ends_with(text)) {
+                return;
+            }
+            if !self.net.is_empty() {
+                self.deliver_at(0);
+            } else if let Some(next) = self.next_deadline() {
+                self.now = self.now.max(next);
+                (0..self.nodes.len()).for_each(|at| self.tick_at(at));
+            }
+        }
+        panic!("there never was {text}");
+    }
+
     pub fn run_all(&mut self, time: Duration) {
         self.run(time, |_, _| false);
     }
