@@ -108,7 +108,7 @@ fn a_change_is_refused_unless_it_is_its_turn() {
     let mut cluster = five(&[1, 2, 3]);
     let now = cluster.now;
     let current = cluster.status(1).membership_id;
-    let mut change = |cluster: &mut Cluster, node, voters: &[u64], replaces| {
+    let change = |cluster: &mut Cluster, node, voters: &[u64], replaces| {
         let voters = voters.iter().map(|&node| n(node)).collect();
         cluster.raft(node).change_membership(now, voters, vec![], replaces).map(drop)
     };

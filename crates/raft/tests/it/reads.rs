@@ -1,6 +1,6 @@
 //! Thesis §6.4, PROTOCOL 5 and 7: linearizable reads.
 
-use kontiki_raft::{Body, Lease, Reason, Role};
+use kontiki_raft::{Body, Lease, Reason};
 use kontiki_types::Index;
 
 use crate::cluster::{Cluster, isolate, ms, n};

@@ -1,6 +1,6 @@
 //! Paper §5.3, §5.4.2; thesis §10.2: replication, conflicts, commitment, flow control.
 
-use kontiki_raft::{AppendResult, Body, Entry, EntryData, Membership, Reason, Role};
+use kontiki_raft::{AppendResult, Body, Entry, EntryData, Membership, Reason};
 use kontiki_types::Index;
 
 use crate::cluster::{Cluster, isolate, log_id, ms, n};
