@@ -3,6 +3,7 @@
 pub mod invariants;
 pub mod linearizability;
 pub mod network;
+pub mod raft_cluster;
 pub mod random;
 pub mod scenarios;
 pub mod schedule;

@@ -1,0 +1,631 @@
+//! Bare Raft cores on virtual time, on a simulated network and disks that take their time.
+//!
+//! Every safety property of the paper is checked after every step.
+
+mod course;
+mod disk;
+mod machine;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kontiki_raft::{
+    Body, Config, Membership, Message, Output, Raft, Recovered, Role, SnapshotMeta, WriteBatch,
+    persist, wire,
+};
+use kontiki_types::{GroupId, Incarnation, Index, Instant, LogId, Member, NodeId, ReplicaId, Term};
+
+use crate::invariants::{
+    Checked, CommitByMajority, ElectionSafety, LeaderAppendOnly, LeaderCompleteness, Leading,
+    LogMatching, ReadIndex, StateMachineSafety, Violation,
+};
+use crate::network::{Kind, Network, Quality, Traffic};
+use crate::random::Random;
+use crate::schedule::Schedule;
+use disk::Disk;
+use machine::{Machine, State, hash};
+use view::View;
+
+type Core = Raft<Vec<u8>>;
+type Batch = (GroupId, WriteBatch<Vec<u8>>);
+
+const GROUP: GroupId = GroupId(1);
+
+/// A cluster of bare cores.
+#[derive(Clone, Debug)]
+pub struct RaftClusterConfig {
+    /// How many.
+    pub nodes: u64,
+    /// Timing and limits; `me` is replaced.
+    pub raft: Config,
+    /// The network.
+    pub network: Quality,
+    /// The shortest and the longest write to a disk.
+    pub disk: (Duration, Duration),
+    /// The log is cut each time so many commands were applied since.
+    pub snapshot_every: Option<u64>,
+}
+
+impl RaftClusterConfig {
+    /// The timing of the course's suites: heartbeats at most ten times a second.
+    pub fn course(nodes: u64) -> Self {
+        let raft = Config {
+            election_timeout: Duration::from_millis(400),
+            heartbeat: Duration::from_millis(100),
+            snapshot_chunk_bytes: 256,
+            ..Config::new(member(NodeId(0)))
+        };
+        Self {
+            nodes,
+            raft,
+            network: Quality::good(),
+            disk: (Duration::from_micros(50), Duration::from_micros(500)),
+            snapshot_every: None,
+        }
+    }
+}
+
+fn member(node: NodeId) -> Member {
+    Member::new(node, Incarnation(node.0 + 100), ReplicaId(1))
+}
+
+struct Node {
+    me: Member,
+    raft: Option<Core>,
+    disk: Disk,
+    machine: Machine,
+    view: View,
+    waiting: Vec<Batch>,
+    under_way: Vec<Batch>,
+    snapshot: Option<(SnapshotMeta, Vec<u8>)>,
+    staged: Vec<u8>,
+    /// Grows with each crash.
+    life: u64,
+    timer: Instant,
+    draining: bool,
+    snapshots_installed: u64,
+}
+
+enum Event {
+    Deliver(Message<Vec<u8>>),
+    Written { node: NodeId, life: u64 },
+    Timer { node: NodeId, life: u64 },
+    Drain { node: NodeId, life: u64 },
+}
+
+#[derive(Default)]
+struct Invariants {
+    election_safety: ElectionSafety,
+    leader_append_only: LeaderAppendOnly,
+    log_matching: LogMatching,
+    leader_completeness: LeaderCompleteness,
+    state_machine_safety: StateMachineSafety,
+    commit_by_majority: CommitByMajority,
+    read_index: ReadIndex,
+}
+
+/// See the module.
+pub struct RaftCluster {
+    config: RaftClusterConfig,
+    now: Instant,
+    schedule: Schedule<Event>,
+    network: Network,
+    random: Random,
+    nodes: BTreeMap<NodeId, Node>,
+    disconnected: BTreeSet<NodeId>,
+    invariants: Invariants,
+    violation: Option<Violation>,
+    reads: BTreeMap<u64, Option<Index>>,
+    next_read: u64,
+    trace: Option<Vec<String>>,
+    scratch: Vec<u8>,
+}
+
+impl RaftCluster {
+    /// A cluster that runs.
+    pub fn new(config: RaftClusterConfig, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let network = Network::new(config.network.clone(), random.fork());
+        let ids: Vec<NodeId> = (1..=config.nodes).map(NodeId).collect();
+        let voters: Vec<Member> = ids.iter().copied().map(member).collect();
+        let base = Recovered::<Vec<u8>>::initial(Membership::new(voters, Vec::new())).base;
+        let nodes = ids.iter().map(|&id| {
+            let node = Node {
+                me: member(id),
+                raft: None,
+                disk: Disk::new(base.clone()),
+                machine: Machine::default(),
+                view: View::default(),
+                waiting: Vec::new(),
+                under_way: Vec::new(),
+                snapshot: None,
+                staged: Vec::new(),
+                life: 0,
+                timer: Instant::MAX,
+                draining: false,
+                snapshots_installed: 0,
+            };
+            (id, node)
+        });
+        let mut cluster = Self {
+            now: Instant(1_000_000),
+            schedule: Schedule::default(),
+            network,
+            random,
+            nodes: nodes.collect(),
+            disconnected: BTreeSet::new(),
+            invariants: Invariants::default(),
+            violation: None,
+            reads: BTreeMap::new(),
+            next_read: 1,
+            trace: None,
+            scratch: Vec::new(),
+            config,
+        };
+        for id in ids {
+            cluster.restart(id);
+        }
+        cluster
+    }
+
+    /// Keeps a line of everything that happens from here on.
+    pub fn keep_trace(&mut self) {
+        self.trace = Some(Vec::new());
+    }
+
+    /// What was kept.
+    pub fn trace(&self) -> &[String] {
+        self.trace.as_deref().unwrap_or_default()
+    }
+
+    /// The time.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Chance, for scenarios.
+    pub fn random(&mut self) -> &mut Random {
+        &mut self.random
+    }
+
+    /// The network, for scenarios.
+    pub fn network(&mut self) -> &mut Network {
+        &mut self.network
+    }
+
+    /// What was sent since the start.
+    pub fn traffic(&self) -> Traffic {
+        self.network.traffic()
+    }
+
+    /// All nodes.
+    pub fn node_ids(&self) -> Vec<NodeId> {
+        self.nodes.keys().copied().collect()
+    }
+
+    /// Whether a node runs.
+    pub fn is_running(&self, node: NodeId) -> bool {
+        self.nodes[&node].raft.is_some()
+    }
+
+    /// Role and term of a node that runs.
+    pub fn role(&self, node: NodeId) -> Option<(Role, Term)> {
+        self.nodes[&node].raft.as_ref().map(|raft| (raft.role(), raft.term()))
+    }
+
+    /// How many snapshots a node has installed.
+    pub fn snapshots_installed(&self, node: NodeId) -> u64 {
+        self.nodes[&node].snapshots_installed
+    }
+
+    /// Bytes of a node's log in force on its disk.
+    pub fn log_bytes(&self, node: NodeId) -> usize {
+        self.nodes[&node].disk.bytes()
+    }
+
+    /// Nothing passes to or from a node.
+    pub fn disconnect(&mut self, node: NodeId) {
+        self.disconnected.insert(node);
+    }
+
+    /// The node is reachable again.
+    pub fn connect(&mut self, node: NodeId) {
+        self.disconnected.remove(&node);
+    }
+
+    /// Whether a node is reachable.
+    pub fn is_connected(&self, node: NodeId) -> bool {
+        !self.disconnected.contains(&node)
+    }
+
+    /// Syncs do nothing from here on: a planted bug.
+    pub fn take_sync_out(&mut self) {
+        for node in self.nodes.values_mut() {
+            node.disk.take_sync_out();
+        }
+    }
+
+    /// A node crashes. Of the writes under way some may be durable; the rest is lost.
+    pub fn crash(&mut self, id: NodeId) {
+        self.note(|| format!("{id} crashes"));
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.life += 1;
+        node.raft = None;
+        let kept = self.random.below(node.under_way.len() as u64 + 1) as usize;
+        node.under_way.truncate(kept);
+        let Ok(()) = persist(&mut node.disk, &mut node.under_way, &mut Vec::new());
+        node.machine.log_begins_after(node.disk.base_id().index);
+        node.disk.crash();
+        node.machine.crash();
+        node.waiting.clear();
+        node.snapshot = None;
+        node.staged.clear();
+        node.timer = Instant::MAX;
+        node.draining = false;
+        self.invariants.commit_by_majority.stops(member(id));
+        self.invariants.leader_append_only.stops(member(id));
+    }
+
+    /// A node that is down starts from its disk; one that runs crashes first.
+    pub fn restart(&mut self, id: NodeId) {
+        if self.is_running(id) {
+            self.crash(id);
+        }
+        self.note(|| format!("{id} starts"));
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let recovered = node.disk.recovered(node.machine.flushed.index);
+        node.view = View::of(&recovered);
+        let config = Config { me: node.me, ..self.config.raft.clone() };
+        match Raft::new(config, recovered, self.random.next(), self.now) {
+            Ok(raft) => node.raft = Some(raft),
+            Err(error) => {
+                let violation = Violation::new("A replica restarts", format!("{id}: {error}"));
+                self.violation.get_or_insert(violation);
+            }
+        }
+        self.drain(id);
+    }
+
+    /// Proposes a command at a node; `None` if it is refused. All proposals of one moment travel
+    /// together.
+    pub fn propose(&mut self, id: NodeId, command: &[u8]) -> Option<LogId> {
+        let now = self.now;
+        let node = self.nodes.get_mut(&id)?;
+        let proposed = node.raft.as_mut()?.propose(now, command.to_vec()).ok()?;
+        if !node.draining {
+            node.draining = true;
+            self.schedule.add(now, Event::Drain { node: id, life: node.life });
+        }
+        Some(proposed)
+    }
+
+    /// Asks for a linearizable read at a node; `false` if it is refused.
+    pub fn read(&mut self, id: NodeId) -> bool {
+        let (now, token) = (self.now, self.next_read);
+        let committed = self.invariants.commit_by_majority.highest();
+        let Some(raft) = self.nodes.get_mut(&id).and_then(|node| node.raft.as_mut()) else {
+            return false;
+        };
+        if raft.read(now, token).is_err() {
+            return false;
+        }
+        self.next_read += 1;
+        self.invariants.read_index.asked(token, committed);
+        self.drain(id);
+        true
+    }
+
+    /// Reads that were confirmed, and reads that failed.
+    pub fn reads(&self) -> (usize, usize) {
+        let confirmed = self.reads.values().filter(|index| index.is_some()).count();
+        (confirmed, self.reads.len() - confirmed)
+    }
+
+    /// Lets time pass.
+    ///
+    /// # Panics
+    /// If a property is violated.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        self.run_until(end, |_| false);
+    }
+
+    /// Lets time pass until `enough`, or until `end`; says whether it was enough.
+    ///
+    /// # Panics
+    /// If a property is violated.
+    pub fn run_until(&mut self, end: Instant, mut enough: impl FnMut(&Self) -> bool) -> bool {
+        loop {
+            if let Some(violation) = self.violation.take() {
+                panic!("{violation}");
+            }
+            if enough(self) {
+                return true;
+            }
+            let Some((at, event)) = self.schedule.pop(end) else { break };
+            self.now = self.now.max(at);
+            self.happen(event);
+        }
+        self.now = end;
+        false
+    }
+
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{} {}", self.now.0, line()));
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        let now = self.now;
+        match event {
+            Event::Deliver(message) => {
+                let (from, to) = (message.from.node, message.to.node);
+                if !self.is_connected(from)
+                    || !self.is_connected(to)
+                    || !self.network.passes(from, to)
+                {
+                    return;
+                }
+                self.note(|| format!("{message:?}"));
+                if let Some(raft) = self.nodes.get_mut(&to).and_then(|node| node.raft.as_mut()) {
+                    raft.receive(now, message);
+                    self.drain(to);
+                }
+            }
+            Event::Written { node, life } => self.written(node, life),
+            Event::Timer { node: id, life } => {
+                let Some(node) = self.nodes.get_mut(&id).filter(|node| node.life == life) else {
+                    return;
+                };
+                if node.timer > now {
+                    return;
+                }
+                node.timer = Instant::MAX;
+                if let Some(raft) = &mut node.raft {
+                    raft.tick(now);
+                    self.drain(id);
+                }
+            }
+            Event::Drain { node: id, life } => {
+                if let Some(node) = self.nodes.get_mut(&id).filter(|node| node.life == life) {
+                    node.draining = false;
+                    self.drain(id);
+                }
+            }
+        }
+    }
+
+    fn written(&mut self, id: NodeId, life: u64) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.life == life) else { return };
+        let mut receipts = Vec::new();
+        let Ok(()) = persist(&mut node.disk, &mut node.under_way, &mut receipts);
+        node.machine.log_begins_after(node.disk.base_id().index);
+        if let Some(raft) = &mut node.raft {
+            for (_, receipt) in receipts {
+                raft.persisted(now, receipt);
+            }
+        }
+        self.note(|| format!("{id} has written"));
+        self.drain(id);
+        self.begin_write(id);
+    }
+
+    fn begin_write(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        if node.under_way.is_empty() && !node.waiting.is_empty() {
+            std::mem::swap(&mut node.under_way, &mut node.waiting);
+            let delay = self.random.time(self.config.disk.0, self.config.disk.1);
+            self.schedule.add(self.now + delay, Event::Written { node: id, life: node.life });
+        }
+    }
+
+    /// Polls a replica until it has nothing more to say, and checks every property.
+    fn drain(&mut self, id: NodeId) {
+        let checked = self.check(id).and_then(|()| {
+            while let Some(output) = self.poll(id) {
+                self.carry_out(id, output)?;
+            }
+            self.check(id)
+        });
+        if let Err(violation) = checked {
+            self.violation.get_or_insert(violation);
+        }
+        self.begin_write(id);
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let Some(raft) = &node.raft else { return };
+        let deadline = raft.next_deadline().max(now + Duration::from_micros(1));
+        if deadline < node.timer {
+            node.timer = deadline;
+            self.schedule.add(deadline, Event::Timer { node: id, life: node.life });
+        }
+    }
+
+    fn poll(&mut self, id: NodeId) -> Option<Output<Vec<u8>>> {
+        let now = self.now;
+        self.nodes.get_mut(&id)?.raft.as_mut()?.poll(now)
+    }
+
+    fn carry_out(&mut self, id: NodeId, output: Output<Vec<u8>>) -> Checked {
+        let now = self.now;
+        if let Output::Send(message) = output {
+            self.send(message);
+            return Ok(());
+        }
+        let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
+        let Some(raft) = node.raft.as_mut() else { return Ok(()) };
+        match output {
+            Output::Send(_) => {}
+            Output::Write(batch) => {
+                node.view.write(&batch, &mut self.invariants.log_matching)?;
+                node.waiting.push((GROUP, batch));
+            }
+            Output::Apply(entries) => {
+                for entry in &entries {
+                    let content = hash(format!("{:?}", entry.data).as_bytes()) as u64;
+                    let before = node.machine.state.index;
+                    let safety = &mut self.invariants.state_machine_safety;
+                    safety.applies(before, entry.id, content)?;
+                    node.machine.state.apply(entry);
+                    safety.has_state(entry.id.index, node.machine.state.hash)?;
+                }
+                raft.applied(now, node.machine.state.index);
+                self.cut_log(id);
+            }
+            Output::ReadReady { token, index } => {
+                self.reads.insert(token, Some(index));
+                self.invariants.read_index.ready(token, index)?;
+            }
+            Output::ReadFailed { token } => {
+                self.reads.insert(token, None);
+                self.invariants.read_index.failed(token);
+            }
+            Output::Role { role, term, .. } => {
+                let me = node.me;
+                self.note(|| format!("{id} is {role:?} in {term}"));
+                if role == Role::Leader {
+                    self.invariants.election_safety.leads(me, term)?;
+                }
+            }
+            Output::BuildSnapshot => Self::build_snapshot(node, now),
+            Output::ReadChunk { to, meta, offset, max } => {
+                let data = match &node.snapshot {
+                    Some((current, bytes)) if current.is_same(&meta) => {
+                        let from = (offset as usize).min(bytes.len());
+                        bytes[from..bytes.len().min(from + max)].to_vec()
+                    }
+                    _ => Vec::new(),
+                };
+                raft.chunk_read(now, to, &meta, offset, data);
+            }
+            Output::WriteChunk { meta, offset, data } => {
+                node.staged.truncate(offset as usize);
+                node.staged.extend_from_slice(&data);
+                raft.chunk_written(now, &meta, node.staged.len() as u64);
+            }
+            Output::InstallSnapshot(meta) => {
+                let state = Some(&node.staged)
+                    .filter(|staged| hash(staged) == meta.hash)
+                    .and_then(|staged| State::from_bytes(staged))
+                    .filter(|state| state.index == meta.id.index);
+                let Some(state) = state else {
+                    let seen = format!("{id} cannot read snapshot {}", meta.id);
+                    return Err(Violation::new("Snapshots arrive whole", seen));
+                };
+                let safety = &mut self.invariants.state_machine_safety;
+                safety.has_state(state.index, state.hash)?;
+                node.machine.install(state);
+                node.snapshots_installed += 1;
+                raft.snapshot_installed(now, &meta, true);
+                self.note(|| format!("{id} installs snapshot {}", meta.id));
+            }
+            Output::Removed | Output::Faulted | Output::Mismatch { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, message: Message<Vec<u8>>) {
+        let (from, to) = (message.from.node, message.to.node);
+        self.scratch.clear();
+        wire::encode_message(&message, &mut self.scratch);
+        let delays = self.network.send(from, to, kind(&message.body), self.scratch.len());
+        if !self.is_connected(from) || !self.is_connected(to) {
+            return;
+        }
+        for delay in delays {
+            self.schedule.add(self.now + delay, Event::Deliver(message.clone()));
+        }
+    }
+
+    /// Makes the state durable and drops the log up to it, each time enough was applied.
+    fn cut_log(&mut self, id: NodeId) {
+        let Some(every) = self.config.snapshot_every else { return };
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let applied = node.machine.state.commands.len() as u64;
+        if applied >= node.machine.flushed.commands.len() as u64 + every {
+            node.machine.flush();
+            let upto = node.machine.flushed.index;
+            if let Some(raft) = &mut node.raft {
+                raft.compact(upto);
+            }
+        }
+    }
+
+    fn build_snapshot(node: &mut Node, now: Instant) {
+        let Some(raft) = node.raft.as_mut() else { return };
+        let index = node.machine.state.index;
+        let known = raft.membership_at(index).zip(raft.term_at(index));
+        let Some(((membership_id, membership), term)) = known else {
+            return raft.snapshot_built(now, None);
+        };
+        let bytes = node.machine.state.to_bytes();
+        let meta = SnapshotMeta {
+            id: LogId::new(term, index),
+            membership: membership.clone(),
+            membership_id,
+            bytes: bytes.len() as u64,
+            hash: hash(&bytes),
+        };
+        node.snapshot = Some((meta.clone(), bytes));
+        raft.snapshot_built(now, Some(meta));
+    }
+
+    fn check(&mut self, id: NodeId) -> Checked {
+        let Some(node) = self.nodes.get(&id) else { return Ok(()) };
+        let Some(raft) = &node.raft else { return Ok(()) };
+        let (me, term, commit) = (node.me, raft.term(), raft.commit());
+        let invariants = &mut self.invariants;
+        let leads = raft.role() == Role::Leader;
+        if leads {
+            let view = &node.view;
+            invariants.leader_append_only.leads(me, term, view.last(), |at| view.term_at(at))?;
+            invariants.leader_completeness.leads(
+                me,
+                term,
+                || view.first(),
+                |at| raft.term_at(at),
+            )?;
+        } else {
+            invariants.leader_append_only.stops(me);
+        }
+        let highest = invariants.commit_by_majority.highest();
+        let membership = (commit > highest).then(|| raft.status().membership);
+        let leading =
+            membership.as_deref().filter(|_| leads).map(|membership| Leading { term, membership });
+        let nodes = &self.nodes;
+        let holds = |member: Member, id: LogId| {
+            nodes.get(&member.node).is_some_and(|node| node.me == member && node.disk.holds(id))
+        };
+        invariants.commit_by_majority.knows(me, commit, leading, |at| raft.term_at(at), holds)?;
+        for index in highest.0 + 1..=commit.0 {
+            if let Some(of) = raft.term_at(Index(index)) {
+                invariants.leader_completeness.commits(LogId::new(of, Index(index)), term)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a message asks or answers.
+fn kind(body: &Body<Vec<u8>>) -> Kind {
+    match body {
+        Body::PreVote { .. }
+        | Body::Vote { .. }
+        | Body::Append { .. }
+        | Body::Heartbeat { .. }
+        | Body::Commit { .. }
+        | Body::Snapshot { .. }
+        | Body::TimeoutNow
+        | Body::ReadIndex { .. } => Kind::Request,
+        Body::PreVoteReply { .. }
+        | Body::VoteReply { .. }
+        | Body::AppendReply { .. }
+        | Body::HeartbeatReply { .. }
+        | Body::SnapshotReply { .. }
+        | Body::ReadIndexReply { .. }
+        | Body::Stale => Kind::Answer,
+    }
+}
