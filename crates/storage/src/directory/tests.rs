@@ -143,3 +143,28 @@ fn notes_are_kept() {
     assert_eq!(directory.note("peers"), Some("1=127.0.0.1:7101 2=127.0.0.1:7102"));
     assert_eq!(directory.note("other"), None);
 }
+
+#[test]
+fn unknown_or_broken_lines_are_refused() {
+    let good = open(&formatted()).unwrap().state.lines();
+    assert!(State::parse(&good[1..]).is_some());
+    for line in [
+        "",
+        "x",
+        "boots",
+        "boots x",
+        "initial 1",
+        "initial 1 maybe",
+        "initial 1 used 1:2",
+        "initial 1 used 1:2:3:4",
+        "removed 1",
+        "removed 1 x",
+        "note a",
+        "later 1",
+    ] {
+        let mut lines = good[1..].to_vec();
+        lines.push(line.to_owned());
+        assert!(State::parse(&lines).is_none(), "{line:?}");
+    }
+    assert!(State::parse(&good[2..]).is_none(), "without a cluster");
+}

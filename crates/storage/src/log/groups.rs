@@ -16,7 +16,7 @@ use super::record::{Body, Decoder, Record};
 
 /// More entries than this in one group are not believed: a guard against allocating by a number
 /// that was read.
-const ENTRIES_MAX: u64 = 1 << 30;
+const ENTRIES_MAX: u64 = 1 << 26;
 
 #[derive(Default)]
 pub(super) struct Groups {

@@ -3,6 +3,7 @@
 mod basics;
 mod crashes;
 mod damage;
+mod format;
 mod recycling;
 
 use std::collections::BTreeMap;

@@ -185,3 +185,20 @@ fn older_snapshots_are_cleaned_away() {
     snapshots.remove_group(ONE).unwrap();
     assert!(snapshots.list(ONE).unwrap().is_empty());
 }
+
+#[test]
+fn no_header_makes_the_reader_panic() {
+    let disk = SimDisk::new();
+    let snapshots = open(&disk);
+    build(&snapshots, 5, b"x");
+    let page = disk.contents(&directory().join("snap-1-3-5")).unwrap();
+    for at in 32..400 {
+        for byte in [0, 1, 0x80, 0xff] {
+            let mut page = page[..HEADER].to_vec();
+            page[at] = byte;
+            let crc = header_crc(&page);
+            page[12..16].copy_from_slice(&crc.to_le_bytes());
+            let _ = decode_header(directory(), &page);
+        }
+    }
+}

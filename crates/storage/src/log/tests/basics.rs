@@ -167,3 +167,28 @@ fn verify_reports_without_changing_anything() {
     assert_eq!((report.groups, report.entries, report.tail), (2, 4, 1));
     assert_eq!(disk.files(), files);
 }
+
+#[test]
+fn the_same_on_a_real_disk() {
+    use crate::disk::RealDisk;
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("log");
+    let mut expected = Groups::new();
+    for life in 0..3 {
+        let (mut log, found) = Log::open(RealDisk, &path, config_of_life(1 << 14, life)).unwrap();
+        let found: Groups = found.into_iter().map(|(group, state)| (group, state.into())).collect();
+        assert_eq!(found, expected);
+        let again = Log::open(RealDisk, &path, config(1 << 14));
+        assert!(matches!(again, Err(OpenError::Locked(_))));
+        for _ in 0..60 {
+            let last = expected.get(&ONE).map_or(0, State::last);
+            let compaction = (last > 20).then(|| base(last - 10, 1));
+            let update = Update { base: compaction, ..append(last + 1..=last + 3, 1) };
+            expected = model(&expected, &[(ONE, update.clone())]);
+            log.update(&[(ONE, update)]).unwrap();
+            log.maintain().unwrap();
+        }
+        log.refresh_space();
+        assert!(log.counters.read().segments_recycled > 0);
+    }
+}
