@@ -2,12 +2,12 @@
 
 use std::env;
 
-/// Runs `scenario` once per seed, from 1 to `count`; or only with the seed that the environment
-/// variable `KONTIKI_SEED` names. Each seed is printed before its run, and a run that panics ends
+/// Runs `scenario` once per seed, from 1 to `default`, or to what the environment variable
+/// `KONTIKI_SEEDS` says; or only with the seed that `KONTIKI_SEED` names. Each seed is printed before its run, and a run that panics ends
 /// with the line that repeats it.
-pub fn each_seed(name: &str, count: u64, mut scenario: impl FnMut(u64)) {
+pub fn each_seed(name: &str, default: u64, mut scenario: impl FnMut(u64)) {
     let only = env::var("KONTIKI_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seeds = only.map_or(1..=count, |seed| seed..=seed);
+    let seeds = only.map_or_else(|| 1..=count("KONTIKI_SEEDS", default), |seed| seed..=seed);
     for seed in seeds {
         println!("{name}: seed {seed}");
         let _replay = Replay { name, seed };

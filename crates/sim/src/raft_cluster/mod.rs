@@ -53,7 +53,7 @@ impl RaftClusterConfig {
         let raft = Config {
             election_timeout: Duration::from_millis(400),
             heartbeat: Duration::from_millis(100),
-            snapshot_chunk_bytes: 256,
+            snapshot_chunk_bytes: 4096,
             ..Config::new(member(NodeId(0)))
         };
         Self {

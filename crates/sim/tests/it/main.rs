@@ -1,3 +1,5 @@
 //! Simulations that run as tests. `KONTIKI_SEED=N` runs one seed only.
 
+mod chaos;
+mod labs_raft;
 mod power_loss;

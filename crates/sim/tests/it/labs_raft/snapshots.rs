@@ -1,0 +1,146 @@
+//! Logs that are cut every ten commands (SnapshotBasic, SnapshotInstall, SnapshotInstallUnreliable,
+//! SnapshotInstallCrash, SnapshotInstallUnCrash, SnapshotAllCrash, SnapshotInit).
+
+use kontiki_sim::network::Quality;
+use kontiki_sim::raft_cluster::{RaftCluster, RaftClusterConfig};
+use kontiki_sim::seeds::each_seed;
+
+use super::{after, fresh};
+
+const INTERVAL: u64 = 10;
+const LOG_BYTES: usize = 2000;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    Stays,
+    IsCutOff,
+    Crashes,
+}
+
+fn cutting(network: Quality, seed: u64) -> RaftCluster {
+    let config = RaftClusterConfig::course(3);
+    let snapshot_every = Some(INTERVAL);
+    RaftCluster::new(RaftClusterConfig { network, snapshot_every, ..config }, seed)
+}
+
+fn agree(cluster: &mut RaftCluster, expected: usize) -> u64 {
+    let command = fresh(cluster);
+    cluster.agree(&command, expected, true)
+}
+
+fn run(network: Quality, victim_does: Victim, seed: u64) {
+    let mut cluster = cutting(network, seed);
+    agree(&mut cluster, 3);
+    let mut leader = cluster.check_one_leader();
+    for round in 0..30 {
+        let (sender, victim) = match round % 3 {
+            1 => (after(leader, 1, 3), leader),
+            _ => (leader, after(leader, 1, 3)),
+        };
+        match victim_does {
+            Victim::Stays => {}
+            Victim::IsCutOff => cluster.disconnect(victim),
+            Victim::Crashes => cluster.crash(victim),
+        }
+        if victim_does != Victim::Stays {
+            agree(&mut cluster, 2);
+        }
+        let count = INTERVAL / 2 + cluster.random().below(INTERVAL);
+        for _ in 0..count {
+            let command = fresh(&mut cluster);
+            cluster.start(sender, &command);
+        }
+        let last = agree(&mut cluster, if victim_does == Victim::Stays { 3 } else { 2 });
+        for node in cluster.node_ids() {
+            let bytes = cluster.log_bytes(node);
+            let applied = cluster.applied(node);
+            let judged = victim_does == Victim::Stays || node != victim;
+            // A node that has applied the last command has had its chance to cut.
+            if judged && applied >= last {
+                assert!(bytes < LOG_BYTES, "the log of {node} has {bytes} bytes");
+            }
+        }
+        match victim_does {
+            Victim::Stays => {}
+            Victim::IsCutOff => cluster.connect(victim),
+            Victim::Crashes => cluster.restart(victim),
+        }
+        if victim_does != Victim::Stays {
+            agree(&mut cluster, 3);
+            leader = cluster.check_one_leader();
+        }
+    }
+    let nodes = cluster.node_ids();
+    let installed: u64 = nodes.into_iter().map(|node| cluster.snapshots_installed(node)).sum();
+    assert_eq!(installed > 0, victim_does != Victim::Stays, "{installed} snapshots installed");
+}
+
+#[test]
+fn the_log_is_cut() {
+    each_seed("the_log_is_cut", 5, |seed| run(Quality::good(), Victim::Stays, seed));
+}
+
+#[test]
+fn a_laggard_gets_a_snapshot() {
+    each_seed("a_laggard_gets_a_snapshot", 5, |seed| {
+        run(Quality::good(), Victim::IsCutOff, seed);
+    });
+}
+
+#[test]
+fn a_laggard_gets_a_snapshot_over_an_unreliable_network() {
+    each_seed("a_laggard_gets_a_snapshot_over_an_unreliable_network", 3, |seed| {
+        run(Quality::unreliable(), Victim::IsCutOff, seed);
+    });
+}
+
+#[test]
+fn a_crashed_node_gets_a_snapshot() {
+    each_seed("a_crashed_node_gets_a_snapshot", 5, |seed| {
+        run(Quality::good(), Victim::Crashes, seed);
+    });
+}
+
+#[test]
+fn a_crashed_node_gets_a_snapshot_over_an_unreliable_network() {
+    each_seed("a_crashed_node_gets_a_snapshot_over_an_unreliable_network", 3, |seed| {
+        run(Quality::unreliable(), Victim::Crashes, seed);
+    });
+}
+
+fn crash_and_restart_all(cluster: &mut RaftCluster) {
+    cluster.node_ids().into_iter().for_each(|node| cluster.crash(node));
+    cluster.node_ids().into_iter().for_each(|node| cluster.restart(node));
+}
+
+#[test]
+fn positions_go_on_after_all_crash() {
+    each_seed("positions_go_on_after_all_crash", 10, |seed| {
+        let mut cluster = cutting(Quality::good(), seed);
+        agree(&mut cluster, 3);
+        for _ in 0..5 {
+            let count = INTERVAL / 2 + cluster.random().below(INTERVAL);
+            for _ in 0..count {
+                agree(&mut cluster, 3);
+            }
+            let before = agree(&mut cluster, 3);
+            crash_and_restart_all(&mut cluster);
+            let then = agree(&mut cluster, 3);
+            assert!(then > before, "position {then} after {before}");
+        }
+    });
+}
+
+#[test]
+fn the_snapshot_survives_a_crash_after_a_restart() {
+    each_seed("the_snapshot_survives_a_crash_after_a_restart", 10, |seed| {
+        let mut cluster = cutting(Quality::good(), seed);
+        for position in 1..=INTERVAL + 1 {
+            assert_eq!(agree(&mut cluster, 3), position);
+        }
+        for position in [INTERVAL + 2, INTERVAL + 3] {
+            crash_and_restart_all(&mut cluster);
+            assert_eq!(agree(&mut cluster, 3), position);
+        }
+    });
+}
