@@ -16,8 +16,13 @@ pub(crate) fn run(args: NodeArgs) -> Result<()> {
         die_with(parent)?;
     }
     let settings = settings(args)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(settings.io_threads)
+    let mut runtime = match settings.io_threads {
+        // One thread for sockets and event loop, which then need not wake each other.
+        0 | 1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime
+        .worker_threads(settings.io_threads.max(1))
         .enable_all()
         .build()
         .context("cannot start the threads that serve sockets")?;

@@ -1,18 +1,19 @@
-//! The apply stage: the thread that owns the state machines.
+//! The apply stage: what owns the state machines.
 //!
 //! Committed entries go in, in order; outcomes and replies come out. Reads are served here too,
-//! between two batches of entries, so that each sees one state (PROTOCOL 13). Nothing of it holds
-//! up replication: the event loop only hears of what is done.
+//! between two batches of entries, so that each sees one state (PROTOCOL 13). Nothing large of it
+//! holds up replication: that is done on a thread of its own, and the event loop hears of it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kontiki_kv::command::Read;
 use kontiki_kv::{Machine, QueryAnswer, Reply};
-use kontiki_raft::{Entries, EntryData, Membership, SnapshotMeta};
+use kontiki_raft::{Entries, Entry, EntryData, Membership, SnapshotMeta};
 use kontiki_replica::{Answer, Caller, NodeInfo};
 use kontiki_storage::engine::{Engine, GroupStore, Persist};
 use kontiki_types::{GroupId, LogId, LogTime, Member};
@@ -20,7 +21,7 @@ use tracing::{error, info, warn};
 
 use crate::event_loop::{FailOnPanic, Input};
 use crate::log_writer::LogWork;
-use crate::mailbox::{Receiver, Sender};
+use crate::mailbox::{InboxSender, Receiver, Sender, mailbox};
 use crate::shared::Shared;
 use crate::snapshots::Snapshots;
 use crate::start::Opener;
@@ -74,19 +75,29 @@ pub(crate) enum Work {
 /// How long an idle stage waits before it cleans up behind a flush.
 const TIDY_AFTER: Duration = Duration::from_millis(5);
 
+/// How often a stage without work looks whether there is something to clean up: the event loop may
+/// have applied a flush by itself.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+
+/// More work than this at once goes to the thread.
+const INLINE_ENTRIES_MAX: usize = 256;
+const INLINE_BYTES_MAX: usize = 256 << 10;
+const INLINE_READS_MAX: usize = 512;
+
 /// The stage. `E` is the state engine.
 pub(crate) struct ApplyStage<E: Engine> {
     pub(crate) engine: E,
     pub(crate) machines: BTreeMap<GroupId, Machine<E::Store>>,
     /// The configuration in effect at what is applied, with the entry that holds it.
     pub(crate) members: BTreeMap<GroupId, (LogId, Arc<Membership>)>,
-    pub(crate) work: Receiver<Work>,
     pub(crate) node: Arc<Shared>,
     pub(crate) log: Sender<LogWork>,
     pub(crate) persist: Sender<PersistJob<<E::Store as GroupStore>::Persister>>,
     pub(crate) snapshots: Snapshots,
     pub(crate) opener: Opener,
     pub(crate) scratch: Vec<(LogId, Option<Bytes>)>,
+    /// What the event loop is to hear.
+    pub(crate) out: Vec<Input>,
 }
 
 /// Work for the thread that makes state engines durable.
@@ -95,43 +106,145 @@ pub(crate) struct PersistJob<P> {
     pub(crate) persister: P,
 }
 
-impl<E: Engine> ApplyStage<E> {
-    /// Runs until the process ends, or a state machine fails.
-    pub(crate) fn run(mut self) {
-        let _guard = FailOnPanic(self.node.events.clone(), "apply");
+/// The event loop's side of the stage.
+///
+/// Work goes to the stage's thread, in order. Unless the thread has nothing to do and the work is
+/// small: then it is done on the spot, which spares two wake-ups on the way of every request. So
+/// under light load the event loop applies; the more there is to apply, the more the thread does.
+pub(crate) struct ApplyHandle {
+    stage: Arc<dyn Inline>,
+    thread: Sender<Work>,
+    /// Work that was given to the thread and is not done.
+    given: Arc<AtomicUsize>,
+}
+
+/// The stage as the event loop may use it, whatever its engine.
+trait Inline: Send + Sync {
+    /// Does the work and adds what came of it to `out`; gives it back if the stage is taken.
+    fn try_do(&self, work: Vec<Work>, out: &mut Vec<Input>) -> Result<(), Vec<Work>>;
+}
+
+impl<E: Engine> Inline for Mutex<ApplyStage<E>> {
+    fn try_do(&self, work: Vec<Work>, out: &mut Vec<Input>) -> Result<(), Vec<Work>> {
+        let Ok(mut stage) = self.try_lock() else { return Err(work) };
+        if !stage.may_inline(&work) {
+            return Err(work);
+        }
+        stage.carry_out(work);
+        out.append(&mut stage.out);
+        Ok(())
+    }
+}
+
+impl ApplyHandle {
+    /// Has the work done: at once, with what came of it in `done`, or by the thread.
+    pub(crate) fn give(&self, work: Vec<Work>, done: &mut Vec<Input>) {
+        // Only this side gives work, so nothing can come between the look and the deed.
+        let work = if self.given.load(Ordering::Acquire) == 0 {
+            match self.stage.try_do(work, done) {
+                Ok(()) => return,
+                Err(work) => work,
+            }
+        } else {
+            work
+        };
+        self.given.fetch_add(work.len(), Ordering::AcqRel);
+        self.thread.send_all(work);
+    }
+}
+
+/// Starts the stage's thread.
+pub(crate) fn start<E: Engine>(stage: ApplyStage<E>) -> std::io::Result<ApplyHandle>
+where
+    <E::Store as GroupStore>::Persister: Send,
+{
+    let (thread, work) = mailbox();
+    let given = Arc::new(AtomicUsize::new(0));
+    let node = Arc::clone(&stage.node);
+    let stage = Arc::new(Mutex::new(stage));
+    let handle = ApplyHandle { stage: Arc::clone(&stage) as _, thread, given: Arc::clone(&given) };
+    let run = move || {
+        let _guard = FailOnPanic(node.events.clone(), "apply");
         let mut items = Vec::new();
+        let mut out = Vec::new();
         let mut untidy = true;
         loop {
-            self.work.receive(&mut items, untidy.then_some(TIDY_AFTER));
-            if items.is_empty() {
-                untidy = self.tidy();
+            work.receive(&mut items, Some(if untidy { TIDY_AFTER } else { IDLE_LOOK }));
+            let count = items.len();
+            let mut stage = stage.lock().unwrap_or_else(PoisonError::into_inner);
+            if count == 0 {
+                untidy = stage.tidy();
                 continue;
             }
             untidy = true;
-            let mut queue = items.drain(..).peekable();
-            while let Some(work) = queue.next() {
-                let done = match work {
-                    Work::Apply { group, entries } => {
-                        let mut batch = std::mem::take(&mut self.scratch);
-                        batch.clear();
-                        self.collect(group, &entries, &mut batch);
-                        // Everything that waits for the same group is applied as one.
-                        while let Some(Work::Apply { entries, .. }) = queue.next_if(
-                            |next| matches!(next, Work::Apply { group: other, .. } if *other == group),
-                        ) {
-                            self.collect(group, &entries, &mut batch);
-                        }
-                        let done = self.apply(group, &batch);
-                        self.scratch = batch;
-                        done
+            stage.carry_out(std::mem::take(&mut items));
+            out.append(&mut stage.out);
+            drop(stage);
+            given.fetch_sub(count, Ordering::AcqRel);
+            let applied_only = out.iter().all(|input| matches!(input, Input::Applied { .. }));
+            if applied_only && node.view.pending.load(Ordering::Acquire) == 0 {
+                // Nobody here waits for it: it can be told with whatever comes next.
+                node.events.send_all_without_waking(out.drain(..));
+            } else {
+                node.events.send_all(out.drain(..));
+            }
+        }
+    };
+    thread::Builder::new().name("apply".into()).spawn(run)?;
+    Ok(handle)
+}
+
+impl<E: Engine> ApplyStage<E> {
+    /// Whether the work is little enough to be done by the event loop.
+    fn may_inline(&self, work: &[Work]) -> bool {
+        let (mut entries, mut bytes, mut reads) = (0, 0, 0);
+        for one in work {
+            match one {
+                Work::Apply { group, entries: some } => {
+                    entries += some.len();
+                    bytes += some.iter().map(command_bytes).sum::<usize>();
+                    let machine = self.machines.get(group);
+                    // A commit would have to wait for the engine.
+                    if machine.is_none_or(|machine| machine.store().persister().is_due()) {
+                        return false;
                     }
-                    other => self.other(other),
-                };
-                if let Err((group, reason)) = done {
-                    error!(%group, reason, "the apply stage cannot go on");
-                    self.node.events.send(Input::ApplyFailed { group, reason });
-                    return;
                 }
+                Work::Query { reads: some, .. } => {
+                    reads += some.len();
+                    if some.iter().any(|(_, read)| !is_quick(read)) {
+                        return false;
+                    }
+                }
+                _ => return false,
+            }
+        }
+        entries <= INLINE_ENTRIES_MAX && bytes <= INLINE_BYTES_MAX && reads <= INLINE_READS_MAX
+    }
+
+    /// Does the work, in order; what came of it is in `out`.
+    fn carry_out(&mut self, work: Vec<Work>) {
+        let mut queue = work.into_iter().peekable();
+        while let Some(work) = queue.next() {
+            let done = match work {
+                Work::Apply { group, entries } => {
+                    let mut batch = std::mem::take(&mut self.scratch);
+                    batch.clear();
+                    self.collect(group, &entries, &mut batch);
+                    // Everything that waits for the same group is applied as one.
+                    let same = |next: &Work| matches!(next, Work::Apply { group: other, .. } if *other == group);
+                    while let Some(Work::Apply { entries, .. }) = queue.next_if(same) {
+                        self.collect(group, &entries, &mut batch);
+                    }
+                    let done = self.apply(group, &batch);
+                    self.scratch = batch;
+                    done
+                }
+                other => self.other(other),
+            };
+            if let Err((group, reason)) = done {
+                error!(%group, reason, "the apply stage cannot go on");
+                self.send(Input::ApplyFailed { group, reason });
+                return;
             }
         }
     }
@@ -178,8 +291,8 @@ impl<E: Engine> ApplyStage<E> {
         }
     }
 
-    fn send(&self, input: Input) {
-        self.node.events.send(input);
+    fn send(&mut self, input: Input) {
+        self.out.push(input);
     }
 
     fn machine(&mut self, group: GroupId) -> Result<&mut Machine<E::Store>, (GroupId, String)> {
@@ -344,8 +457,27 @@ impl<E: Engine> ApplyStage<E> {
     }
 }
 
+fn command_bytes(entry: &Entry<Bytes>) -> usize {
+    match &entry.data {
+        EntryData::Command(command) => command.len(),
+        EntryData::Noop | EntryData::Membership(_) => 0,
+    }
+}
+
+/// Whether a read looks at few keys, however large the store is.
+fn is_quick(read: &Read) -> bool {
+    match read {
+        Read::Keys { .. } | Read::Scan { .. } | Read::Lcs { .. } | Read::RandomKey { .. } => false,
+        Read::MGet { keys } | Read::Exists { keys } | Read::Versions { keys } => keys.len() <= 64,
+        _ => true,
+    }
+}
+
 /// The thread that makes state engines durable, while commits go on.
-pub(crate) fn persist_loop<P: Persist>(jobs: &Receiver<PersistJob<P>>, events: &Sender<Input>) {
+pub(crate) fn persist_loop<P: Persist>(
+    jobs: &Receiver<PersistJob<P>>,
+    events: &InboxSender<Input>,
+) {
     let mut waiting = Vec::new();
     loop {
         jobs.receive(&mut waiting, None);

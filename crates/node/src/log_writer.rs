@@ -12,7 +12,7 @@ use kontiki_types::GroupId;
 use tracing::{error, warn};
 
 use crate::event_loop::{FailOnPanic, Input};
-use crate::mailbox::{Receiver, Sender};
+use crate::mailbox::{InboxSender, Receiver};
 use crate::metrics::Metrics;
 
 /// What the log thread is asked to do, in order.
@@ -33,7 +33,7 @@ const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct LogWriter {
     pub(crate) log: Log<RealDisk>,
     pub(crate) work: Receiver<LogWork>,
-    pub(crate) events: Sender<Input>,
+    pub(crate) events: InboxSender<Input>,
     pub(crate) metrics: Arc<Metrics>,
 }
 

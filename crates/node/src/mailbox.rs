@@ -7,6 +7,8 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 struct Shared<T> {
     queue: Mutex<Queue<T>>,
     arrived: Condvar,
@@ -86,6 +88,60 @@ impl<T> Receiver<T> {
             std::mem::swap(items, &mut queue.items);
         } else {
             items.append(&mut queue.items);
+        }
+    }
+}
+
+/// The sending side of the event loop's queue.
+pub(crate) struct InboxSender<T>(Arc<Inbox<T>>);
+
+/// The event loop's queue: a task waits for it, not a thread. Where that task runs on the thread
+/// that also serves the sockets, a request costs no wake-up on its way to the core and back.
+pub(crate) struct Inbox<T> {
+    items: Mutex<Vec<T>>,
+    arrived: Notify,
+}
+
+pub(crate) fn inbox<T>() -> (InboxSender<T>, Arc<Inbox<T>>) {
+    let inbox = Arc::new(Inbox { items: Mutex::new(Vec::new()), arrived: Notify::new() });
+    (InboxSender(Arc::clone(&inbox)), inbox)
+}
+
+impl<T> Clone for InboxSender<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> InboxSender<T> {
+    pub(crate) fn send(&self, item: T) {
+        self.send_all(std::iter::once(item));
+    }
+
+    pub(crate) fn send_all(&self, items: impl IntoIterator<Item = T>) {
+        self.0.items.lock().unwrap_or_else(PoisonError::into_inner).extend(items);
+        self.0.arrived.notify_one();
+    }
+
+    /// Leaves the items for whenever the loop turns next: at the next heartbeat at the latest.
+    pub(crate) fn send_all_without_waking(&self, items: impl IntoIterator<Item = T>) {
+        self.0.items.lock().unwrap_or_else(PoisonError::into_inner).extend(items);
+    }
+}
+
+impl<T> Inbox<T> {
+    /// Waits until something arrives. Cancel safe.
+    pub(crate) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// Moves everything that waits to the end of `items`.
+    pub(crate) fn take(&self, items: &mut Vec<T>) {
+        let mut waiting = self.items.lock().unwrap_or_else(PoisonError::into_inner);
+        if items.is_empty() {
+            std::mem::swap(items, &mut waiting);
+        } else {
+            items.append(&mut waiting);
         }
     }
 }

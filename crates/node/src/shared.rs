@@ -13,7 +13,7 @@ use kontiki_types::{ClientId, Incarnation, Instant, LogTime, NodeId};
 use crate::clock;
 use crate::event_loop::Input;
 use crate::info;
-use crate::mailbox::Sender;
+use crate::mailbox::InboxSender;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::settings::LiveSettings;
@@ -29,7 +29,7 @@ pub(crate) struct Shared {
     pub(crate) settings: LiveSettings,
     pub(crate) password: Option<Secret>,
     pub(crate) registry: Registry,
-    pub(crate) events: Sender<Input>,
+    pub(crate) events: InboxSender<Input>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) view: View,
     random: AtomicU64,
@@ -48,6 +48,8 @@ pub(crate) struct View {
     pub(crate) keys: AtomicU64,
     pub(crate) applied: AtomicU64,
     pub(crate) serving: AtomicU32,
+    /// Writes of callers of this node that are not applied yet.
+    pub(crate) pending: AtomicUsize,
 }
 
 impl Shared {
@@ -60,7 +62,7 @@ impl Shared {
         resp_port: u16,
         settings: LiveSettings,
         password: Option<Secret>,
-        events: Sender<Input>,
+        events: InboxSender<Input>,
         metrics: Arc<Metrics>,
         seed: u64,
     ) -> Self {

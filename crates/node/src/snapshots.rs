@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::error::StartError;
 use crate::event_loop::Input;
-use crate::mailbox::Sender;
+use crate::mailbox::InboxSender;
 
 /// Bytes read at once while a snapshot is installed.
 const READ_BYTES: usize = 1 << 20;
@@ -44,7 +44,7 @@ impl Snapshots {
         group: GroupId,
         export: Export<V>,
         (membership_id, membership): (LogId, Arc<Membership>),
-        events: Sender<Input>,
+        events: InboxSender<Input>,
     ) where
         Export<V>: Iterator<Item = Result<Bytes, kontiki_kv::MachineError>> + Send + 'static,
         V: kontiki_kv::StoreView,

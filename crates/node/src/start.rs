@@ -21,14 +21,14 @@ use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use crate::admin::Operators;
-use crate::apply::{ApplyStage, persist_loop};
+use crate::apply::{self, ApplyStage, persist_loop};
 use crate::clock;
 use crate::error::StartError;
 use crate::event_loop::{DATA_GROUP, Ended, EventLoop, Input};
 use crate::founding;
 use crate::http;
 use crate::log_writer::LogWriter;
-use crate::mailbox::mailbox;
+use crate::mailbox::{inbox, mailbox};
 use crate::metrics::Metrics;
 use crate::native::Native;
 use crate::peers_file;
@@ -146,7 +146,7 @@ impl Opener {
     pub(crate) fn begin(&self, group: GroupId, replica: ReplicaId) -> Result<(), String> {
         let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
         directory
-            .set_note(&replica_note(group), &replica.to_string())
+            .set_note(&replica_note(group), &replica.0.to_string())
             .map_err(|error| error.to_string())
     }
 
@@ -219,7 +219,7 @@ impl Node {
             machines.insert(group, machine);
         }
 
-        let (events, inputs) = mailbox();
+        let (events, inputs) = inbox();
         let metrics = Arc::new(Metrics::new());
         let node = Arc::new(Shared::new(
             me.id,
@@ -258,14 +258,12 @@ impl Node {
         let (persist_sender, jobs) = mailbox();
         let persist_events = events.clone();
         spawn("persist", move || persist_loop(&jobs, &persist_events))?;
-        let (work_sender, work) = mailbox();
         let tombstones: Vec<_> =
             directory.lock().unwrap_or_else(PoisonError::into_inner).removed().collect();
         let stage = ApplyStage {
             engine,
             machines,
             members,
-            work,
             log: log_sender.clone(),
             node: Arc::clone(&node),
             persist: persist_sender,
@@ -278,8 +276,9 @@ impl Node {
                 seed,
             },
             scratch: Vec::new(),
+            out: Vec::new(),
         };
-        spawn("apply", move || stage.run())?;
+        let apply = apply::start(stage).map_err(StartError::Listener)?;
         let mut core = Core::new(me, settings.group.clone(), known.into_values(), tombstones);
         core.set_time(clock::now(), clock::wall_time());
         for one in opened {
@@ -287,11 +286,9 @@ impl Node {
             core.open(one).map_err(|source| StartError::Replica { group, source })?;
         }
         let event_loop =
-            EventLoop::new(core, inputs, log_sender, work_sender, peers.clone(), Arc::clone(&node));
+            EventLoop::new(core, inputs, log_sender, apply, peers.clone(), Arc::clone(&node));
         let (sender, ended) = oneshot::channel();
-        spawn("events", move || {
-            let _ = sender.send(event_loop.run());
-        })?;
+        start_loop(event_loop, sender)?;
         Ok(Self { node, peers, listeners, settings, ended })
     }
 
@@ -336,6 +333,24 @@ impl Node {
         }
         result
     }
+}
+
+/// Starts the event loop: on the thread that serves the sockets if there is one such thread, so that
+/// neither has to wake the other; else on a thread of its own.
+fn start_loop(event_loop: EventLoop, ended: oneshot::Sender<Ended>) -> Result<(), StartError> {
+    let run = async move {
+        let _ = ended.send(event_loop.run().await);
+    };
+    let handle = tokio::runtime::Handle::current();
+    if handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::CurrentThread {
+        tokio::spawn(run);
+        return Ok(());
+    }
+    let own = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(StartError::Listener)?;
+    spawn("events", move || own.block_on(run))
 }
 
 fn raft_config(settings: &Settings, me: Member) -> Config {

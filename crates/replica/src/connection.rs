@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use kontiki_kv::command::{Parsed, Read, Write, parse, unknown, wrong_arity};
-use kontiki_kv::{Proposal, Reply, WriteRequest, table};
+use kontiki_kv::{KEY_BYTES_MAX, Proposal, Reply, WriteRequest, table};
 use kontiki_types::{ClientId, LogTime, Seq};
 
 pub use failure::Failure;
@@ -444,9 +444,6 @@ enum Step {
     Silent,
     Hold(Held),
 }
-
-/// Longest key in bytes: what a state engine takes, less its own prefixes.
-pub const KEY_BYTES_MAX: usize = 60_000;
 
 /// A data command from its arguments, if its keys are not too long.
 fn parse_bounded(args: &[Bytes], host: &dyn Host) -> Result<Parsed, Reply> {

@@ -520,6 +520,11 @@ impl Core {
         self.groups.values().map(|group| group.status(self.now)).collect()
     }
 
+    /// Writes of this node's callers that are not applied yet, of all groups.
+    pub fn pending_writes(&self) -> usize {
+        self.groups.values().map(Group::pending_writes).sum()
+    }
+
     /// Who leads a group, as far as known here.
     pub fn leader(&self, group: GroupId) -> Option<Member> {
         self.groups.get(&group)?.leader()

@@ -154,6 +154,10 @@ impl Group {
         self.role == Role::Leader
     }
 
+    pub(crate) fn pending_writes(&self) -> usize {
+        self.writes.len()
+    }
+
     pub(crate) fn leader(&self) -> Option<Member> {
         self.leader
     }

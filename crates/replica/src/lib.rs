@@ -17,7 +17,7 @@ mod peer;
 pub use self::core::{Caller, Core, Effect, Opened};
 pub use connection::{
     Answer, Ask, COMPATIBLE_WITH, Connection, ConnectionLimits, Description, Failure, Host,
-    KEY_BYTES_MAX, KillFilter, RETENTION_MILLIS, Request, SessionWrite,
+    KillFilter, RETENTION_MILLIS, Request, SessionWrite,
 };
 pub use group::{ChangeFailure, ChangeKind, GroupConfig, GroupStatus};
 pub use peer::{Frame, FrameError, NodeInfo, PEER_VERSION, PeerMessage, Refusal};

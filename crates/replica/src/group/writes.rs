@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kontiki_kv::{Outcome, Proposal, Verdict};
+use kontiki_kv::command::Write;
+use kontiki_kv::{Body, Outcome, Proposal, Verdict};
 use kontiki_raft::Reason;
 use kontiki_types::{ClientId, Instant, NodeId, Seq, Term};
 
@@ -121,6 +122,11 @@ impl Group {
         proposal: &Bytes,
         node: &mut Node<'_>,
     ) {
+        // Every replica must be able to apply what is in the log: a command of a later version, or
+        // a damaged one, is found before it is.
+        if !is_sound(proposal) {
+            return node.frames.to(from).refused(self.id, id.0, id.1, Refusal::NotLeader);
+        }
         let why = match self.propose(proposal, node) {
             Ok(()) => return,
             Err(Reason::Full | Reason::TooLarge) => Refusal::Overloaded,
@@ -218,6 +224,14 @@ impl Group {
             true
         });
         self.dispatch_ungiven(node);
+    }
+}
+
+/// Whether this build can apply a proposal.
+fn is_sound(proposal: &Bytes) -> bool {
+    match Proposal::decode(proposal) {
+        Ok(Proposal { body: Body::Write(write), .. }) => Write::decode(&write.command).is_ok(),
+        _ => false,
     }
 }
 
