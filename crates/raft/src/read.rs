@@ -114,6 +114,8 @@ impl<P: Payload> Raft<P> {
 
     /// Opens a round for the reads that wait, or answers them under the lease.
     pub(crate) fn flush_reads(&mut self, now: Instant) {
+        // A change of configuration may have made a majority of those who answered already.
+        self.confirm_reads();
         let Some(lead) = &self.lead else { return };
         if lead.reads.waiting.is_empty() || self.commit < lead.term_start {
             return;

@@ -230,3 +230,22 @@ fn reads_need_both_majorities() {
     cluster.run_all(ms(100));
     assert!(matches!(cluster.node(1).reads[..], [(1, Some(_))]));
 }
+
+/// A random schedule found reads that waited for ever: the others left the group while a round was
+/// open, so that nobody was left to answer it, and nobody's answer was needed any more.
+#[test]
+fn a_round_is_confirmed_by_a_change_of_configuration() {
+    let mut cluster = Cluster::new(&[1, 2]);
+    cluster.elect(1);
+    cluster.change(1, &[1], &[]);
+    cluster.read(1, 1);
+    // n2 acknowledges the change, and its answers to the round are lost.
+    while let Some(message) = cluster.net.front() {
+        match message.body {
+            Body::HeartbeatReply { .. } => drop(cluster.net.pop_front()),
+            _ => cluster.deliver_at(0),
+        }
+    }
+    assert_eq!(cluster.status(1).membership.voters, [n(1)]);
+    assert!(matches!(cluster.node(1).reads[..], [(1, Some(_))]));
+}
