@@ -297,3 +297,6 @@ fn fit<P: Payload>(entries: &[Entry<P>], bytes: usize, bytes_max: usize) -> (usi
     }
     (entries.len(), sum)
 }
+
+#[cfg(test)]
+mod tests;
