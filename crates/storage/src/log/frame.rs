@@ -79,6 +79,12 @@ impl Frame {
     }
 }
 
+/// Where, from `at` on, the next frame may begin: a place whose magic is right.
+pub(super) fn next_magic(bytes: &[u8], at: usize) -> usize {
+    let rest = bytes.get(at..).unwrap_or(&[]).chunks_exact(ALIGN);
+    at + ALIGN * rest.take_while(|place| place[4..] != MAGIC).count()
+}
+
 /// `size` rounded up to the next place where a frame may begin.
 pub(super) const fn padded(size: usize) -> usize {
     size.next_multiple_of(ALIGN)

@@ -123,6 +123,10 @@ impl<D: Disk> SparePool<D> {
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<String> {
+        // Filling the disk to the last byte first would also stop others that write to it.
+        if self.disk.free_space(&self.directory)? < bytes {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let name = self.name();
         let path = self.directory.join(&name);
         let file = self.disk.create(&path)?;

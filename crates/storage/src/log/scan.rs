@@ -178,7 +178,7 @@ impl Scanner<'_> {
 
     /// Looks at what stands behind a break, at every place where a frame may begin.
     fn beyond(&mut self, header: &Header, bytes: &[u8], from: usize) {
-        let mut at = from;
+        let mut at = frame::next_magic(bytes, from);
         while at + frame::HEADER <= bytes.len() {
             match Frame::parse(&bytes[at..], header.generation) {
                 Some((frame, body)) => {
@@ -193,6 +193,7 @@ impl Scanner<'_> {
                 }
                 None => at += frame::ALIGN,
             }
+            at = frame::next_magic(bytes, at);
         }
     }
 
