@@ -55,6 +55,9 @@ struct KvArgs {
     /// Clients, each waiting for its answer.
     #[arg(long, default_value_t = 64)]
     clients: usize,
+    /// Connections that the clients of an etcd target share [default: one each].
+    #[arg(long)]
+    connections: Option<usize>,
     /// Operations that a client sends before it waits.
     #[arg(long, default_value_t = 1)]
     pipeline: usize,
@@ -84,7 +87,7 @@ struct KvArgs {
     server_pids: Vec<u32>,
     /// Pages of metrics whose fdatasyncs are counted, by commas.
     #[arg(long, value_delimiter = ',')]
-    metrics_url: Vec<String>,
+    metrics: Vec<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -113,6 +116,7 @@ fn kv(args: KvArgs) -> Result<()> {
     let report = run_kv(&KvOptions {
         password: args.password,
         clients: args.clients,
+        connections: args.connections,
         pipeline: args.pipeline,
         value_bytes: args.value_bytes,
         keys: args.keys,
@@ -122,7 +126,7 @@ fn kv(args: KvArgs) -> Result<()> {
         warm_up_seconds: args.warm_up,
         seed: args.seed,
         server_pids: args.server_pids,
-        metrics_urls: args.metrics_url,
+        metrics_urls: args.metrics,
         ..KvOptions::new(args.target, args.addr)
     })?;
     if args.json {
@@ -133,10 +137,6 @@ fn kv(args: KvArgs) -> Result<()> {
     Ok(())
 }
 
-fn raft(_json: bool) -> Result<()> {
-    Ok(())
-}
-#[cfg(any())]
 fn raft(json: bool) -> Result<()> {
     let rows = kontiki_bench::raft::run();
     if json {

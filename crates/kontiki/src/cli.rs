@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::bench::BenchArgs;
+use crate::config::{ConfigArgs, LogFormat, Size};
 
 /// A linearizable, durable, replicated store that Redis clients can use.
 #[derive(Parser, Debug)]
@@ -19,35 +20,28 @@ pub(crate) struct Cli {
 }
 
 /// How logs are written to stderr.
-#[derive(Args, Debug, Clone)]
+#[derive(Args, Debug, Clone, Default)]
 pub(crate) struct LogArgs {
-    /// What is logged: error, warn, info, debug, trace, or a filter such as `kontiki_node=debug`.
-    #[arg(long, global = true, default_value = "warn", env = "KONTIKI_LOG", value_name = "LEVEL")]
-    pub(crate) log_level: String,
-    /// How a log line looks.
-    #[arg(long, global = true, default_value = "text", value_name = "FORMAT")]
-    pub(crate) log_format: LogFormat,
-}
-
-/// How a log line looks.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as `kontiki_node=debug`
+    /// [default: warn].
+    #[arg(long, global = true, env = "KONTIKI_LOG_LEVEL", value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+    /// How a log line looks: text or json [default: text].
+    #[arg(long, global = true, env = "KONTIKI_LOG_FORMAT", value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
 }
 
 impl LogArgs {
-    /// Starts logging to stderr.
-    pub(crate) fn start(&self) {
-        let filter = EnvFilter::try_new(&self.log_level).unwrap_or_else(|_| EnvFilter::new("warn"));
+    /// Starts logging to stderr; the arguments come before the file's settings.
+    pub(crate) fn start(&self, level: &str, format: LogFormat) {
+        let level = self.log_level.as_deref().unwrap_or(level);
+        let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("warn"));
         let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(colour)
             .with_writer(std::io::stderr);
-        match self.log_format {
+        match self.log_format.unwrap_or(format) {
             LogFormat::Text => builder.init(),
             LogFormat::Json => builder.json().init(),
         }
@@ -70,6 +64,12 @@ pub(crate) enum Command {
     Del(KeyArgs),
     /// Look at a cluster, and change who belongs to it.
     Cluster(ClusterArgs),
+    /// Settings of a node.
+    Config {
+        /// Print a commented file with every setting and its default.
+        #[arg(long, required = true)]
+        defaults: bool,
+    },
     /// Measure this store, its parts and its peers.
     Bench(BenchArgs),
 }
@@ -111,51 +111,11 @@ pub(crate) struct UpArgs {
                         3=10.0.0.3:7101\n(and the same on the other two, each with its own id and \
                         the other two as peers)")]
 pub(crate) struct NodeArgs {
-    /// Number of the node in its cluster, from 1.
-    #[arg(long)]
-    pub(crate) id: Option<u64>,
-    /// Where the node keeps its data.
-    #[arg(long)]
-    pub(crate) dir: Option<PathBuf>,
-    /// Where to listen for Redis clients.
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) listen: Option<String>,
-    /// Where to listen for peers and native clients [default: the port of --listen + 100].
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) listen_grpc: Option<String>,
-    /// Where to listen for metrics and health [default: the port of --listen + 200].
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) listen_http: Option<String>,
-    /// The host name or address that others are told to reach this node at [default: as listening].
-    #[arg(long, value_name = "HOST")]
-    pub(crate) advertise: Option<String>,
-    /// Another node's gRPC address. With --bootstrap: a founder; else where it may be found.
-    #[arg(long = "peer", value_name = "ID=HOST:PORT", value_parser = parse_peer)]
-    pub(crate) peers: Vec<(u64, String)>,
-    /// Found a cluster with the peers; without effect once the directory belongs to one.
-    #[arg(long, conflicts_with = "join")]
-    pub(crate) bootstrap: bool,
-    /// Join the cluster of the node with this gRPC address; without effect once it has.
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) join: Option<String>,
-    /// A TOML file with settings; flags override it.
+    /// A TOML file with settings; the environment (KONTIKI_...) and flags override it.
     #[arg(long)]
     pub(crate) config: Option<PathBuf>,
-    /// Memory for the caches of the state engine.
-    #[arg(long, value_parser = parse_size)]
-    pub(crate) memory: Option<u64>,
-    /// Bytes of log kept for followers that lag.
-    #[arg(long, value_parser = parse_size)]
-    pub(crate) log_keep: Option<u64>,
-    /// Password of Redis and native clients.
-    #[arg(long, env = "KONTIKI_REQUIREPASS", hide_env_values = true)]
-    pub(crate) requirepass: Option<String>,
-    /// What the nodes of a cluster share to trust each other.
-    #[arg(long, env = "KONTIKI_CLUSTER_SECRET", hide_env_values = true)]
-    pub(crate) cluster_secret: Option<String>,
-    /// Listen beyond loopback without password and secret.
-    #[arg(long)]
-    pub(crate) insecure: bool,
+    #[command(flatten)]
+    pub(crate) settings: ConfigArgs,
     /// End when this process, the parent, ends.
     #[arg(long, hide = true)]
     pub(crate) parent: Option<u32>,
@@ -246,26 +206,9 @@ pub(crate) struct ReplicaArgs {
     pub(crate) address: AddressArgs,
 }
 
-/// A number of bytes: `1048576`, `64KiB`, `256MiB`, `2GiB` (and `KB`, `MB`, `GB` for the same).
-pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        _ => return Err(format!("unknown unit '{unit}': use KiB, MiB, GiB or TiB")),
-    };
-    let number: u64 = number.parse().map_err(|_| format!("'{text}' is no number of bytes"))?;
-    number.checked_mul(1 << shift).ok_or_else(|| format!("'{text}' is too large"))
-}
-
-fn parse_peer(text: &str) -> Result<(u64, String), String> {
-    let (id, address) = text.split_once('=').ok_or("expected ID=HOST:PORT")?;
-    let id = id.parse().map_err(|_| format!("'{id}' is no node id"))?;
-    Ok((id, address.to_owned()))
+/// A size as the settings write it: `64KiB`, `256MiB`, `1048576`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    text.parse::<Size>().map(|size| size.0)
 }
 
 #[cfg(test)]
@@ -277,13 +220,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn sizes_have_units() {
-        assert_eq!(parse_size("64MiB"), Ok(64 << 20));
-        assert_eq!(parse_size("17"), Ok(17));
-        assert!(parse_size("12 parsecs").is_err());
-        assert!(parse_size("99999999TiB").is_err());
     }
 }

@@ -6,6 +6,7 @@
 mod bench;
 mod cli;
 mod cluster;
+mod config;
 mod keys;
 mod node;
 mod up;
@@ -15,6 +16,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use cli::{Cli, Command};
+
+/// Counts allocations while `bench raft` asks for it.
+#[global_allocator]
+static ALLOCATOR: kontiki_bench::allocations::Counting = kontiki_bench::allocations::Counting;
 
 /// An error with an exit code of its own.
 #[derive(Debug)]
@@ -30,15 +35,21 @@ impl std::error::Error for UnknownOutcome {}
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    cli.log.start();
+    if !matches!(cli.command, Command::Node(_)) {
+        cli.log.start("warn", config::LogFormat::Text);
+    }
     let done = match cli.command {
         Command::Up(args) => up::run(&args, &cli.log),
-        Command::Node(args) => node::run(*args),
+        Command::Node(args) => node::run(*args, &cli.log),
         Command::Get(args) => keys::get(&args),
         Command::Set(args) => keys::set(&args),
         Command::Append(args) => keys::append(&args),
         Command::Del(args) => keys::del(&args),
         Command::Cluster(args) => cluster::run(&args),
+        Command::Config { .. } => {
+            print!("{}", config::defaults_toml());
+            Ok(())
+        }
         Command::Bench(args) => bench::run(args),
     };
     match done {

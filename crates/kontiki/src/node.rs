@@ -4,18 +4,21 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use kontiki_net::Secret;
-use kontiki_node::{Membership, Settings};
+use kontiki_net::{Limits, PeerConfig, Secret, Security, Tls};
+use kontiki_node::{GroupConfig, Membership, RaftLimits, Settings};
 use kontiki_types::NodeId;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::NodeArgs;
+use crate::cli::{LogArgs, NodeArgs};
+use crate::config::{Config, Size};
 
-pub(crate) fn run(args: NodeArgs) -> Result<()> {
+pub(crate) fn run(args: NodeArgs, log: &LogArgs) -> Result<()> {
     if let Some(parent) = args.parent {
         die_with(parent)?;
     }
-    let settings = settings(args)?;
+    let config = Config::load(args.config.as_deref(), std::env::vars(), &args.settings)?;
+    log.start(&config.log_level, config.log_format);
+    let settings = settings(&config)?;
     let mut runtime = match settings.io_threads {
         // One thread for sockets and event loop, which then need not wake each other.
         0 | 1 => tokio::runtime::Builder::new_current_thread(),
@@ -61,15 +64,75 @@ fn die_with(parent: u32) -> Result<()> {
     Ok(())
 }
 
-fn settings(args: NodeArgs) -> Result<Settings> {
-    let id = args.id.context("which node is it?\nhint: --id N, the number in its cluster")?;
+fn settings(config: &Config) -> Result<Settings> {
+    let id = config.id.context("which node is it?\nhint: --id N, the number in its cluster")?;
     if id == 0 {
         bail!("node ids count from 1");
     }
-    let dir =
-        args.dir.unwrap_or_else(|| PathBuf::from("./kontiki-data/node-").join(id.to_string()));
+    let dir = config.dir.clone();
+    let dir = dir.unwrap_or_else(|| PathBuf::from(format!("./kontiki-data/node-{id}")));
     let mut settings = Settings::new(NodeId(id), dir, 7000);
-    if let Some(listen) = &args.listen {
+    addresses(config, &mut settings)?;
+    settings.peers =
+        config.peer.iter().map(|peer| (NodeId(peer.id), peer.address.clone())).collect();
+    settings.membership = match &config.join {
+        Some(address) => Membership::Join(address.clone()),
+        None if config.bootstrap => Membership::Found,
+        None => Membership::Formatted,
+    };
+    settings.security = Security {
+        secret: config.shared_secret()?.map(Secret::new),
+        password: config.password()?.map(Secret::new),
+        tls: tls(config)?,
+    };
+    settings.insecure = config.insecure;
+    settings.maxclients = config.maxclients;
+    settings.output_bytes_max = bytes(config.output_bytes_max);
+    settings.entry_bytes_max = bytes(config.entry_bytes_max);
+    settings.pipeline_max = config.pipeline_max;
+    settings.group = GroupConfig {
+        request_timeout: config.request_timeout,
+        retry_after: config.retry_after,
+        waiting_max: config.waiting_max,
+        log_keep_bytes: config.log_keep.0,
+        ..GroupConfig::default()
+    };
+    settings.raft = RaftLimits {
+        election_timeout: config.election_timeout,
+        heartbeat: config.heartbeat,
+        write_deadline: config.write_deadline,
+        lease_drift_ppm: config.lease_drift_ppm,
+        append_bytes_max: bytes(config.append_bytes_max),
+        inflight_bytes_max: bytes(config.inflight_bytes_max),
+        inflight_appends_max: config.inflight_appends_max,
+        uncommitted_bytes_max: bytes(config.uncommitted_bytes_max),
+        unapplied_bytes_max: bytes(config.unapplied_bytes_max),
+        snapshot_chunk_bytes: bytes(config.snapshot_chunk_bytes),
+    };
+    // A frame or a call holds one entry of the largest size, and what goes around it.
+    let message_bytes_max = bytes(config.entry_bytes_max).saturating_add(1 << 20).max(9 << 20);
+    settings.grpc_limits = Limits {
+        message_bytes_max,
+        connections_max: config.grpc_connections_max,
+        calls_per_connection_max: config.grpc_calls_max,
+        keepalive_interval: config.grpc_keepalive,
+        keepalive_timeout: config.grpc_keepalive,
+        ..Limits::default()
+    };
+    settings.peer_transport = PeerConfig {
+        frame_bytes_max: message_bytes_max,
+        queue_frames_max: config.peer_queue_frames_max,
+        queue_bytes_max: bytes(config.peer_queue_bytes_max),
+        ..PeerConfig::default()
+    };
+    settings.memory_bytes = config.memory.0;
+    settings.segment_bytes = config.segment_bytes.0;
+    settings.io_threads = config.io_threads;
+    Ok(settings)
+}
+
+fn addresses(config: &Config, settings: &mut Settings) -> Result<()> {
+    if let Some(listen) = &config.listen {
         settings.resp = resolve(listen)?;
         let shifted = |by: u16| -> Result<SocketAddr> {
             let port = settings.resp.port();
@@ -79,33 +142,30 @@ fn settings(args: NodeArgs) -> Result<Settings> {
         };
         (settings.grpc, settings.http) = (shifted(100)?, shifted(200)?);
     }
-    if let Some(listen) = &args.listen_grpc {
+    if let Some(listen) = &config.listen_grpc {
         settings.grpc = resolve(listen)?;
     }
-    if let Some(listen) = &args.listen_http {
+    if let Some(listen) = &config.listen_http {
         settings.http = resolve(listen)?;
     }
-    settings.advertise = args.advertise;
-    settings.peers = args.peers.iter().map(|(id, at)| (NodeId(*id), at.clone())).collect();
-    settings.membership = match args.join {
-        Some(address) => Membership::Join(address),
-        None if args.bootstrap => Membership::Found,
-        None => Membership::Formatted,
+    settings.advertise.clone_from(&config.advertise);
+    Ok(())
+}
+
+fn tls(config: &Config) -> Result<Option<Tls>> {
+    let (Some(certificate), Some(key)) = (&config.tls_certificate, &config.tls_key) else {
+        return Ok(None);
     };
-    if let Some(memory) = args.memory {
-        settings.memory_bytes = memory;
-    }
-    if let Some(log_keep) = args.log_keep {
-        settings.group.log_keep_bytes = log_keep;
-    }
-    if let Some(password) = args.requirepass {
-        settings.security.password = Some(Secret::new(password));
-    }
-    if let Some(secret) = args.cluster_secret {
-        settings.security.secret = Some(Secret::new(secret));
-    }
-    settings.insecure = args.insecure;
-    Ok(settings)
+    let files = Tls::from_files(Some((certificate, key)), config.tls_authority.as_deref())?;
+    Ok(Some(Tls {
+        server_name: config.tls_server_name.clone(),
+        peer_certificates: config.tls_peer_certificates,
+        ..files
+    }))
+}
+
+fn bytes(size: Size) -> usize {
+    usize::try_from(size.0).unwrap_or(usize::MAX)
 }
 
 fn resolve(address: &str) -> Result<SocketAddr> {

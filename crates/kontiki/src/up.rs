@@ -15,7 +15,8 @@ use kontiki_types::NodeId;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{LogArgs, LogFormat, UpArgs};
+use crate::cli::{LogArgs, UpArgs};
+use crate::config::LogFormat;
 
 /// How long the nodes have to come up before `up` gives up.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,7 +27,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// What wakes the main thread.
 enum Event {
     /// A node listens.
-    Listening(u64),
+    Listening,
     /// A node's process has ended.
     Ended(u64, String),
     /// Ctrl-C or SIGTERM.
@@ -167,14 +168,18 @@ fn start(
         .args(["--listen-http", &format!("127.0.0.1:{}", node.http)])
         .args(["--memory", &args.memory.to_string()])
         .args(["--log-keep", &args.log_keep.to_string()])
-        .args(["--log-level", &log.log_level])
-        .args(["--log-format", if log.log_format == LogFormat::Json { "json" } else { "text" }])
         .args(["--parent", &std::process::id().to_string()]);
     for peer in all.iter().filter(|peer| peer.id != node.id) {
         command.args(["--peer", &format!("{}=127.0.0.1:{}", peer.id, peer.grpc)]);
     }
     if let Some(config) = &args.config {
         command.arg("--config").arg(config);
+    }
+    if let Some(level) = &log.log_level {
+        command.args(["--log-level", level]);
+    }
+    if log.log_format == Some(LogFormat::Json) {
+        command.args(["--log-format", "json"]);
     }
     let mut child = command
         .stdin(Stdio::null())
@@ -188,7 +193,7 @@ fn start(
         let errors = thread::spawn(move || pass_on(id, stderr));
         for line in stdout.into_iter().flat_map(|out| BufReader::new(out).lines()) {
             if line.is_ok_and(|line| line.starts_with("listening")) {
-                let _ = events.send(Event::Listening(id));
+                let _ = events.send(Event::Listening);
             }
         }
         // Both pipes are closed: the process has ended.
@@ -241,7 +246,7 @@ fn await_ready(nodes: &[Planned], inbox: &mpsc::Receiver<Event>) -> Result<Optio
     let mut ended: Vec<(u64, String)> = Vec::new();
     while listening + ended.len() < nodes.len() {
         match inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(Event::Listening(_)) => listening += 1,
+            Ok(Event::Listening) => listening += 1,
             Ok(Event::Ended(id, why)) => {
                 ended.push((id, why));
                 // Without a majority nothing will be served.
@@ -300,7 +305,7 @@ fn serve(inbox: &mpsc::Receiver<Event>) {
         match event {
             Event::Stop => return,
             Event::Ended(id, _) => eprintln!("node {id} has ended; the others go on"),
-            Event::Listening(_) => {}
+            Event::Listening => {}
         }
     }
 }

@@ -32,5 +32,6 @@ mod snapshots;
 mod start;
 
 pub use error::StartError;
-pub use settings::{Membership, Settings};
+pub use kontiki_replica::GroupConfig;
+pub use settings::{Membership, RaftLimits, Settings};
 pub use start::{Addresses, format_cluster, is_formatted, run};

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kontiki_net::Security;
+use kontiki_net::{Limits, PeerConfig, Security};
+use kontiki_raft::{Config, Lease};
 use kontiki_replica::{ConnectionLimits, GroupConfig};
 use kontiki_resp::RequestLimits;
-use kontiki_types::NodeId;
+use kontiki_types::{Incarnation, Member, NodeId, ReplicaId};
 
 /// How a node comes to belong to a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,69 @@ pub enum Membership {
     Found,
     /// It asks the cluster behind this gRPC address for an invitation, as a node without replicas.
     Join(String),
+}
+
+/// Timing and limits of the consensus core; see [`kontiki_raft::Config`] for what each bounds.
+#[derive(Clone, Debug)]
+pub struct RaftLimits {
+    /// A follower campaigns after this long to twice as long without a leader.
+    pub election_timeout: Duration,
+    /// How often a leader sends heartbeats.
+    pub heartbeat: Duration,
+    /// A leader whose disk takes longer than this for a write steps down.
+    pub write_deadline: Duration,
+    /// Reads under a leader lease, with this bound on clock drift in parts per million.
+    pub lease_drift_ppm: Option<u32>,
+    /// Entries of one append message, in bytes.
+    pub append_bytes_max: usize,
+    /// Bytes sent to one follower and not acknowledged.
+    pub inflight_bytes_max: usize,
+    /// Messages sent to one follower and not acknowledged.
+    pub inflight_appends_max: usize,
+    /// Bytes appended and not committed.
+    pub uncommitted_bytes_max: usize,
+    /// Bytes in the log and not applied.
+    pub unapplied_bytes_max: usize,
+    /// Bytes of a snapshot in one message.
+    pub snapshot_chunk_bytes: usize,
+}
+
+impl Default for RaftLimits {
+    fn default() -> Self {
+        let nobody = Member::new(NodeId(0), Incarnation(0), ReplicaId(0));
+        let config = Config::new(nobody);
+        Self {
+            election_timeout: config.election_timeout,
+            heartbeat: config.heartbeat,
+            write_deadline: config.write_deadline,
+            lease_drift_ppm: None,
+            append_bytes_max: config.max_append_bytes,
+            inflight_bytes_max: config.max_inflight_bytes,
+            inflight_appends_max: config.max_inflight_appends,
+            uncommitted_bytes_max: config.max_uncommitted_bytes,
+            unapplied_bytes_max: config.max_unapplied_bytes,
+            snapshot_chunk_bytes: config.snapshot_chunk_bytes,
+        }
+    }
+}
+
+impl RaftLimits {
+    /// The core's own form, for the replica `me`.
+    pub(crate) fn config(&self, me: Member) -> Config {
+        Config {
+            election_timeout: self.election_timeout,
+            heartbeat: self.heartbeat,
+            write_deadline: self.write_deadline,
+            lease: self.lease_drift_ppm.map(|drift_ppm| Lease { drift_ppm }),
+            max_append_bytes: self.append_bytes_max,
+            max_inflight_bytes: self.inflight_bytes_max,
+            max_inflight_appends: self.inflight_appends_max,
+            max_uncommitted_bytes: self.uncommitted_bytes_max,
+            max_unapplied_bytes: self.unapplied_bytes_max,
+            snapshot_chunk_bytes: self.snapshot_chunk_bytes,
+            ..Config::new(me)
+        }
+    }
 }
 
 /// Settings of a node. Every one has a default but the directory and the id.
@@ -55,14 +119,12 @@ pub struct Settings {
     pub pipeline_max: usize,
     /// Waiting, retrying and log keeping of a group.
     pub group: GroupConfig,
-    /// A follower campaigns after this long to twice as long without a leader.
-    pub election_timeout: Duration,
-    /// How often a leader sends heartbeats.
-    pub heartbeat: Duration,
-    /// Reads under a leader lease, with this bound on clock drift in parts per million.
-    pub lease_drift_ppm: Option<u32>,
-    /// A leader whose disk takes longer than this for a write steps down.
-    pub write_deadline: Duration,
+    /// Timing and limits of the consensus core.
+    pub raft: RaftLimits,
+    /// What gRPC callers may take of the node.
+    pub grpc_limits: Limits,
+    /// Limits of the way to other nodes.
+    pub peer_transport: PeerConfig,
     /// Bytes of a segment of the log.
     pub segment_bytes: u64,
     /// Memory for the state engine's caches, in bytes.
@@ -95,10 +157,9 @@ impl Settings {
             entry_bytes_max: 8 << 20,
             pipeline_max: 1024,
             group: GroupConfig::default(),
-            election_timeout: Duration::from_millis(150),
-            heartbeat: Duration::from_millis(30),
-            lease_drift_ppm: None,
-            write_deadline: Duration::from_secs(1),
+            raft: RaftLimits::default(),
+            grpc_limits: Limits::default(),
+            peer_transport: PeerConfig::default(),
             segment_bytes: 64 << 20,
             memory_bytes: 256 << 20,
             io_threads: 1,

@@ -8,8 +8,8 @@ use std::thread;
 
 use bytes::Bytes;
 use kontiki_kv::Machine;
-use kontiki_net::{ClusterId, Limits, Local, PeerConfig, PeerEvent, PeerTransport, serve};
-use kontiki_raft::{Base, Config, EntryData, Lease, Membership as Voters, Recovered};
+use kontiki_net::{ClusterId, Local, PeerEvent, PeerTransport, serve};
+use kontiki_raft::{Base, Config, EntryData, Membership as Voters, Recovered};
 use kontiki_replica::{Core, NodeInfo, Opened};
 use kontiki_storage::directory::{Directory, Expected, Format};
 use kontiki_storage::disk::RealDisk;
@@ -193,7 +193,7 @@ impl Node {
             http: advertised(&settings, addresses.http),
         };
         let seed = kontiki_storage::random_u64().map_err(StartError::Listener)?;
-        let raft = raft_config(&settings, Member::new(me.id, me.incarnation, FOUNDING_REPLICA));
+        let raft = settings.raft.config(Member::new(me.id, me.incarnation, FOUNDING_REPLICA));
 
         // The log first: it decides what the state may claim.
         let mut directory = directory;
@@ -242,7 +242,7 @@ impl Node {
         let peers = PeerTransport::new(
             local,
             &settings.security,
-            PeerConfig::default(),
+            settings.peer_transport.clone(),
             tokio::runtime::Handle::current(),
             move |from, frame| frames.send(Input::Frame { from, frame }),
             report_peer_event,
@@ -309,7 +309,7 @@ impl Node {
             tokio::spawn(async move {
                 let kv = Native(Arc::clone(&node));
                 let admin = Operators { node, security: security.clone() };
-                let limits = Limits::default();
+                let limits = settings.grpc_limits;
                 serve(listeners.grpc, kv, admin, &peers, &security, &limits, stop).await
             })
         };
@@ -351,16 +351,6 @@ fn start_loop(event_loop: EventLoop, ended: oneshot::Sender<Ended>) -> Result<()
         .build()
         .map_err(StartError::Listener)?;
     spawn("events", move || own.block_on(run))
-}
-
-fn raft_config(settings: &Settings, me: Member) -> Config {
-    Config {
-        election_timeout: settings.election_timeout,
-        heartbeat: settings.heartbeat,
-        write_deadline: settings.write_deadline,
-        lease: settings.lease_drift_ppm.map(|drift_ppm| Lease { drift_ppm }),
-        ..Config::new(me)
-    }
 }
 
 type Replicas = BTreeMap<GroupId, (Member, Recovered<Bytes>)>;

@@ -14,7 +14,8 @@ const ELSEWHERE: [&str; 2] = ["log_level", "log_format"];
 pub(crate) struct ConfigArgs(Vec<(&'static str, Vec<String>)>);
 
 impl ConfigArgs {
-    /// Flags as if given; for tests and for settings that a command derives itself.
+    /// Flags as if given.
+    #[cfg(test)]
     pub(crate) fn with(mut self, field: &'static str, text: impl Into<String>) -> Self {
         self.0.push((field, vec![text.into()]));
         self

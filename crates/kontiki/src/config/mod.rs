@@ -19,7 +19,7 @@ pub(crate) use keys::Config;
 pub(crate) use print::defaults_toml;
 #[cfg(test)]
 pub(crate) use print::reference_markdown;
-pub(crate) use value::{LogFormat, Peer, Size};
+pub(crate) use value::{LogFormat, Size};
 
 use keys::{Key, keys};
 use value::Value;

@@ -302,3 +302,19 @@ impl Setting for LogFormat {
         }))
     }
 }
+
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::read(&Value::Loose(text.to_owned()))
+    }
+}
+
+impl std::str::FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::read(&Value::Loose(text.to_owned()))
+    }
+}

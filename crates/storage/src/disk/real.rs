@@ -23,6 +23,8 @@ pub struct RealLock(#[expect(dead_code, reason = "held for its lock")] fs::File)
 
 /// Zeros are written in pieces of this size: large enough for the disk, small for memory.
 const ZEROS: usize = 1 << 20;
+/// Between two pieces of a preallocation, for others that use the disk.
+const PREALLOCATION_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
 
 impl Disk for RealDisk {
     type File = RealFile;
@@ -106,6 +108,9 @@ impl File for RealFile {
             let piece = ZEROS.min(usize::try_from(length - offset).unwrap_or(ZEROS));
             FileExt::write_all_at(&self.0, &zeros[..piece], offset)?;
             offset += piece as u64;
+            // Piece by piece: one sync of it all would hold up those of the log for long.
+            self.0.sync_data()?;
+            std::thread::sleep(PREALLOCATION_PAUSE);
         }
         self.0.sync_all()
     }
