@@ -171,9 +171,23 @@ impl Cluster {
         })
     }
 
-    /// Stops the node's process for a while (SIGSTOP), or lets it go on (SIGCONT).
-    pub fn signal(&self, node: usize, signal: &str) -> Result<()> {
-        signal_to(&[self.nodes[node].pid.to_string()], signal)
+    /// Freezes the node's process (SIGSTOP), and waits until none of its threads runs: on a busy
+    /// machine some go on for many milliseconds after the signal was sent.
+    pub fn freeze(&self, node: usize) -> Result<()> {
+        let node = &self.nodes[node];
+        signal_to(&[node.pid.to_string()], "STOP")?;
+        wait::until("a frozen process", STOP_MAX, || {
+            let threads = node.threads()?;
+            let frozen = threads.iter().all(|thread| {
+                state(&format!("/proc/{}/task/{thread}/stat", node.pid)) == Some('T')
+            });
+            Ok(frozen.then_some(()))
+        })
+    }
+
+    /// Lets a frozen process go on.
+    pub fn thaw(&self, node: usize) -> Result<()> {
+        signal_to(&[self.nodes[node].pid.to_string()], "CONT")
     }
 
     /// Ctrl-C, as a terminal sends it; waits for the end and checks that no process is left.
@@ -227,9 +241,14 @@ impl Node {
 
 /// Whether the process is gone, or only waits to be reaped.
 fn has_ended(pid: u32) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
-    // The state follows the name, which stands in brackets and may hold any character.
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
+    matches!(state(&format!("/proc/{pid}/stat")), None | Some('Z'))
+}
+
+/// The state letter of a process or thread; none if it is gone.
+fn state(stat: &str) -> Option<char> {
+    let stat = std::fs::read_to_string(stat).ok()?;
+    // It follows the name, which stands in brackets and may hold any character.
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 impl Launch {

@@ -73,9 +73,9 @@ fn kill_leader(context: &Context, cluster: &mut Cluster) -> Result<Disturbance> 
 fn stop_leader(cluster: &Cluster) -> Result<Disturbance> {
     let node = cluster.leader(0)?;
     let from = Instant::now();
-    cluster.signal(node, "STOP")?;
+    cluster.freeze(node)?;
     wait::let_pass(STOPPED);
-    cluster.signal(node, "CONT")?;
+    cluster.thaw(node)?;
     let to = Instant::now();
     cluster.await_whole(node)?;
     Ok(Disturbance { node, from, to })

@@ -1,6 +1,6 @@
 //! Item 7: a node that is cut off from the majority answers nothing, least of all old data.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::time::{Duration, Instant};
 
 use crate::acceptance::client::{Client, Reply};
@@ -15,11 +15,11 @@ pub(super) fn run(context: &Context) -> Result<Figures> {
     let mut figures = Figures::new();
     ensure!(cluster.client(0)?.call(&["SET", "k", "old"])?.is_ok(), "SET k");
 
-    let waited = follower_alone(context, &mut cluster)?;
+    let waited = follower_alone(context, &mut cluster).context("a follower alone")?;
     figures.insert("follower_refused_after_seconds".into(), waited.as_secs_f64().into());
-    let waited = leader_alone(&cluster)?;
+    let waited = leader_alone(&cluster).context("the leader alone")?;
     figures.insert("leader_refused_after_seconds".into(), waited.as_secs_f64().into());
-    let waited = deposed_leader_alone(&cluster)?;
+    let waited = deposed_leader_alone(&cluster).context("a deposed leader alone")?;
     figures.insert("deposed_leader_refused_after_seconds".into(), waited.as_secs_f64().into());
     cluster.stop()?;
     Ok(figures)
@@ -42,9 +42,9 @@ fn follower_alone(context: &Context, cluster: &mut Cluster) -> Result<Duration> 
 fn leader_alone(cluster: &Cluster) -> Result<Duration> {
     let leader = cluster.leader(0)?;
     let others = [(leader + 1) % 3, (leader + 2) % 3];
-    others.iter().try_for_each(|node| cluster.signal(*node, "STOP"))?;
+    others.iter().try_for_each(|node| cluster.freeze(*node))?;
     let waited = refuses_both(cluster, leader)?;
-    others.iter().try_for_each(|node| cluster.signal(*node, "CONT"))?;
+    others.iter().try_for_each(|node| cluster.thaw(*node))?;
     cluster.await_whole(leader)?;
     Ok(waited)
 }
@@ -56,13 +56,13 @@ fn deposed_leader_alone(cluster: &Cluster) -> Result<Duration> {
     let others = [(deposed + 1) % 3, (deposed + 2) % 3];
     // Connected before it sleeps, so that its first words after waking are the answer to us.
     let mut client = cluster.client(deposed)?;
-    cluster.signal(deposed, "STOP")?;
+    cluster.freeze(deposed)?;
     let written = cluster.client(others[0])?.call(&["SET", "k", "new"])?;
     ensure!(written.is_ok(), "the majority answered SET with {written:?}");
-    others.iter().try_for_each(|node| cluster.signal(*node, "STOP"))?;
-    cluster.signal(deposed, "CONT")?;
+    others.iter().try_for_each(|node| cluster.freeze(*node))?;
+    cluster.thaw(deposed)?;
     let waited = refusal(&mut client, &["GET", "k"])?;
-    others.iter().try_for_each(|node| cluster.signal(*node, "CONT"))?;
+    others.iter().try_for_each(|node| cluster.thaw(*node))?;
     cluster.await_whole(deposed)?;
     let value = client.call(&["GET", "k"])?;
     ensure!(value == Reply::Bulk(b"new".to_vec()), "the deposed leader says {value:?} of k");
