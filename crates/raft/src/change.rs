@@ -20,6 +20,9 @@ impl<P: Payload> Raft<P> {
     /// the (first) entry of the change lands. The change is finished when [`Status`](crate::Status)
     /// shows these members in a configuration that is not joint and is committed.
     ///
+    /// Let a new voter catch up as a learner first: from the moment the change is appended, the
+    /// new voters' majority is needed for every commit.
+    ///
     /// # Errors
     /// [`ChangeError`]: nothing was changed.
     pub fn change_membership(

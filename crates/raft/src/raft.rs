@@ -1,8 +1,8 @@
 //! One replica of a Raft group: its state, and the way in and out.
 //!
 //! This file has what every part needs: the fields, the calls of the driver, which part a message
-//! goes to, the timers, and the order in which outputs come. The rules themselves are in
-//! `election`, `replication`, `follower`, `read`, `change`, `transfer` and `catchup`, each an
+//! goes to, the timers, and the order in which outputs come. The rules themselves are in `election`,
+//! `proposal`, `replication`, `follower`, `read`, `change`, `transfer` and `snapshot`, each an
 //! `impl Raft` of its own.
 
 use alloc::boxed::Box;
@@ -15,11 +15,12 @@ use crate::durability::{Durability, Held};
 use crate::leader::Leader;
 use crate::log::Log;
 use crate::read::Forwarded;
+use crate::recovery::recover_log;
 use crate::rng::Rng;
 use crate::snapshot::{Shelf, Staging};
 use crate::{
-    Body, Config, Entries, Entry, EntryData, HardState, Membership, Message, Output, Payload,
-    Reason, Receipt, Recovered, Refused, RestartError, Role, Session, Status,
+    Body, Config, Entry, HardState, Membership, Message, Output, Payload, Reason, Receipt,
+    Recovered, RestartError, Role, Session, Status,
 };
 
 /// One replica of a Raft group.
@@ -228,31 +229,6 @@ impl<P: Payload> Raft<P> {
         role.min(self.forwarded.deadline())
     }
 
-    /// Proposes a command. If it is committed, then at the id returned; another entry at that index
-    /// means that it never will be. All proposals since outputs were last drained travel together.
-    ///
-    /// # Errors
-    /// [`Refused`] gives the payload back: the proposal had and will have no effect.
-    pub fn propose(&mut self, now: Instant, payload: P) -> Result<LogId, Refused<P>> {
-        let _ = now;
-        let entry_data = EntryData::Command(payload);
-        let id = LogId::new(self.term(), self.next_index());
-        let entry = Entry { id, data: entry_data };
-        let cost = entry.cost() as u64;
-        match self.may_propose(cost) {
-            Ok(()) => {
-                self.changed = true;
-                self.pending_cost += cost;
-                self.pending.push(entry);
-                Ok(id)
-            }
-            Err(reason) => match entry.data {
-                EntryData::Command(payload) => Err(Refused { payload, reason }),
-                EntryData::Noop | EntryData::Membership(_) => unreachable!("built above"),
-            },
-        }
-    }
-
     /// Takes the receipt of a write batch.
     pub fn persisted(&mut self, now: Instant, receipt: Receipt) {
         if self.role == Role::Faulted {
@@ -431,22 +407,6 @@ impl<P: Payload> Raft<P> {
             || self.lead.as_ref().is_some_and(|lead| lead.peer(member).is_some())
     }
 
-    /// The index of the next proposal.
-    pub(crate) fn next_index(&self) -> Index {
-        let last = self.log.last().index.0;
-        Index(last.saturating_add(self.pending.len() as u64).saturating_add(1))
-    }
-
-    pub(crate) fn uncommitted_cost(&self) -> u64 {
-        self.log.last_cost().saturating_sub(self.commit_cost).saturating_add(self.pending_cost)
-    }
-
-    /// What is not committed does not count: after a restart that can be the whole log, and what is
-    /// lacking may be the very entry that commits it.
-    pub(crate) fn unapplied_cost(&self) -> u64 {
-        self.commit_cost.saturating_sub(self.applied_cost)
-    }
-
     /// Why nothing at all can be asked of this replica as a leader, if so.
     pub(crate) fn may_lead(&self) -> Result<(), Reason> {
         match self.role {
@@ -455,50 +415,6 @@ impl<P: Payload> Raft<P> {
             Role::Leader => Ok(()),
             _ => Err(Reason::NotLeader { leader: self.leader }),
         }
-    }
-
-    fn may_propose(&self, cost: u64) -> Result<(), Reason> {
-        self.may_lead()?;
-        let uncommitted = self.uncommitted_cost();
-        let max = self.config.max_uncommitted_bytes as u64;
-        if self.storage_full {
-            Err(Reason::StorageFull)
-        } else if self.is_transferring() {
-            Err(Reason::Transferring)
-        } else if cost > max {
-            Err(Reason::TooLarge)
-        } else if uncommitted.saturating_add(cost) > max
-            || self.unapplied_cost() > self.config.max_unapplied_bytes as u64
-        {
-            Err(Reason::Full)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Moves what was proposed into the log, in ranges of about one message each.
-    pub(crate) fn seal(&mut self) {
-        while !self.pending.is_empty() {
-            let mut bytes = 0usize;
-            let count = if self.pending_cost <= self.config.max_append_bytes as u64 {
-                self.pending.len()
-            } else {
-                self.pending
-                    .iter()
-                    .take_while(|entry| {
-                        bytes = bytes.saturating_add(entry.cost());
-                        bytes <= self.config.max_append_bytes
-                    })
-                    .count()
-                    .max(1)
-            };
-            let sealed: Entries<P> = self.pending.drain(..count).collect();
-            let before = self.log.last_cost();
-            self.log.append(sealed);
-            let cost = self.log.last_cost().saturating_sub(before);
-            self.pending_cost = self.pending_cost.saturating_sub(cost);
-        }
-        self.pending_cost = 0;
     }
 
     /// Raises the commit index, as far as there are entries.
@@ -569,52 +485,4 @@ fn is_from_leader<P>(body: &Body<P>) -> bool {
             | Body::Snapshot { .. }
             | Body::TimeoutNow
     )
-}
-
-/// Builds the log from what was recovered, in ranges of about one message each, so that compaction
-/// can give memory back piece by piece.
-fn recover_log<P: Payload>(
-    recovered: &Recovered<P>,
-    range_bytes: usize,
-) -> Result<Log<P>, RestartError> {
-    let base = recovered.base.clone().unwrap_or_default();
-    if base.id.term > recovered.hard_state.term {
-        return Err(RestartError::TermAhead { id: base.id });
-    }
-    if !base.membership.is_well_formed() {
-        return Err(RestartError::Membership { id: base.membership_id });
-    }
-    let mut previous = base.id;
-    let mut log = Log::new(base);
-    let mut range = Vec::new();
-    let mut bytes = 0usize;
-    for entry in &recovered.entries {
-        if entry.id.index != previous.index.next()
-            || entry.id.index == previous.index
-            || entry.id.term < previous.term
-        {
-            return Err(RestartError::Gap { at: previous.index.next() });
-        }
-        if entry.id.term > recovered.hard_state.term {
-            return Err(RestartError::TermAhead { id: entry.id });
-        }
-        if let EntryData::Membership(membership) = &entry.data
-            && !membership.is_well_formed()
-        {
-            return Err(RestartError::Membership { id: entry.id });
-        }
-        previous = entry.id;
-        bytes = bytes.saturating_add(entry.cost());
-        range.push(entry.clone());
-        if bytes >= range_bytes {
-            log.append(core::mem::take(&mut range).into());
-            bytes = 0;
-        }
-    }
-    log.append(range.into());
-    let (base, last, applied) = (log.base().id.index, log.last().index, recovered.applied);
-    if applied < base || applied > last {
-        return Err(RestartError::Applied { base, last, applied });
-    }
-    Ok(log)
 }

@@ -218,7 +218,10 @@ impl<P: Payload> Raft<P> {
                     self.begin_snapshot(now, peer);
                 }
                 State::Snapshot(Some(transfer))
-                    if transfer.phase != Phase::Reading && now >= transfer.since + patience =>
+                    // Not to a peer that has given no sign of life since.
+                    if transfer.phase != Phase::Reading
+                        && now >= transfer.since + patience
+                        && peer.acked_at > transfer.since =>
                 {
                     self.next_chunk(now, peer.member, peer.session, transfer);
                 }

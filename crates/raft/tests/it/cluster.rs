@@ -207,6 +207,7 @@ impl Cluster {
             Output::Apply(entries) => {
                 self.trace.push(format!("{name} applies {}", show::entries(&entries)));
                 for entry in &entries {
+                    assert!(entry.id.index <= node.disk.last().index, "applied, not durable");
                     node.machine.state.apply(entry);
                     self.invariants.applied(node.me, entry, node.machine.state);
                 }
