@@ -6,6 +6,7 @@
 //! - [`engine`]: the applied state of each group; durable later than the log, which replays the
 //!   difference.
 //! - [`snapshot`]: a group's state at one index, as a file that is sent to whoever is behind.
+//! - [`recovery`]: what a start makes of log, state and snapshots together.
 //! - [`directory`]: whose directory it is, how often it was opened, which replicas are gone.
 //! - [`disk`]: what all of these ask of a disk.
 //!
@@ -20,6 +21,7 @@ pub mod directory;
 pub mod disk;
 pub mod engine;
 pub mod log;
+pub mod recovery;
 mod smallfile;
 pub mod snapshot;
 

@@ -47,7 +47,7 @@ pub(super) struct ApplyStage {
     pub(super) queue: VecDeque<Work>,
     pub(super) snapshots_installed: u64,
     pub(super) snapshots_built: u64,
-    snapshots: Snapshots,
+    pub(super) snapshots: Snapshots,
     directory: Directory<SimDisk>,
     raft: Config,
 }

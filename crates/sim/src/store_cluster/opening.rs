@@ -10,8 +10,9 @@ use kontiki_raft::{Base, EntryData, Membership, Recovered};
 use kontiki_replica::{Core, NodeInfo, Opened};
 use kontiki_storage::directory::{Directory, Expected, Format};
 use kontiki_storage::disk::{Disk, SimDisk};
-use kontiki_storage::engine::{Engine, MemoryEngine, fits};
+use kontiki_storage::engine::{Engine, MemoryEngine, MemoryStore, fits};
 use kontiki_storage::log::{Log, LogConfig};
+use kontiki_storage::recovery::finish_install;
 use kontiki_types::{GroupId, Incarnation, Instant, LogId, LogTime, Member, NodeId, ReplicaId};
 
 use super::apply_stage::ApplyStage;
@@ -75,7 +76,7 @@ pub(super) fn open(
     core.set_time(now, wall);
     let mut stage = ApplyStage::new(engine, snapshots, directory, config.raft.clone());
     for (group, (member, recovered)) in recovered {
-        let machine = open_machine(&mut stage.engine, group, &recovered)?;
+        let (machine, recovered) = open_machine(&mut stage, &mut log, group, recovered)?;
         stage.members.insert(group, members_at(&recovered, machine.applied()));
         let mut raft = config.raft.clone();
         raft.me = member;
@@ -159,23 +160,34 @@ pub(super) fn replica_note(group: GroupId) -> String {
 }
 
 fn open_machine(
-    engine: &mut MemoryEngine,
+    stage: &mut ApplyStage,
+    log: &mut Log<SimDisk>,
     group: GroupId,
-    recovered: &Recovered<Bytes>,
-) -> Result<Machine<<MemoryEngine as Engine>::Store>, StartFailure> {
-    let base = recovered.base.as_ref().map_or(LogId::ZERO, |base| base.id);
-    let last = recovered.entries.last().map_or(base, |entry| entry.id);
-    let machine = Machine::open(engine.open_group(group).map_err(text)?);
-    if let Ok(machine) = machine
-        && fits(machine.applied(), base, last)
-    {
-        return Ok(machine);
+    recovered: Recovered<Bytes>,
+) -> Result<(Machine<MemoryStore>, Recovered<Bytes>), StartFailure> {
+    let mut recovered = recovered;
+    let machine = Machine::open(stage.engine.open_group(group).map_err(text)?);
+    if let Ok(machine) = machine {
+        let (snapshots, applied) = (stage.snapshots.files(), machine.applied());
+        recovered = finish_install(log, snapshots, group, applied, recovered).map_err(text)?;
+        let (base, last) = ends(&recovered);
+        if fits(applied, base, last) {
+            return Ok((machine, recovered));
+        }
     }
+    let (base, last) = ends(&recovered);
     if base != LogId::ZERO {
-        return Err(format!("the state of {group} is gone, and its log begins after {base}"));
+        return Err(format!("the state of {group} is gone; its log is from {base} to {last}"));
     }
-    engine.drop_group(group).map_err(text)?;
-    Machine::open(engine.open_group(group).map_err(text)?).map_err(text)
+    stage.engine.drop_group(group).map_err(text)?;
+    let store = stage.engine.open_group(group).map_err(text)?;
+    Ok((Machine::open(store).map_err(text)?, recovered))
+}
+
+/// The entry after which a log begins, and the one with which it ends.
+fn ends(recovered: &Recovered<Bytes>) -> (LogId, LogId) {
+    let base = recovered.base.as_ref().map_or(LogId::ZERO, |base| base.id);
+    (base, recovered.entries.last().map_or(base, |entry| entry.id))
 }
 
 fn members_at(recovered: &Recovered<Bytes>, applied: LogId) -> (LogId, Arc<Membership>) {

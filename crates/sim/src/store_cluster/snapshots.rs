@@ -29,6 +29,10 @@ impl Snapshots {
         Ok(Self { files, sending: BTreeMap::new(), receiving: BTreeMap::new() })
     }
 
+    pub(super) fn files(&self) -> &Files<SimDisk> {
+        &self.files
+    }
+
     pub(super) fn build(
         &self,
         group: GroupId,
