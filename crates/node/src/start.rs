@@ -15,6 +15,8 @@ use kontiki_storage::directory::{Directory, Expected, Format};
 use kontiki_storage::disk::RealDisk;
 use kontiki_storage::engine::{Engine, FjallConfig, FjallEngine, fits};
 use kontiki_storage::log::{Log, LogConfig};
+use kontiki_storage::recovery::finish_install;
+use kontiki_storage::snapshot::Snapshots as SnapshotFiles;
 use kontiki_types::{GroupId, Incarnation, LogId, LogTime, Member, NodeId, ReplicaId};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -201,10 +203,12 @@ impl Node {
         let recovered = found_group(&mut log, recovered, &mut directory)?;
         let directory = Arc::new(Mutex::new(directory));
         let (mut engine, mut machines) = (open_engine(&settings)?, BTreeMap::new());
+        let snapshots = SnapshotFiles::open(RealDisk, &settings.dir.join("snapshots"))?;
         let mut members = BTreeMap::new();
         let mut opened = Vec::new();
         for (group, (member, recovered)) in recovered {
-            let machine = open_machine(&mut engine, group, &recovered)?;
+            let opening = (&mut engine, &mut log, &snapshots);
+            let (machine, recovered) = open_machine(opening, group, recovered)?;
             info!(%group, %member, applied = %machine.applied(), "replica opened");
             members.insert(group, members_at(&recovered, machine.applied()));
             opened.push(Opened {
@@ -442,26 +446,35 @@ fn open_engine(settings: &Settings) -> Result<FjallEngine, StartError> {
     }
 }
 
-/// The state of a group, discarded if the log contradicts it (PROTOCOL 4c).
+/// The state of a group, discarded if the log contradicts it (PROTOCOL 4c), with the log as it is
+/// after an interrupted installation of a snapshot was carried to its end.
 fn open_machine(
-    engine: &mut FjallEngine,
+    (engine, log, snapshots): (&mut FjallEngine, &mut Log<RealDisk>, &SnapshotFiles<RealDisk>),
     group: GroupId,
-    recovered: &Recovered<Bytes>,
-) -> Result<Machine<<FjallEngine as Engine>::Store>, StartError> {
-    let base = recovered.base.as_ref().map_or(LogId::ZERO, |base| base.id);
-    let last = recovered.entries.last().map_or(base, |entry| entry.id);
-    let machine = Machine::open(engine.open_group(group)?);
-    if let Ok(machine) = machine
-        && fits(machine.applied(), base, last)
-    {
-        return Ok(machine);
+    recovered: Recovered<Bytes>,
+) -> Result<(Machine<<FjallEngine as Engine>::Store>, Recovered<Bytes>), StartError> {
+    let mut recovered = recovered;
+    if let Ok(machine) = Machine::open(engine.open_group(group)?) {
+        let applied = machine.applied();
+        recovered = finish_install(log, snapshots, group, applied, recovered)?;
+        let (base, last) = ends(&recovered);
+        if fits(applied, base, last) {
+            return Ok((machine, recovered));
+        }
     }
+    let (base, _) = ends(&recovered);
     if base != LogId::ZERO {
         return Err(StartError::StateLost { group, base });
     }
     warn!(%group, "the state does not fit the log and is rebuilt from it");
     engine.drop_group(group)?;
-    Ok(Machine::open(engine.open_group(group)?)?)
+    Ok((Machine::open(engine.open_group(group)?)?, recovered))
+}
+
+/// The entry after which a log begins, and the one with which it ends.
+fn ends(recovered: &Recovered<Bytes>) -> (LogId, LogId) {
+    let base = recovered.base.as_ref().map_or(LogId::ZERO, |base| base.id);
+    (base, recovered.entries.last().map_or(base, |entry| entry.id))
 }
 
 /// Where the other nodes are, as far as known: what was last seen, overridden by the settings.
