@@ -16,7 +16,7 @@
 //! 3. Then drain [`Raft::poll`] until it gives `None`, and carry out the outputs in their order.
 //!    Batching lies in that: whatever came in before one drain shares messages and writes.
 //! 4. [`Output::Send`]: send it now. Messages may be lost, doubled and reordered at will.
-//! 5. [`Output::Write`]: make it durable, in the order in which it came, by [`persist`], on another
+//! 5. [`Output::Write`]: make it durable, in the order in which it came, by [`persist()`], on another
 //!    thread if there is one, and give the receipt to [`Raft::persisted`]. One sync may serve many
 //!    batches of many groups. If a write fails: [`Raft::persist_failed`], and end the process.
 //! 6. [`Output::Apply`]: apply, in order, and report [`Raft::applied`]. The first entry after a start
@@ -29,7 +29,7 @@
 //!    the requests for snapshots.
 //!
 //! There is no tenth duty about what to send before or after what is durable: what asserts durable
-//! state does not come out before its receipt is in, and receipts come from [`persist`] only.
+//! state does not come out before its receipt is in, and receipts come from [`persist()`] only.
 //!
 //! # Vocabulary
 //!
@@ -85,7 +85,7 @@
 //!
 //! Missing on purpose: clocks, transports, storage, clients and their sessions (exactly-once belongs
 //! to the state machine), witnesses, and many groups in one value: a driver has one [`Raft`] per
-//! group and merges their writes in one [`persist`].
+//! group and merges their writes in one [`persist()`].
 #![no_std]
 
 extern crate alloc;

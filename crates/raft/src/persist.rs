@@ -1,7 +1,7 @@
 //! The order of durability, made hard to get wrong.
 //!
 //! Everything a replica must not forget leaves the core in one ordered sequence of [`WriteBatch`]es.
-//! [`persist`] hands them to a [`StableStorage`] and turns those that are on stable storage into
+//! [`persist()`] hands them to a [`StableStorage`] and turns those that are on stable storage into
 //! [`Receipt`]s; there is no other way to make one. Whatever asserts that a state is durable (a
 //! granted vote, an append acknowledgement, a candidate's request) stays inside the core until the
 //! receipt is given back, so every [`Output::Send`](crate::Output::Send) may be sent at once.
@@ -73,7 +73,7 @@ impl<P> Recovered<P> {
 /// not there.
 ///
 /// Batches of one replica must become durable in the order in which they came out. Not `Clone`, and
-/// a receipt exists only for a batch that went through [`persist`].
+/// a receipt exists only for a batch that went through [`persist()`].
 #[derive(Debug)]
 #[must_use = "a write batch must be persisted, or the replica waits for its receipt for ever"]
 pub struct WriteBatch<P> {
