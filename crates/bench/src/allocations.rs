@@ -2,41 +2,42 @@
 //!
 //! ```
 //! #[global_allocator]
-//! static ALLOCATOR: kontiki_bench::allocations::Counting = kontiki_bench::allocations::Counting;
+//! static ALLOCATOR: kontiki_bench::allocations::Counting<std::alloc::System> =
+//!     kontiki_bench::allocations::Counting(std::alloc::System);
 //! # fn main() { assert!(kontiki_bench::allocations::count(|| Box::new(1)).1 == Some(1)); }
 //! ```
 //!
 //! Outside of [`count`] it costs one load of a flag per allocation.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 static ON: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// The system's allocator, with a counter.
-pub struct Counting;
+/// An allocator, with a counter.
+pub struct Counting<A>(pub A);
 
-// SAFETY: everything is handed on to the system's allocator, unchanged.
+// SAFETY: everything is handed on to the other allocator, unchanged.
 #[expect(unsafe_code, reason = "an allocator cannot be written without")]
-unsafe impl GlobalAlloc for Counting {
+unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note();
-        unsafe { System.alloc(layout) }
+        unsafe { self.0.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         note();
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { self.0.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         note();
-        unsafe { System.realloc(pointer, layout, size) }
+        unsafe { self.0.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(pointer, layout) }
+        unsafe { self.0.dealloc(pointer, layout) }
     }
 }
 

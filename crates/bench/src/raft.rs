@@ -80,7 +80,11 @@ pub fn table(rows: &[Row]) -> String {
     }
     for depth in [1, 64, 1024] {
         if let Some(share) = share_of_best(rows, depth) {
-            let _ = writeln!(text, "depth {depth}: {:.0} % of the best time of raft 0.7", share * 100.0);
+            let _ = writeln!(
+                text,
+                "depth {depth}: {:.0} % of the best time of raft 0.7",
+                share * 100.0
+            );
         }
     }
     text

@@ -16,10 +16,12 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use cli::{Cli, Command};
+use kontiki_bench::allocations::Counting;
+use mimalloc::MiMalloc;
 
 /// Counts allocations while `bench raft` asks for it.
 #[global_allocator]
-static ALLOCATOR: kontiki_bench::allocations::Counting = kontiki_bench::allocations::Counting;
+static ALLOCATOR: Counting<MiMalloc> = Counting(MiMalloc);
 
 /// An error with an exit code of its own.
 #[derive(Debug)]

@@ -29,6 +29,9 @@ pub(crate) const DATA_GROUP: GroupId = GroupId(1);
 /// How often a turn looks for more to come before it begins.
 const GATHER_ROUNDS: usize = 8;
 
+/// With fewer open connections there is nothing to gather.
+const CROWD_MIN: usize = 4;
+
 /// Inputs from which on a turn begins.
 const GATHER_MAX: usize = 1024;
 
@@ -180,6 +183,12 @@ impl EventLoop {
     /// far more than the microsecond it takes.
     async fn gather(&self, inbox: &Inbox<Input>, inputs: &mut Vec<Input>) {
         inbox.take(inputs);
+        // Only clients come in crowds; what peers and the log say is better acted on at once.
+        let crowded = self.node.registry.counts().0 > CROWD_MIN
+            && inputs.iter().any(|input| matches!(input, Input::Requests { .. }));
+        if !crowded {
+            return;
+        }
         for _ in 0..GATHER_ROUNDS {
             let before = inputs.len();
             tokio::task::yield_now().await;

@@ -61,8 +61,10 @@ impl LogWriter {
             if !receipts.is_empty() {
                 self.events.send(Input::Persisted(std::mem::take(&mut receipts)));
             }
-            if let Err(error) = self.log.maintain() {
-                return self.fail(&error.to_string());
+            match self.log.maintain() {
+                // Nothing was written: the next segment that is freed brings it on.
+                Ok(_) | Err(LogError::NoSpace { .. }) => {}
+                Err(error) => return self.fail(&error.to_string()),
             }
             if space_at.elapsed() >= SPACE_INTERVAL {
                 space_at = Instant::now();
@@ -73,8 +75,7 @@ impl LogWriter {
                     self.events.send(Input::StorageFull(full));
                 }
                 let counts = self.log.counters().read();
-                self.metrics.fdatasyncs.set(counts.syncs.cast_signed());
-                self.metrics.log_bytes_written.set(counts.bytes_written.cast_signed());
+                self.metrics.show_log(counts.syncs, counts.bytes_written);
             }
         }
     }

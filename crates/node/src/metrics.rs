@@ -31,8 +31,8 @@ pub(crate) struct Metrics {
     frames_dropped: Counter,
     role_changes: Counter,
     leader: Gauge,
-    pub(crate) fdatasyncs: Gauge,
-    pub(crate) log_bytes_written: Gauge,
+    fdatasyncs: Counter,
+    log_bytes_written: Counter,
     pub(crate) sync_seconds: Histogram,
     pub(crate) entries_applied: Counter,
     pub(crate) apply_seconds: Histogram,
@@ -87,11 +87,15 @@ impl Metrics {
             ),
             role_changes: metric!("role_changes", "Changes of role or leader", Counter::default()),
             leader: metric!("leader", "Whether this node leads its data group", Gauge::default()),
-            fdatasyncs: metric!("log_fdatasyncs", "fdatasync calls of the log", Gauge::default()),
+            fdatasyncs: metric!(
+                "log_fdatasyncs",
+                "fdatasync calls of the log that returned",
+                Counter::default()
+            ),
             log_bytes_written: metric!(
                 "log_bytes_written",
                 "Bytes written to the log",
-                Gauge::default()
+                Counter::default()
             ),
             entries_applied: metric!("entries_applied", "Entries applied", Counter::default()),
             queries: metric!("queries", "Reads served from the state", Counter::default()),
@@ -138,6 +142,12 @@ impl Metrics {
 
     pub(crate) fn frame_dropped(&self) {
         self.frames_dropped.inc();
+    }
+
+    /// Shows what the log has done since it was opened.
+    pub(crate) fn show_log(&self, fdatasyncs: u64, bytes_written: u64) {
+        self.fdatasyncs.inc_by(fdatasyncs.saturating_sub(self.fdatasyncs.get()));
+        self.log_bytes_written.inc_by(bytes_written.saturating_sub(self.log_bytes_written.get()));
     }
 
     pub(crate) fn role_changed(&self, leads: bool) {

@@ -13,7 +13,7 @@ use kontiki_raft::{Base, Config, EntryData, Membership as Voters, Recovered};
 use kontiki_replica::{Core, NodeInfo, Opened};
 use kontiki_storage::directory::{Directory, Expected, Format};
 use kontiki_storage::disk::RealDisk;
-use kontiki_storage::engine::{Engine, FjallConfig, FjallEngine, fits};
+use kontiki_storage::engine::{Engine, EngineError, FjallConfig, FjallEngine, fits};
 use kontiki_storage::log::{Log, LogConfig};
 use kontiki_storage::recovery::finish_install;
 use kontiki_storage::snapshot::Snapshots as SnapshotFiles;
@@ -436,13 +436,13 @@ fn open_engine(settings: &Settings) -> Result<FjallEngine, StartError> {
         block_cache_bytes: settings.memory_bytes / 3,
     };
     match FjallEngine::open(&path, config) {
-        Ok(engine) => Ok(engine),
-        Err(error) => {
-            // The log or a peer has everything: the engine is a cache of what was applied.
+        Err(error @ EngineError::Unusable { .. }) => {
+            // Whether the log still has everything is judged group by group, when it is opened.
             warn!(%error, "the state engine is rebuilt");
             FjallEngine::discard(&path)?;
             Ok(FjallEngine::open(&path, config)?)
         }
+        opened => Ok(opened?),
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
 
+use super::value::Peer;
 use super::*;
 
 fn from_file(text: &str) -> Result<Config, String> {
