@@ -274,6 +274,7 @@ impl Core {
     /// Forgets a replica that has left its group. `tombstone`: it is durable that it did.
     pub fn close(&mut self, group: GroupId, tombstone: ReplicaId) {
         self.tombstones.insert((group, tombstone));
+        self.with(group, |group, node| group.abandon(node));
         self.groups.remove(&group);
     }
 
@@ -392,7 +393,7 @@ impl Core {
     ) {
         self.with(group, |group, node| {
             group.applied(node.now, applied, log_time, next_due);
-            group.outcomes(outcomes, node);
+            group.outcomes(outcomes, log_time, node);
         });
     }
 

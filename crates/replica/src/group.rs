@@ -329,6 +329,14 @@ impl Group {
         next_due: Option<LogTime>,
     ) {
         self.handed = self.handed.max(applied.index);
+        self.outcomes_skipped();
         self.applied(now, applied, log_time, next_due);
+    }
+
+    /// The replica is closed: whoever waits is told so.
+    pub(crate) fn abandon(&mut self, node: &mut Node<'_>) {
+        self.abandon_writes(node);
+        self.abandon_reads(node);
+        self.abandon_change(node);
     }
 }

@@ -94,6 +94,16 @@ impl Group {
         }
     }
 
+    /// The replica is gone, and whoever waits for a change must look elsewhere.
+    pub(super) fn abandon_change(&mut self, node: &mut Node<'_>) {
+        if let Some(change) = self.change.take() {
+            // A leader that was to remove itself has done so.
+            let done = change.kind == ChangeKind::Remove(node.id);
+            let result = if done { Ok(()) } else { Err(ChangeFailure::Unfinished) };
+            changed(node, change.caller, result);
+        }
+    }
+
     /// Takes the next step of the change under way.
     pub(super) fn drive_change(&mut self, node: &mut Node<'_>) {
         let Some(change) = self.change.take() else { return };
@@ -103,6 +113,7 @@ impl Group {
                 Some(leader) if leader.node != node.id => Err(ChangeFailure::Unfinished),
                 _ => Ok(false),
             },
+            ChangeKind::Remove(from) if from == node.id && self.is_removed() => Ok(true),
             _ if !self.is_leader() => Err(ChangeFailure::Unfinished),
             ChangeKind::Add(to, incarnation) => self.drive_add(to, incarnation, node.now),
             ChangeKind::Remove(from) => self.drive_remove(from, node.now),

@@ -104,6 +104,16 @@ impl Group {
         }
     }
 
+    /// The replica is gone: its callers hear no more.
+    pub(super) fn abandon_reads(&mut self, node: &mut Node<'_>) {
+        let Reads { gathering, asked, confirmed, .. } = std::mem::take(&mut self.reads);
+        let lists = asked.into_values().chain(confirmed.into_values()).flatten();
+        for waiting in gathering.into_iter().chain(lists) {
+            let answer = Answer::Failed(Failure::Unavailable);
+            node.effects.push(Effect::Answer { caller: waiting.caller, answer });
+        }
+    }
+
     /// Gives up on reads that are out of time.
     pub(super) fn expire_reads(&mut self, node: &mut Node<'_>) {
         let mut expired = Vec::new();

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use kontiki_kv::command::Write;
 use kontiki_kv::{Body, Outcome, Proposal, Verdict};
 use kontiki_raft::Reason;
-use kontiki_types::{ClientId, Instant, NodeId, Seq, Term};
+use kontiki_types::{ClientId, Instant, LogTime, NodeId, Seq, Term};
 
 use super::{Group, Node};
-use crate::connection::{Answer, Failure, SessionWrite};
+use crate::connection::{Answer, Failure, RETENTION_MILLIS, SessionWrite};
 use crate::core::{Caller, Effect};
 use crate::peer::Refusal;
 
@@ -26,6 +26,8 @@ struct Pending {
     /// How often it was given to a leader. If ever, it may be in a log, and giving up leaves the
     /// outcome unknown.
     attempts: u32,
+    /// Entries were skipped by a snapshot since it came, and it may have been among them.
+    skipped: bool,
     give_up: Instant,
 }
 
@@ -37,6 +39,31 @@ pub(super) struct Writes {
 impl Writes {
     pub(super) fn len(&self) -> usize {
         self.pending.len()
+    }
+}
+
+impl Pending {
+    /// What giving up on it means.
+    fn failure(&self) -> Failure {
+        if self.attempts > 0 { Failure::Unknown } else { Failure::Unavailable }
+    }
+
+    /// Gives a write that was born too late another deadline: this node's notion of log time is old
+    /// for a moment after a start. Only for a session of this node, whose write was never given
+    /// before it was pending here: then every entry that held it has been seen, none had an effect,
+    /// and with its deadline over none ever will. `false` if that is not so.
+    fn renew(&mut self, log_time: LogTime) -> bool {
+        let Ok(Proposal { stamp, body: Body::Write(mut request) }) =
+            Proposal::decode(&self.proposal)
+        else {
+            return false;
+        };
+        if self.skipped || request.deadline >= log_time {
+            return false;
+        }
+        request.deadline = LogTime(log_time.0.saturating_add(RETENTION_MILLIS));
+        self.proposal = Proposal { stamp, body: Body::Write(request) }.to_bytes();
+        true
     }
 }
 
@@ -62,6 +89,7 @@ impl Group {
             proposal,
             given: None,
             attempts: 0,
+            skipped: false,
             give_up: node.now + self.config.request_timeout,
         };
         if let Given::Refused(failure) = self.give(id, &mut pending, node) {
@@ -156,16 +184,24 @@ impl Group {
         }
     }
 
-    /// Answers the callers whose writes were applied.
-    pub(crate) fn outcomes(&mut self, outcomes: Vec<Outcome>, node: &mut Node<'_>) {
+    /// Answers the callers whose writes were applied, at `log_time`.
+    pub(crate) fn outcomes(
+        &mut self,
+        outcomes: Vec<Outcome>,
+        log_time: LogTime,
+        node: &mut Node<'_>,
+    ) {
         let mut sent_back = false;
         for outcome in outcomes {
             let id = (outcome.client, outcome.seq);
-            if outcome.verdict == Verdict::SentBack {
-                if let Some(pending) = self.writes.pending.get_mut(&id) {
-                    pending.given = None;
-                    sent_back = true;
-                }
+            if let Some(pending) = self.writes.pending.get_mut(&id)
+                && (outcome.verdict == Verdict::SentBack
+                    || outcome.verdict == Verdict::Unknown
+                        && outcome.client.incarnation == self.me.incarnation
+                        && pending.renew(log_time))
+            {
+                pending.given = None;
+                sent_back = true;
                 continue;
             }
             let Some(pending) = self.writes.pending.remove(&id) else { continue };
@@ -179,6 +215,20 @@ impl Group {
         if sent_back {
             // What was missing is earlier in this order, so it goes first.
             self.dispatch_ungiven(node);
+        }
+    }
+
+    /// A snapshot took the place of the state: what it skipped is never heard of.
+    pub(super) fn outcomes_skipped(&mut self) {
+        for pending in self.writes.pending.values_mut() {
+            pending.skipped = true;
+        }
+    }
+
+    /// The replica is gone: its callers hear no more.
+    pub(super) fn abandon_writes(&mut self, node: &mut Node<'_>) {
+        for pending in std::mem::take(&mut self.writes.pending).into_values() {
+            answer(node, pending.caller, pending.failure());
         }
     }
 
@@ -213,9 +263,7 @@ impl Group {
         let retry_after = self.config.retry_after;
         self.writes.pending.retain(|_, pending| {
             if pending.give_up <= node.now {
-                let failure =
-                    if pending.attempts > 0 { Failure::Unknown } else { Failure::Unavailable };
-                answer(node, pending.caller, failure);
+                answer(node, pending.caller, pending.failure());
                 return false;
             }
             if matches!(pending.given, Some((_, _, at)) if at + retry_after <= node.now) {
