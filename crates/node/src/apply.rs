@@ -14,7 +14,7 @@ use bytes::Bytes;
 use kontiki_kv::command::Read;
 use kontiki_kv::{Machine, QueryAnswer, Reply};
 use kontiki_raft::{Entries, Entry, EntryData, Membership, SnapshotMeta};
-use kontiki_replica::{Answer, Caller, NodeInfo};
+use kontiki_replica::{Answer, Caller, Failure, NodeInfo};
 use kontiki_storage::engine::{Engine, GroupStore, Persist};
 use kontiki_types::{GroupId, LogId, LogTime, Member};
 use tracing::{error, info, warn};
@@ -295,10 +295,6 @@ impl<E: Engine> ApplyStage<E> {
         self.out.push(input);
     }
 
-    fn machine(&mut self, group: GroupId) -> Result<&mut Machine<E::Store>, (GroupId, String)> {
-        self.machines.get_mut(&group).ok_or((group, "the group has no state here".to_owned()))
-    }
-
     /// Adds entries to a batch, noting configurations on the way.
     fn collect(
         &mut self,
@@ -322,7 +318,8 @@ impl<E: Engine> ApplyStage<E> {
         batch: &[(LogId, Option<Bytes>)],
     ) -> Result<(), (GroupId, String)> {
         let begun = Instant::now();
-        let machine = self.machine(group)?;
+        // What follows the removal of the replica has no state to go to.
+        let Some(machine) = self.machines.get_mut(&group) else { return Ok(()) };
         // Entries that were handed out before a snapshot took their place.
         let applied = machine.applied().index;
         let known = batch.iter().take_while(|(id, _)| id.index <= applied).count();
@@ -355,8 +352,13 @@ impl<E: Engine> ApplyStage<E> {
         reads: Vec<(Caller, Read)>,
     ) -> Result<(), (GroupId, String)> {
         self.node.metrics.queries.inc_by(reads.len() as u64);
-        let machine = self.machine(group)?;
         let mut answers = Vec::with_capacity(reads.len());
+        let Some(machine) = self.machines.get_mut(&group) else {
+            let failed = || Answer::Failed(Failure::Unavailable);
+            answers.extend(reads.into_iter().map(|(caller, _)| (caller, failed())));
+            self.node.registry.deliver(answers);
+            return Ok(());
+        };
         let mut due = Vec::new();
         for (caller, read) in reads {
             match machine.query(&read, log_time).map_err(|e| (group, e.to_string()))? {
