@@ -114,6 +114,11 @@ impl Load {
         }
     }
 
+    /// One client more, of this node.
+    pub fn add_client(&mut self, cluster: &mut StoreCluster, node: NodeId) {
+        self.clients.push(cluster.client(node));
+    }
+
     /// Begins with new lists, so that the old ones grow no longer.
     pub fn next_chapter(&mut self) {
         self.chapter += 1;
@@ -216,6 +221,8 @@ impl Load {
     pub fn book(&mut self, ended: &Ended) -> Checked {
         let Some(ask) = self.asks.remove(&ended.client) else { return Ok(()) };
         if ended.is_unknown() {
+                println!("UNK {:?} {:?}", ask, ended);
+            }
             self.unknown += 1;
         } else if ended.error().is_some() {
             self.refused += 1;

@@ -2,7 +2,10 @@
 
 mod load;
 mod power_loss;
+mod registers;
+mod trouble;
 
-pub use load::LOST;
-pub use load::Load;
+pub use load::{LOST, Load};
 pub use power_loss::{Forgets, PowerLoss, Survived};
+pub use registers::Registers;
+pub use trouble::Trouble;

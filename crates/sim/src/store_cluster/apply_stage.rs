@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kontiki_kv::command::Read;
 use kontiki_kv::{Machine, QueryAnswer};
 use kontiki_raft::{Config, Entries, EntryData, Membership, Recovered, SnapshotMeta};
-use kontiki_replica::{Answer, Caller, Opened};
+use kontiki_replica::{Answer, Caller, Failure, Opened};
 use kontiki_storage::directory::Directory;
 use kontiki_storage::disk::SimDisk;
 use kontiki_storage::engine::{Engine, GroupStore, MemoryEngine, MemoryStore, Persist};
@@ -133,7 +133,8 @@ impl ApplyStage {
         entries: &Entries<Bytes>,
         done: &mut Done,
     ) -> Result<(), String> {
-        let machine = self.machines.get_mut(&group).ok_or("the group has no state here")?;
+        // What follows the removal of the replica has no state to go to.
+        let Some(machine) = self.machines.get_mut(&group) else { return Ok(()) };
         let applied = machine.applied().index;
         let mut batch = Vec::new();
         for entry in entries.iter().filter(|entry| entry.id.index > applied) {
@@ -167,7 +168,11 @@ impl ApplyStage {
         reads: Vec<(Caller, Read)>,
         done: &mut Done,
     ) -> Result<(), String> {
-        let machine = self.machines.get(&group).ok_or("the group has no state here")?;
+        let Some(machine) = self.machines.get(&group) else {
+            let failed = || Answer::Failed(Failure::Unavailable);
+            done.answers.extend(reads.into_iter().map(|(caller, _)| (caller, failed())));
+            return Ok(());
+        };
         let mut due = Vec::new();
         for (caller, read) in reads {
             match machine.query(&read, log_time).map_err(text)? {

@@ -404,8 +404,10 @@ impl Running {
     /// Gives a connection an answer, if there is one, and then what its client has sent.
     fn serve(&mut self, id: u64, answer: Option<(u64, Answer)>) {
         let Some(front) = self.fronts.get_mut(&id) else { return };
+        let log_time = self.core.log_time(GROUP);
         let host = SimHost {
-            log_time: self.core.log_time(GROUP),
+            // As on a real node: before the first stamp the wall clock is the best guess.
+            log_time: if log_time == LogTime(0) { self.clock.1 } else { log_time },
             wall: self.clock.1,
             random: RefCell::new(&mut self.random),
         };

@@ -3,3 +3,4 @@
 mod chaos;
 mod labs_raft;
 mod power_loss;
+mod store;
