@@ -217,6 +217,7 @@ impl Connection {
         if args.is_empty() {
             return;
         }
+        let was_off = self.reply_mode == ReplyMode::Off;
         let silent = match self.reply_mode {
             ReplyMode::On => false,
             ReplyMode::Off => true,
@@ -229,7 +230,8 @@ impl Connection {
             Step::Silent => {}
             Step::Reply(reply) => {
                 // An unmuting command is answered itself.
-                let silent = silent && self.reply_mode == ReplyMode::Off;
+                let unmuted = was_off && self.reply_mode == ReplyMode::On;
+                let silent = silent && !unmuted;
                 self.push(State::Ready(reply), silent);
             }
             Step::Hold(held) => {
