@@ -221,8 +221,6 @@ impl Load {
     pub fn book(&mut self, ended: &Ended) -> Checked {
         let Some(ask) = self.asks.remove(&ended.client) else { return Ok(()) };
         if ended.is_unknown() {
-                println!("UNK {:?} {:?}", ask, ended);
-            }
             self.unknown += 1;
         } else if ended.error().is_some() {
             self.refused += 1;
