@@ -1,4 +1,16 @@
 //! Deterministic simulation of Kontiki clusters: one thread, virtual time, one seed.
+//!
+//! The code under test is the code that serves; clients, network, disks and clocks are simulated.
+//!
+//! - [`raft_cluster`]: bare Raft cores, with every safety property of the paper checked after every
+//!   step ([`invariants`]).
+//! - [`store_cluster`]: whole nodes on disks that forget what is not synced, with clients.
+//! - [`scenarios`]: what a cluster is put through, and the books that are compared in the end.
+//! - [`linearizability`]: a checker of histories of one register.
+//! - [`network`], [`schedule`], [`random`], [`seeds`]: what both clusters are made of.
+//!
+//! The same seed gives the same run. Nothing here reads a clock, starts a thread or iterates over a
+//! map without an order.
 
 pub mod invariants;
 pub mod linearizability;

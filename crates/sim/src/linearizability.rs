@@ -104,8 +104,7 @@ impl<'a, V: Clone + Eq> Search<'a, V> {
                 return Ok(());
             }
             match self.next(&done, value, from, &mut seen) {
-                Some((place, operation)) => {
-                    let _ = place;
+                Some(operation) => {
                     stack.push(Frame { operation, value_before: value });
                     set(&mut done, operation);
                     value = self.after(operation, value);
@@ -135,8 +134,9 @@ impl<'a, V: Clone + Eq> Search<'a, V> {
         value: usize,
         from: usize,
         seen: &mut HashSet<(Bits, usize)>,
-    ) -> Option<(usize, usize)> {
-        self.candidates(done).filter(|&(place, _)| place >= from).find(|&(_, at)| {
+    ) -> Option<usize> {
+        let mut left = self.candidates(done).filter(|&(place, _)| place >= from).map(|(_, at)| at);
+        left.find(|&at| {
             if matches!(self.history[at].action, Action::Read(_)) && self.values[at] != value {
                 return false;
             }
