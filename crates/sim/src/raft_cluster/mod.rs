@@ -277,7 +277,7 @@ impl RaftCluster {
         let recovered = node.disk.recovered(node.machine.flushed.index);
         node.view = View::of(&recovered);
         let config = Config { me: node.me, ..self.config.raft.clone() };
-        match Raft::new(config, recovered, self.random.next(), self.now) {
+        match Raft::new(config, recovered, self.random.number(), self.now) {
             Ok(raft) => node.raft = Some(raft),
             Err(error) => {
                 let violation = Violation::new("A replica restarts", format!("{id}: {error}"));

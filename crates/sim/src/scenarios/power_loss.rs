@@ -148,7 +148,7 @@ impl PowerLoss {
     fn crash(&self, cluster: &mut StoreCluster) -> Crash {
         let random = cluster.random();
         match self.forgets {
-            Forgets::EverythingOrParts if random.chance(500) => Crash::Seed(random.next()),
+            Forgets::EverythingOrParts if random.chance(500) => Crash::Seed(random.number()),
             Forgets::EverythingOrParts | Forgets::Everything => Crash::LoseAll,
         }
     }

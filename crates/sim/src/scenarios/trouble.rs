@@ -43,7 +43,7 @@ impl Trouble {
         match random.below(10) {
             0 | 1 if self.crashes => {
                 let crash =
-                    if random.chance(500) { Crash::LoseAll } else { Crash::Seed(random.next()) };
+                    if random.chance(500) { Crash::LoseAll } else { Crash::Seed(random.number()) };
                 cluster.crash(one, crash);
             }
             2 | 3 if self.crashes => return start(cluster, one),

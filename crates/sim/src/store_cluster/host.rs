@@ -26,7 +26,7 @@ impl Host for SimHost<'_> {
     }
 
     fn random(&self) -> u64 {
-        self.random.borrow_mut().next()
+        self.random.borrow_mut().number()
     }
 
     fn authenticate(&self, _user: &[u8], _password: &[u8]) -> Option<bool> {

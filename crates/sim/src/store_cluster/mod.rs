@@ -127,7 +127,7 @@ impl StoreCluster {
         let mut random = Random::new(seed);
         let network = Network::new(config.network.clone(), random.fork());
         let ids: Vec<_> = (1..=config.voters + config.spares).map(NodeId).collect();
-        let incarnations: Vec<_> = ids.iter().map(|_| Incarnation(random.next())).collect();
+        let incarnations: Vec<_> = ids.iter().map(|_| Incarnation(random.number())).collect();
         let all = || ids.iter().copied().zip(incarnations.iter().copied());
         let founders: Vec<Member> = all()
             .take(config.voters as usize)

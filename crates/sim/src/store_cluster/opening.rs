@@ -67,7 +67,7 @@ pub(super) fn open(
 ) -> Result<Running, StartFailure> {
     let path = Path::new(DIRECTORY);
     let mut directory = Directory::open(disk.clone(), path, Expected::default()).map_err(text)?;
-    let (mut log, recovered) = open_log(config, disk.clone(), &mut directory, random.next())?;
+    let (mut log, recovered) = open_log(config, disk.clone(), &mut directory, random.number())?;
     let snapshots = Snapshots::open(disk, &directory.snapshot_path())?;
     let recovered = replicas(&mut log, recovered, &mut directory)?;
     let identity = directory.identity().clone();
@@ -87,7 +87,7 @@ pub(super) fn open(
             log_time: machine.log_time(),
             next_due: machine.next_due(),
             recovered: Recovered { applied: machine.applied().index, ..recovered },
-            seed: random.next(),
+            seed: random.number(),
         })
         .map_err(text)?;
         stage.machines.insert(group, machine);
@@ -96,19 +96,22 @@ pub(super) fn open(
     Ok(Running::new(me, core, log, stage, random.fork()))
 }
 
+/// What the log proves of each group.
+type Proven = BTreeMap<GroupId, Recovered<Bytes>>;
+
 fn open_log(
     config: &StoreConfig,
     disk: SimDisk,
     directory: &mut Directory<SimDisk>,
     seed: u64,
-) -> Result<(Log<SimDisk>, BTreeMap<GroupId, Recovered<Bytes>>), StartFailure> {
+) -> Result<(Log<SimDisk>, Proven), StartFailure> {
     let path = directory.log_path();
     let is_there = disk.list(&path).is_ok_and(|names| names.iter().any(|name| name != "lock"));
     if !is_there && directory.note(LOG_BEGUN).is_some() {
         return Err("the log is gone".to_owned());
     }
     let generations = std::sync::Mutex::new(Random::new(seed));
-    let next = move || generations.lock().map_or(0, |mut random| random.next());
+    let next = move || generations.lock().map_or(0, |mut random| random.number());
     let log = LogConfig {
         segment_bytes: config.segment_bytes,
         reserve_bytes: config.segment_bytes / 4,
@@ -124,7 +127,7 @@ type Replicas = BTreeMap<GroupId, (Member, Recovered<Bytes>)>;
 
 fn replicas(
     log: &mut Log<SimDisk>,
-    recovered: BTreeMap<GroupId, Recovered<Bytes>>,
+    recovered: Proven,
     directory: &mut Directory<SimDisk>,
 ) -> Result<Replicas, StartFailure> {
     let identity = directory.identity().clone();

@@ -13,7 +13,7 @@ fn config(seed: u64) -> RaftClusterConfig {
         1 => Quality { doubled: 100, ..Quality::unreliable() },
         _ => Quality::long_reordering(),
     };
-    let snapshot_every = (seed % 2 == 0).then_some(10);
+    let snapshot_every = seed.is_multiple_of(2).then_some(10);
     RaftClusterConfig { network, snapshot_every, ..RaftClusterConfig::course(3 + seed % 3) }
 }
 

@@ -39,5 +39,5 @@ fn millis(cluster: &mut RaftCluster, limit: u64) -> Duration {
 
 /// A command that nobody else proposes.
 fn fresh(cluster: &mut RaftCluster) -> String {
-    cluster.random().next().to_string()
+    cluster.random().number().to_string()
 }
