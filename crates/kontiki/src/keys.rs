@@ -16,7 +16,7 @@ pub(crate) fn connect(address: &AddressArgs) -> Result<Client> {
     if let Some(password) = &address.password {
         options = options.password(password.as_bytes());
     }
-    Client::connect(&[&address.addr], options).map_err(told).with_context(|| {
+    Client::connect([&address.addr], options).map_err(told).with_context(|| {
         format!(
             "cannot reach a cluster at {}\nhint: give the gRPC address of a node by --addr or \
              KONTIKI_ADDR; `kontiki up` prints them",

@@ -74,7 +74,7 @@ impl Operators {
     async fn members(&self, group: u32) -> Answered<proto::ChangeResponse> {
         let report = self.report().await?;
         let status = report.groups.iter().find(|status| status.group.0 == group);
-        let members = status.map(|status| membership(status)).unwrap_or_default();
+        let members = status.map(membership).unwrap_or_default();
         Ok(Response::new(proto::ChangeResponse { voters: members.0, learners: members.1 }))
     }
 }
@@ -121,10 +121,10 @@ impl Admin for Operators {
     ) -> Answered<proto::TransferResponse> {
         let proto::TransferRequest { group, to } = *request.get_ref();
         let kind = |_: &StatusReport| Ok(ChangeKind::Transfer(NodeId(to)));
-        if let Some(leader) = self.change(group, kind).await? {
-            if leader.id.0 != to {
-                return self.leader_client(&leader)?.transfer(pass_on(request)?).await;
-            }
+        if let Some(leader) = self.change(group, kind).await?
+            && leader.id.0 != to
+        {
+            return self.leader_client(&leader)?.transfer(pass_on(request)?).await;
         }
         let report = self.report().await?;
         let status = report.groups.iter().find(|status| status.group.0 == group);

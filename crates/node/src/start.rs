@@ -357,13 +357,16 @@ fn start_loop(event_loop: EventLoop, ended: oneshot::Sender<Ended>) -> Result<()
     spawn("events", move || own.block_on(run))
 }
 
+/// What the log proves of each group.
+type Proven = BTreeMap<GroupId, Recovered<Bytes>>;
+
 type Replicas = BTreeMap<GroupId, (Member, Recovered<Bytes>)>;
 
 /// Opens the log. A directory whose log is gone is refused: what it had promised is gone too.
 fn open_log(
     settings: &Settings,
     directory: &mut Directory<RealDisk>,
-) -> Result<(Log<RealDisk>, BTreeMap<GroupId, Recovered<Bytes>>), StartError> {
+) -> Result<(Log<RealDisk>, Proven), StartError> {
     let path = directory.log_path();
     let is_there = std::fs::read_dir(&path)
         .is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name() != "lock"));
@@ -383,7 +386,7 @@ fn open_log(
 /// being there, its absence from it means that this never happened, so nothing was promised yet.
 fn found_group(
     log: &mut Log<RealDisk>,
-    recovered: BTreeMap<GroupId, Recovered<Bytes>>,
+    recovered: Proven,
     directory: &mut Directory<RealDisk>,
 ) -> Result<Replicas, StartError> {
     let identity = directory.identity().clone();

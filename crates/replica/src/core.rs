@@ -15,7 +15,7 @@ use kontiki_types::{
 
 use crate::clock::WallClocks;
 use crate::connection::{Answer, Ask, Failure};
-use crate::group::{ChangeFailure, ChangeKind, Group, GroupConfig, GroupStatus, Node};
+use crate::group::{ChangeFailure, ChangeKind, Group, GroupConfig, GroupStatus, Node, State};
 use crate::peer::{Frame, FrameBuilder, FrameError, NodeInfo, PeerMessage};
 
 /// How often a node tells the others where it is. They also hear its wall clock by it.
@@ -264,7 +264,8 @@ impl Core {
         let me = raft.me;
         let raft = Raft::new(raft, recovered, seed, self.now)?;
         let config = self.config.clone();
-        let replica = Group::new(group, config, me, raft, applied, log_time, next_due, self.now);
+        let replica =
+            Group::new(group, config, me, raft, State { applied, log_time, next_due }, self.now);
         self.creating.remove(&group);
         self.groups.insert(group, replica);
         self.dirty.insert(group);

@@ -76,6 +76,14 @@ pub(crate) struct Node<'a> {
     pub(crate) effects: &'a mut Vec<Effect>,
 }
 
+/// What the state machine has come to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct State {
+    pub(crate) applied: LogId,
+    pub(crate) log_time: LogTime,
+    pub(crate) next_due: Option<LogTime>,
+}
+
 /// A replica and its surroundings.
 pub(crate) struct Group {
     id: GroupId,
@@ -108,11 +116,10 @@ impl Group {
         config: GroupConfig,
         me: Member,
         raft: Raft<Bytes>,
-        applied: LogId,
-        log_time: LogTime,
-        next_due: Option<LogTime>,
+        state: State,
         now: Instant,
     ) -> Self {
+        let State { applied, log_time, next_due } = state;
         let mut clock = GroupClock::default();
         clock.advance(now, log_time);
         let mut group = Self {
