@@ -6,6 +6,8 @@
 //! - Lists, shared by all, of tokens that are each appended once: an acknowledged token is there
 //!   once, where the answer said; an unknown one at most once; a refused one never; those of one
 //!   client in its order.
+//! - Pairs of tokens sent without waiting in between: the second is never there without the first
+//!   before it.
 //! - A register for each client, SET to rising numbers: it holds the last acknowledged one, or one
 //!   whose outcome is unknown.
 
@@ -30,6 +32,12 @@ enum Ask {
     Append {
         list: String,
         token: String,
+    },
+    /// Two tokens, the second sent behind the first.
+    Pair {
+        list: String,
+        first: String,
+        second: String,
     },
     /// Both in one transaction.
     Both {
@@ -72,6 +80,8 @@ pub struct Load {
     asks: BTreeMap<ClientId, Ask>,
     counters: BTreeMap<u64, Counter>,
     lists: BTreeMap<String, BTreeMap<String, Fate>>,
+    /// For the second token of a pair the first.
+    pairs: BTreeMap<String, String>,
     registers: BTreeMap<ClientId, Register>,
     chapter: u64,
     next_number: u64,
@@ -103,6 +113,7 @@ impl Load {
             asks: BTreeMap::new(),
             counters: BTreeMap::new(),
             lists: BTreeMap::new(),
+            pairs: BTreeMap::new(),
             registers: BTreeMap::new(),
             chapter: 0,
             next_number: 0,
@@ -187,7 +198,8 @@ impl Load {
         let list = format!("list:{}:{}", self.chapter, random.below(LISTS));
         match random.below(10) {
             0..3 => Ask::Raise { counter, above },
-            3..6 => Ask::Append { list, token: format!("{number};") },
+            3..5 => Ask::Append { list, token: format!("{number};") },
+            5 => Ask::Pair { list, first: format!("{number}a;"), second: format!("{number}b;") },
             6..8 => Ask::Set { number },
             8 => Ask::Both { counter, above, list, token: format!("{number};") },
             _ => Ask::Get,
@@ -198,6 +210,9 @@ impl Load {
         match ask {
             Ask::Raise { counter, .. } => Call::new(&["INCR", &counter_key(*counter)]),
             Ask::Append { list, token } => Call::new(&["APPEND", list, token]),
+            Ask::Pair { list, first, second } => {
+                Call::new(&["APPEND", list, first]).then(&["APPEND", list, second])
+            }
             Ask::Both { counter, list, token, .. } => Call::new(&["MULTI"])
                 .then(&["INCR", &counter_key(*counter)])
                 .then(&["APPEND", list, token])
@@ -232,14 +247,31 @@ impl Load {
         }
         match ask {
             Ask::Raise { counter, above } => self.raised(ended, counter, above, ended.reply()),
-            Ask::Append { list, token } => self.appended(ended, list, token, ended.reply()),
+            Ask::Append { list, token } => {
+                let fate = fate(ended.reply(), ended.is_unknown())?;
+                self.appended(list, token, fate);
+                Ok(())
+            }
+            Ask::Pair { list, first, second } => {
+                self.pairs.insert(second.clone(), first.clone());
+                for (at, token) in [first, second].into_iter().enumerate() {
+                    let reply = ended.replies.get(at);
+                    let unknown =
+                        matches!(reply, Some(Reply::Error(line)) if line.starts_with(b"UNKNOWN"));
+                    let fate = fate(reply, unknown)?;
+                    self.appended(list.clone(), token, fate);
+                }
+                Ok(())
+            }
             Ask::Both { counter, above, list, token } => {
                 let (first, second) = match ended.reply() {
                     Some(Reply::Array(replies)) => (replies.first(), replies.get(1)),
                     _ => (ended.reply(), ended.reply()),
                 };
                 self.raised(ended, counter, above, first)?;
-                self.appended(ended, list, token, second)
+                let fate = fate(second, ended.is_unknown())?;
+                self.appended(list, token, fate);
+                Ok(())
             }
             Ask::Set { number } => {
                 let register = self.registers.entry(ended.client).or_default();
@@ -282,21 +314,8 @@ impl Load {
         }
     }
 
-    fn appended(
-        &mut self,
-        ended: &Ended,
-        list: String,
-        token: String,
-        reply: Option<&Reply>,
-    ) -> Checked {
-        let fate = match reply {
-            _ if ended.is_unknown() => Fate::Unknown,
-            Some(&Reply::Integer(length)) => Fate::Acknowledged(length),
-            Some(Reply::Error(_)) => Fate::Refused,
-            other => return Err(fails(format!("APPEND is answered by {other:?}"))),
-        };
+    fn appended(&mut self, list: String, token: String, fate: Fate) {
         self.lists.entry(list).or_default().insert(token, fate);
-        Ok(())
     }
 
     /// Reads everything through `node` and compares it with the books; lists of the last `chapters`
@@ -404,6 +423,11 @@ impl Load {
             if found.insert(token, end).is_some() {
                 return Err(fails(format!("{list} has {token:?} twice")));
             }
+            if let Some(first) = self.pairs.get(token)
+                && !found.contains_key(first.as_str())
+            {
+                return Err(fails(format!("{list} has {token:?} and not {first:?} before it")));
+            }
         }
         for (token, fate) in fates {
             if matches!(fate, Fate::Acknowledged(_)) && !found.contains_key(token.as_str()) {
@@ -411,6 +435,17 @@ impl Load {
             }
         }
         Ok(())
+    }
+}
+
+/// What an APPEND's reply says.
+fn fate(reply: Option<&Reply>, is_unknown: bool) -> Result<Fate, Violation> {
+    match reply {
+        None => Ok(Fate::Unknown),
+        _ if is_unknown => Ok(Fate::Unknown),
+        Some(&Reply::Integer(length)) => Ok(Fate::Acknowledged(length)),
+        Some(Reply::Error(_)) => Ok(Fate::Refused),
+        other => Err(fails(format!("APPEND is answered by {other:?}"))),
     }
 }
 
