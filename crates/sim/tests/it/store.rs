@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kontiki_raft::Lease;
 use kontiki_replica::{ChangeKind, GroupConfig};
 use kontiki_resp::Reply;
 use kontiki_sim::invariants::Checked;
@@ -146,22 +147,33 @@ fn trouble_of_every_kind_loses_and_doubles_nothing() {
     });
 }
 
+/// Reads and writes in trouble, and whether what was seen has an order.
+fn registers(mut cluster: StoreCluster) -> Checked {
+    leader(&mut cluster);
+    let mut registers = Registers::new(&mut cluster, 6);
+    let trouble = Trouble::all();
+    for _ in 0..25 {
+        trouble.strike(&mut cluster)?;
+        let time = cluster.random().time(Duration::ZERO, Duration::from_millis(300));
+        registers.run(&mut cluster, time)?;
+    }
+    trouble.stop(&mut cluster)?;
+    registers.run(&mut cluster, SECOND)?;
+    assert!(registers.operations() > 100, "only {}", registers.operations());
+    registers.judge(&mut cluster, 10 * SECOND)
+}
+
 #[test]
 fn registers_are_linearizable_in_trouble() {
-    run("registers_are_linearizable_in_trouble", 10, |seed| {
-        let mut cluster = cutting(0, seed);
-        leader(&mut cluster);
-        let mut registers = Registers::new(&mut cluster, 6);
-        let trouble = Trouble::all();
-        for _ in 0..25 {
-            trouble.strike(&mut cluster)?;
-            let time = cluster.random().time(Duration::ZERO, Duration::from_millis(300));
-            registers.run(&mut cluster, time)?;
-        }
-        trouble.stop(&mut cluster)?;
-        registers.run(&mut cluster, SECOND)?;
-        assert!(registers.operations() > 100, "only {}", registers.operations());
-        registers.judge(&mut cluster, 10 * SECOND)
+    run("registers_are_linearizable_in_trouble", 10, |seed| registers(cutting(0, seed)));
+}
+
+#[test]
+fn registers_are_linearizable_under_leases() {
+    run("registers_are_linearizable_under_leases", 6, |seed| {
+        let mut config = StoreConfig::default();
+        config.raft.lease = Some(Lease { drift_ppm: 1000 });
+        registers(StoreCluster::new(config, seed))
     });
 }
 
