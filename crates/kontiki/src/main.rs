@@ -35,6 +35,20 @@ impl std::fmt::Display for UnknownOutcome {
 
 impl std::error::Error for UnknownOutcome {}
 
+/// The error and its causes, without repeating a cause that a message names already.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if !matches!(cli.command, Command::Node(_)) {
@@ -57,7 +71,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", chain(&error));
             if error.downcast_ref::<UnknownOutcome>().is_some() {
                 return ExitCode::from(3);
             }

@@ -10,7 +10,7 @@ use bytes::{Buf, BytesMut};
 use kontiki_replica::{Answer, Connection, Host, Request};
 use kontiki_resp::{RequestParse, RequestParser};
 use kontiki_types::{ClientId, GroupId};
-use tokio::io::Interest;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tracing::{debug, warn};
@@ -20,7 +20,10 @@ use crate::registry::Outbox;
 use crate::shared::Shared;
 
 /// Bytes to read at the least into a connection's buffer at once.
-const READ_BYTES: usize = 16 << 10;
+const READ_BYTES: usize = 8 << 10;
+
+/// And at the most, whatever a client claims is to come.
+const READ_BYTES_MAX: usize = 256 << 10;
 
 /// Unwritten output from which on a connection is not read any more.
 const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
@@ -113,21 +116,23 @@ impl Session {
             if self.connection.is_finished() && unwritten == 0 {
                 return Ok(());
             }
-            let interest = match (reads, unwritten > 0) {
-                (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
-                (true, false) => Some(Interest::READABLE),
-                (false, true) => Some(Interest::WRITABLE),
-                (false, false) => None,
-            };
+            // A read that does not fill the buffer tells the runtime that the socket is empty, which
+            // spares the system call that would find it so.
+            let wanted = self.parser.bytes_missing(&self.input).clamp(READ_BYTES, READ_BYTES_MAX);
+            self.input.reserve(wanted);
+            let (mut reader, writer) = self.stream.split();
             tokio::select! {
-                ready = ready(&self.stream, interest) => {
-                    let ready = ready?;
-                    if ready.is_readable() && !self.read()? {
+                read = reader.read_buf(&mut self.input), if reads => {
+                    if read? == 0 {
                         return Ok(());
                     }
-                    if ready.is_writable() {
-                        self.write()?;
-                    }
+                    self.parse();
+                    // Most replies of local commands fit the socket's buffer at once.
+                    self.write()?;
+                }
+                writable = writer.writable(), if unwritten > 0 => {
+                    writable?;
+                    self.write()?;
                 }
                 () = self.outbox.arrived() => {
                     if !self.outbox.take(&mut self.answers) {
@@ -145,23 +150,14 @@ impl Session {
         }
     }
 
-    /// Reads what is there; `false` at the end of the stream.
-    fn read(&mut self) -> io::Result<bool> {
-        self.input.reserve(READ_BYTES);
-        match self.stream.try_read_buf(&mut self.input) {
-            Ok(0) => return Ok(false),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-            Err(error) => return Err(error),
-        }
-        self.parse();
-        // Most replies of local commands fit the socket's buffer at once.
-        self.write()?;
-        Ok(true)
-    }
-
     /// Takes every whole request out of the buffer that the connection accepts.
     fn parse(&mut self) {
+        self.parse_all();
+        // What it holds would keep the buffer from being used again.
+        self.args.clear();
+    }
+
+    fn parse_all(&mut self) {
         while self.connection.accepts() && self.connection.output().len() < OUTPUT_PAUSE_BYTES {
             match self.parser.parse(&mut self.input, &mut self.args) {
                 RequestParse::Incomplete => return,
@@ -198,13 +194,5 @@ impl Session {
             }
         }
         Ok(())
-    }
-}
-
-async fn ready(stream: &TcpStream, interest: Option<Interest>) -> io::Result<tokio::io::Ready> {
-    match interest {
-        Some(interest) => stream.ready(interest).await,
-        // Only an answer can bring the connection on.
-        None => std::future::pending().await,
     }
 }
