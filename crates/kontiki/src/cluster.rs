@@ -55,12 +55,16 @@ fn change(
 
 fn print_status(client: &Client, json: bool) -> Result<()> {
     let status = client.cluster_status().map_err(told)?;
-    if json {
-        println!("{}", serde_json::to_string_pretty(&as_json(&status))?);
+    let text = if json {
+        format!("{}\n", serde_json::to_string_pretty(&as_json(&status))?)
     } else {
-        print!("{}", as_table(&status));
+        as_table(&status)
+    };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever read has had enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
     }
-    Ok(())
 }
 
 /// Prints the status twice a second until Ctrl-C; on a terminal in place.

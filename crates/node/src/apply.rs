@@ -22,6 +22,7 @@ use tracing::{error, info, warn};
 use crate::event_loop::{FailOnPanic, Input};
 use crate::log_writer::LogWork;
 use crate::mailbox::{InboxSender, Receiver, Sender, mailbox};
+use crate::registry;
 use crate::shared::Shared;
 use crate::snapshots::Snapshots;
 use crate::start::Opener;
@@ -83,6 +84,9 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 const INLINE_ENTRIES_MAX: usize = 256;
 const INLINE_BYTES_MAX: usize = 256 << 10;
 const INLINE_READS_MAX: usize = 512;
+
+/// Replies that are gathered before they are handed over, in bytes.
+const ANSWER_BYTES: usize = 1 << 20;
 
 /// The stage. `E` is the state engine.
 pub(crate) struct ApplyStage<E: Engine> {
@@ -360,10 +364,20 @@ impl<E: Engine> ApplyStage<E> {
             return Ok(());
         };
         let mut due = Vec::new();
+        let mut bytes = 0;
         for (caller, read) in reads {
             match machine.query(&read, log_time).map_err(|e| (group, e.to_string()))? {
-                QueryAnswer::Reply(reply) => answers.push((caller, Answer::Reply(reply))),
+                QueryAnswer::Reply(reply) => {
+                    let answer = Answer::Reply(reply);
+                    bytes += registry::weight(&answer);
+                    answers.push((caller, answer));
+                }
                 QueryAnswer::Due => due.push((caller, read)),
+            }
+            // Large ones are handed over as they come: whose outbox is full is cut off there.
+            if bytes > ANSWER_BYTES {
+                self.node.registry.deliver(answers.drain(..));
+                bytes = 0;
             }
         }
         self.node.registry.deliver(answers);

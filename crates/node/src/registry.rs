@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use kontiki_kv::Reply;
 use kontiki_replica::{Answer, Caller, Description, KillFilter};
 use kontiki_types::Instant;
 use tokio::sync::{Notify, oneshot};
@@ -21,6 +22,8 @@ pub(crate) struct Outbox {
 #[derive(Default)]
 struct OutboxState {
     answers: Vec<(u64, Answer)>,
+    /// What the answers come to.
+    bytes: usize,
     killed: bool,
 }
 
@@ -29,10 +32,21 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn put(&self, ticket: u64, answer: Answer) {
+    /// Adds an answer. When they come to more than `bytes_max`, the connection is closed instead.
+    fn put(&self, ticket: u64, answer: Answer, bytes_max: usize) {
+        let bytes = weight(&answer);
         let mut state = self.lock();
+        if state.killed {
+            return;
+        }
         let first = state.answers.is_empty();
-        state.answers.push((ticket, answer));
+        state.bytes += bytes;
+        if state.bytes > bytes_max {
+            state.killed = true;
+            state.answers = Vec::new();
+        } else {
+            state.answers.push((ticket, answer));
+        }
         drop(state);
         if first {
             self.arrived.notify_one();
@@ -53,7 +67,24 @@ impl Outbox {
     pub(crate) fn take(&self, answers: &mut Vec<(u64, Answer)>) -> bool {
         let mut state = self.lock();
         answers.append(&mut state.answers);
+        state.bytes = 0;
         !state.killed
+    }
+}
+
+/// About the bytes of memory that an answer holds.
+pub(crate) fn weight(answer: &Answer) -> usize {
+    match answer {
+        Answer::Reply(reply) => reply_weight(reply),
+        Answer::Failed(_) => 0,
+    }
+}
+
+fn reply_weight(reply: &Reply) -> usize {
+    match reply {
+        Reply::Bulk(bytes) | Reply::Verbatim(bytes) | Reply::Error(bytes) => bytes.len(),
+        Reply::Array(items) | Reply::Set(items) => items.iter().map(reply_weight).sum(),
+        _ => 0,
     }
 }
 
@@ -66,8 +97,9 @@ struct Entry {
 }
 
 /// All open connections of a node.
-#[derive(Default)]
 pub(crate) struct Registry {
+    /// Answers that may wait for one connection's task, in bytes.
+    output_bytes_max: usize,
     entries: Mutex<BTreeMap<u64, Entry>>,
     /// Native calls, by ticket.
     calls: Mutex<BTreeMap<u64, oneshot::Sender<Answer>>>,
@@ -78,6 +110,18 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
+    pub(crate) fn new(output_bytes_max: usize) -> Self {
+        Self {
+            output_bytes_max,
+            entries: Mutex::default(),
+            calls: Mutex::default(),
+            next: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -134,7 +178,7 @@ impl Registry {
                     let _ = call.send(answer);
                 }
             } else if let Some(entry) = entries.get(&caller.connection) {
-                entry.outbox.put(caller.ticket, answer);
+                entry.outbox.put(caller.ticket, answer, self.output_bytes_max);
             }
         }
     }

@@ -153,7 +153,7 @@ impl Settings {
             security: Security::default(),
             insecure: false,
             maxclients: 10_000,
-            output_bytes_max: 256 << 20,
+            output_bytes_max: 128 << 20,
             entry_bytes_max: 8 << 20,
             pipeline_max: 1024,
             group: GroupConfig::default(),

@@ -37,6 +37,13 @@ use transaction::Transaction;
 /// disagree a little refuse nothing.
 pub const RETENTION_MILLIS: u64 = 30_000;
 
+/// What the unanswered commands of a connection may come to in replies, as far as one can tell.
+/// So a client that asks for large values without reading them has few of them under way.
+const REPLY_BUDGET_BYTES: usize = 32 << 20;
+
+/// What is expected of the first replies: 64 of them at once.
+const REPLY_BYTES_FIRST: usize = REPLY_BUDGET_BYTES / 64;
+
 /// Limits of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
@@ -150,6 +157,8 @@ pub struct Connection {
     watched: Vec<(Bytes, u64)>,
     description: Description,
     output: BytesMut,
+    /// How large a reply may well be: the largest of late, forgotten by and by. Never 0.
+    reply_bytes: usize,
 }
 
 impl Connection {
@@ -173,6 +182,7 @@ impl Connection {
             watched: Vec::new(),
             description: Description { protocol: 2, queued: -1, ..Description::default() },
             output: BytesMut::new(),
+            reply_bytes: REPLY_BYTES_FIRST,
         }
     }
 
@@ -422,9 +432,12 @@ impl Connection {
     /// Encodes the replies at the front of the queue that are known.
     fn write_out(&mut self) {
         while let Some(Item { state: State::Ready(reply), protocol, silent }) = self.queue.front() {
+            let before = self.output.len();
             if !silent {
                 encode::reply(reply, *protocol, &mut self.output);
             }
+            let bytes = (self.output.len() - before).min(REPLY_BUDGET_BYTES);
+            self.reply_bytes = bytes.max(self.reply_bytes / 8 * 7).max(1);
             self.queue.pop_front();
             self.first_ticket += 1;
         }

@@ -159,7 +159,7 @@ sections! {
         /// Open connections of Redis clients.
         maxclients: usize = 10_000, "10000";
         /// Replies that a client has not read; beyond it the connection is closed.
-        output_bytes_max: Size = mib(256), "\"256MiB\"";
+        output_bytes_max: Size = mib(128), "\"128MiB\"";
         /// Commands of one connection without an answer; beyond it no more are read.
         pipeline_max: usize = 1024, "1024";
         /// One write in the log.
