@@ -201,6 +201,10 @@ impl Group {
         log_time: LogTime,
         next_due: Option<LogTime>,
     ) {
+        // Two stages may report out of order; what is older says nothing any more.
+        if applied.index < self.applied.index {
+            return;
+        }
         self.applied = applied;
         self.clock.advance(now, log_time);
         self.next_due = next_due;
