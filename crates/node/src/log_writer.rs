@@ -74,8 +74,6 @@ impl LogWriter {
                     warn!(full, "free space for the log");
                     self.events.send(Input::StorageFull(full));
                 }
-                let counts = self.log.counters().read();
-                self.metrics.show_log(counts.syncs, counts.bytes_written);
             }
         }
     }
@@ -110,6 +108,8 @@ impl LogWriter {
         let begun = Instant::now();
         persist(&mut self.log, batch, receipts)?;
         self.metrics.sync_seconds.observe(begun.elapsed().as_secs_f64());
+        let counts = self.log.counters().read();
+        self.metrics.show_log(counts.syncs, counts.bytes_written);
         Ok(())
     }
 
