@@ -5,6 +5,7 @@
 //! - [`raft_cluster`]: bare Raft cores, with every safety property of the paper checked after every
 //!   step ([`invariants`]).
 //! - [`store_cluster`]: whole nodes on disks that forget what is not synced, with clients.
+//! - [`labs`]: the course suites' scenarios, by name.
 //! - [`scenarios`]: what a cluster is put through, and the books that are compared in the end.
 //! - [`linearizability`]: a checker of histories of one register.
 //! - [`network`], [`schedule`], [`random`], [`seeds`]: what both clusters are made of.
@@ -13,6 +14,7 @@
 //! map without an order.
 
 pub mod invariants;
+pub mod labs;
 pub mod linearizability;
 pub mod network;
 pub mod raft_cluster;
