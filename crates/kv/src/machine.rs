@@ -3,7 +3,8 @@
 use std::cell::{Cell, RefCell};
 
 use bytes::Bytes;
-use kontiki_types::{Index, LogId, LogTime};
+use kontiki_types::plant::{Plant, planted};
+use kontiki_types::{ClientId, Index, LogId, LogTime};
 
 use crate::batch::{Batch, LastRead};
 use crate::clients::{Kept, Record};
@@ -239,7 +240,10 @@ impl<S: Store> Machine<S> {
     /// PROTOCOL 1 and 3, in their order.
     fn write(&mut self, index: Index, request: WriteRequest) -> Result<Verdict, MachineError> {
         let now = self.tables.log_time;
-        let WriteRequest { client: id, seq, slot, deadline, .. } = request;
+        let WriteRequest { client: mut id, seq, slot, deadline, .. } = request;
+        if planted(Plant::RecordsBySeqAlone) {
+            id = ClientId { connection: 0, ..id };
+        }
         let digest = hash64(0, &request.command);
         let overlay = &mut self.overlay;
         let client = self.tables.clients.of(id);
@@ -260,6 +264,7 @@ impl<S: Store> Machine<S> {
             Some(Verdict::Unknown)
         } else if request
             .after
+            .filter(|_| !planted(Plant::PairReordered))
             .is_some_and(|after| after >= low && client.record(after, slot, now).is_none())
             || client.is_full(now)
         {

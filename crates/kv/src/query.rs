@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use bytes::Bytes;
 use kontiki_types::LogTime;
+use kontiki_types::plant::{Plant, planted};
 
 use crate::batch::{record, version};
 use crate::command::ScanPosition;
@@ -39,7 +40,7 @@ impl<S: Store> View<'_, S> {
 
     /// Whether the log time has not reached `due`, but the clock has.
     fn is_between(&self, due: u64) -> bool {
-        self.tables.log_time.0 < due && due <= self.clock.0
+        self.tables.log_time.0 < due && due <= self.clock.0 && !planted(Plant::ExpiryByLocalClock)
     }
 
     fn check<T>(&self, result: Result<T, impl Into<MachineError>>) -> Option<T> {
@@ -73,6 +74,9 @@ impl<S: Store> Access for View<'_, S> {
 
     fn get(&self, key: &[u8]) -> Option<Record> {
         let (header, row) = self.row(ScanPosition::of(key), key)?;
+        if planted(Plant::ExpiryByLocalClock) {
+            return record(header, &row, self.clock);
+        }
         record(header, &row, self.tables.log_time)
     }
 

@@ -13,6 +13,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::mem::take;
 
+use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{Index, Instant, Term};
 
 use crate::log::Log;
@@ -196,7 +197,7 @@ impl<P: Payload> Durability<P> {
         let Some(batch) = expected else { return false };
         batch.done = true;
         while let Some(batch) = self.under_way.front() {
-            if !batch.done {
+            if !batch.done && !planted(Plant::CompletionsOutOfOrder) {
                 break;
             }
             self.done = batch.sequence;

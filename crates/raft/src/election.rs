@@ -11,6 +11,7 @@
 //! - Whether a replica is a voter in its own eyes has no part in how it answers (PROTOCOL 7): its
 //!   configuration may be the older one.
 
+use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{Instant, LogId, Member, Term};
 
 use crate::durability::Held;
@@ -125,7 +126,7 @@ impl<P: Payload> Raft<P> {
     }
 
     pub(crate) fn on_pre_vote(&mut self, now: Instant, from: Member, term: Term, last: LogId) {
-        let granted = term > self.term() && !self.is_loyal(now) && last >= self.log.last();
+        let granted = term > self.term() && !self.is_loyal(now) && self.is_as_new(last);
         let mut reply = self.message(from, Body::PreVoteReply { granted });
         if granted {
             // Let it try before we do: two candidates at once may split the votes.
@@ -163,7 +164,11 @@ impl<P: Payload> Raft<P> {
         last: LogId,
         transfer: bool,
     ) {
-        if term >= self.term() && self.is_loyal(now) && !transfer {
+        if term >= self.term()
+            && self.is_loyal(now)
+            && !transfer
+            && !planted(Plant::LeaseBrokenByVote)
+        {
             return;
         }
         if term > self.term() {
@@ -172,7 +177,7 @@ impl<P: Payload> Raft<P> {
         let granted = term == self.term()
             && self.leader.is_none()
             && self.hard_state.vote.is_none_or(|member| member == from)
-            && last >= self.log.last();
+            && self.is_as_new(last);
         if granted {
             if self.hard_state.vote.is_none() {
                 self.hard_state.vote = Some(from);
@@ -182,7 +187,18 @@ impl<P: Payload> Raft<P> {
             self.draw_election_timeout(now);
         }
         let reply = self.message(from, Body::VoteReply { granted });
+        if planted(Plant::VoteBeforeSync) {
+            return self.outbox.push_back(crate::Output::Send(reply));
+        }
         self.durability.hold(Held::Send(reply));
+    }
+
+    /// Whether a log that ends with `last` is at least as up-to-date as ours (§5.4.1).
+    fn is_as_new(&self, last: LogId) -> bool {
+        if planted(Plant::VoteForShorterLog) {
+            return last.index >= self.log.last().index;
+        }
+        last >= self.log.last()
     }
 
     pub(crate) fn on_vote_reply(&mut self, now: Instant, from: Member, granted: bool) {

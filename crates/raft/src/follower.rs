@@ -1,5 +1,6 @@
 //! How a replica takes what its leader sends (§5.3).
 
+use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{Index, Instant, LogId, Member, Term};
 
 use crate::durability::Held;
@@ -34,13 +35,17 @@ impl<P: Payload> Raft<P> {
         entries: Entries<P>,
     ) {
         // A wrong message must not even count as a sign of life.
-        if !are_contiguous(prev, &entries, self.term()) {
+        let merged = planted(Plant::EmptyAppendMerged);
+        if !merged && !are_contiguous(prev, &entries, self.term()) {
             return self.dropped += 1;
         }
         if !self.heard_leader(now, from) {
             return;
         }
-        let end = entries.last().map_or(prev, |entry| entry.id).index;
+        let end = match entries.last() {
+            Some(last) if !merged => last.id.index,
+            _ => Index(prev.index.0.saturating_add(entries.len() as u64)),
+        };
         // What is committed here is the same there (Leader Completeness, §5.4.3).
         let known = self.commit.0.saturating_sub(prev.index.0);
         let entries = entries.skip(usize::try_from(known).unwrap_or(usize::MAX));
@@ -58,6 +63,9 @@ impl<P: Payload> Raft<P> {
             return self.send(from, Body::AppendReply { session, result });
         }
         self.verified = self.verified.max(end);
+        if planted(Plant::CommitBeyondVerified) {
+            self.commit_to(commit);
+        }
         self.commit_to(commit.min(self.verified));
         let matched = match self.acknowledge {
             Some((member, same, matched)) if member == from && same == session => matched,
@@ -74,6 +82,7 @@ impl<P: Payload> Raft<P> {
             Some(first) if first.id.index > self.log.last().index => 0,
             Some(_) => entries.iter().take_while(|entry| self.log.contains(entry.id)).count(),
         };
+        let same = if planted(Plant::TruncateAlways) { 0 } else { same };
         let Some(first) = entries.get(same) else { return true };
         if self.unapplied_cost() > self.config.max_unapplied_bytes as u64 {
             return false;
@@ -92,7 +101,7 @@ impl<P: Payload> Raft<P> {
         let Some((to, session, matched)) = self.acknowledge.take() else { return };
         let result = AppendResult::Matched(matched);
         let message = self.message(to, Body::AppendReply { session, result });
-        if self.durability.covers(matched) {
+        if self.durability.covers(matched) || planted(Plant::AckBeforeSync) {
             self.outbox.push_back(crate::Output::Send(message));
         } else {
             self.durability.hold(Held::Send(message));

@@ -11,6 +11,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{Index, Instant, LogId, Member};
 
 use crate::progress::{Progress, State};
@@ -69,7 +70,9 @@ impl Leader {
 
     /// The peer an answer comes from, if it answers something of the present session.
     pub(crate) fn answering(&mut self, from: Member, session: Session) -> Option<&mut Progress> {
-        self.peers.iter_mut().find(|peer| peer.member == from && peer.session == session)
+        let any = planted(Plant::OldSessionCounts);
+        let asked = |peer: &Progress| peer.session == session || any;
+        self.peers.iter_mut().find(|peer| peer.member == from && asked(peer))
     }
 
     /// Follows a change of the configuration in effect.
@@ -119,12 +122,17 @@ impl Leader {
                 all += 1;
                 reached += usize::from(of(peer) >= value);
             }
+            if planted(Plant::LearnerCounts) {
+                let learners = self.peers.iter().filter(|peer| !peer.voter && !peer.outgoing);
+                reached += learners.filter(|peer| of(peer) >= value).count();
+            }
             reached > all / 2
         };
         let mut best = lowest;
         for value in self.peers.iter().map(&of).chain([mine]) {
             if value > best
-                && majority(value, |peer| peer.voter, self.me_voter)
+                && (self.joint && planted(Plant::OldMajorityOnly)
+                    || majority(value, |peer| peer.voter, self.me_voter))
                 && (!self.joint || majority(value, |peer| peer.outgoing, self.me_outgoing))
             {
                 best = value;

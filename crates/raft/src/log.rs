@@ -15,6 +15,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{Index, LogId, Term};
 
 use crate::{Base, Entries, Entry, EntryData, Membership, Payload};
@@ -148,7 +149,9 @@ impl<P: Payload> Log<P> {
             let keep = offset(range.first, from);
             range.entries = range.entries.take(keep);
         }
-        self.memberships.retain(|(id, _)| id.index < from);
+        if !planted(Plant::ConfigurationStays) {
+            self.memberships.retain(|(id, _)| id.index < from);
+        }
         match self.ranges.back() {
             Some(range) => {
                 self.last = range.entries.last().map_or(self.base.id, |entry| entry.id);

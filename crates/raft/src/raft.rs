@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{Index, Instant, LogId, Member, Term};
 
 use crate::durability::{Durability, Held};
@@ -104,7 +105,11 @@ impl<P: Payload> Raft<P> {
         let cost = log.cost_at(applied);
         let mut raft = Self {
             durability: Durability::new(nonce, log.last().index),
-            loyal_until: now + config.election_timeout,
+            loyal_until: if planted(Plant::LeaseForgottenAtStart) {
+                now
+            } else {
+                now + config.election_timeout
+            },
             rng,
             hard_state: recovered.hard_state,
             role: Role::Follower,
@@ -153,6 +158,9 @@ impl<P: Payload> Raft<P> {
         if from == self.config.me || term == Term(u64::MAX) {
             return self.dropped += 1;
         }
+        if planted(Plant::TimerResetByAnything) {
+            self.election_at = now + self.patience;
+        }
         match body {
             Body::PreVote { last } => return self.on_pre_vote(now, from, term, last),
             Body::PreVoteReply { granted } => {
@@ -164,10 +172,20 @@ impl<P: Payload> Raft<P> {
         if term < self.term() {
             // A leader of an old term must learn of the newer one, or a replica that is ahead of
             // everybody could never be led again. Old answers are of no use to anyone.
+            if let Body::Heartbeat { session, round, .. } = body
+                && planted(Plant::LeaseFromNewerTerm)
+            {
+                let (received, matched) = (Index(0), Index(0));
+                let body = Body::HeartbeatReply { session, round, received, matched };
+                let answer = Message { from: self.config.me, to: from, term, body };
+                return self.outbox.push_back(Output::Send(answer));
+            }
             if is_from_leader(&body) {
                 self.send(from, Body::Stale);
             }
-            return;
+            if is_from_leader(&body) || !planted(Plant::StaleReplyCounts) {
+                return;
+            }
         }
         if term > self.term() {
             // A request may come from a member that this replica does not know of yet; but
@@ -457,7 +475,10 @@ impl<P: Payload> Raft<P> {
 
     /// Hands out what is committed and durable here.
     fn hand_out(&mut self) {
-        let upto = self.commit.min(self.durability.durable());
+        let mut upto = self.commit.min(self.durability.durable());
+        if planted(Plant::ApplyBeforeDurable) {
+            upto = self.commit;
+        }
         if upto <= self.handed_out || self.is_installing() {
             return;
         }

@@ -9,6 +9,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{Index, Instant, Member};
 
 use crate::raft::Raft;
@@ -117,10 +118,11 @@ impl<P: Payload> Raft<P> {
         // A change of configuration may have made a majority of those who answered already.
         self.confirm_reads();
         let Some(lead) = &self.lead else { return };
-        if lead.reads.waiting.is_empty() || self.commit < lead.term_start {
+        let knows_commit = self.commit >= lead.term_start || planted(Plant::ReadBeforeNoop);
+        if lead.reads.waiting.is_empty() || !knows_commit {
             return;
         }
-        if self.has_lease(now) {
+        if self.has_lease(now) || planted(Plant::ReadWithoutQuorum) {
             let Some(lead) = &mut self.lead else { return };
             let mut reads = core::mem::take(&mut lead.reads.waiting);
             self.answer_reads(&mut reads, Some(self.commit));
@@ -179,7 +181,12 @@ impl<P: Payload> Raft<P> {
         let lease = timeout.saturating_mul(1_000_000) / (1_000_000 + u128::from(drift_ppm));
         // Strictly shorter than the timeout, also without drift.
         let lease = u64::try_from(lease).unwrap_or(u64::MAX).saturating_sub(1);
-        lead.agreed_since().is_some_and(|sent| now.0 < sent.0.saturating_add(lease))
+        let since = if planted(Plant::LeaseFromAnswer) {
+            Some(lead.agreed(now, Instant(0), |peer| peer.acked_at))
+        } else {
+            lead.agreed_since()
+        };
+        since.is_some_and(|since| now.0 < since.0.saturating_add(lease))
     }
 
     fn answer_reads(&mut self, reads: &mut Vec<Read>, index: Option<Index>) {

@@ -4,6 +4,7 @@
 //! later append is rejected, or the answer to a later heartbeat says that less has been received.
 //! Neither needs a timer, and a slow disk at the follower is never taken for a loss.
 
+use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{Index, Instant, Member};
 
 use crate::progress::{Progress, State};
@@ -49,9 +50,12 @@ impl<P: Payload> Raft<P> {
     fn send_append(&mut self, peer: &mut Progress, round: u64) -> bool {
         let prev = peer.next.prev();
         let Some(term) = self.log.term_at(prev) else { return false };
-        let prev = kontiki_types::LogId::new(term, prev);
+        let mut prev = kontiki_types::LogId::new(term, prev);
         let entries = self.log.slice(peer.next, self.config.max_append_bytes);
         let end = entries.last().map_or(prev.index, |entry| entry.id.index);
+        if planted(Plant::EmptyAppendMerged) && matches!(peer.state, State::Probe { .. }) {
+            prev = self.log.last();
+        }
         match &mut peer.state {
             State::Replicate => {
                 let bytes = entries.iter().fold(0usize, |sum, entry| sum + entry.cost());
@@ -121,6 +125,7 @@ impl<P: Payload> Raft<P> {
         peer.acked_round = peer.acked_round.max(round);
         // An answer to a round that was sent after the last append tells whether that arrived.
         let lost = round > peer.sent_round
+            && !planted(Plant::LostAppendForgotten)
             && match peer.state {
                 State::Probe { waiting } => waiting.is_some_and(|end| received < end),
                 State::Replicate => received.next() < peer.next,
@@ -163,10 +168,15 @@ impl<P: Payload> Raft<P> {
             return;
         }
         let Some(lead) = &self.lead else { return };
-        let agreed = lead.agreed(self.durability.durable(), self.commit, |peer| peer.matched);
+        let mut mine = self.durability.durable();
+        if planted(Plant::LeaderCountsUnsynced) {
+            mine = self.log.last().index;
+        }
+        let agreed = lead.agreed(mine, self.commit, |peer| peer.matched);
         // Only entries of the current term count towards commitment; an older entry on a majority
         // can still be overwritten (§5.4.2, Figure 8).
-        if agreed > self.commit && agreed >= lead.term_start {
+        let own = agreed >= lead.term_start || planted(Plant::CommitOlderTerm);
+        if agreed > self.commit && own {
             self.commit_to(agreed);
         }
     }

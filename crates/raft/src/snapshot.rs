@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{Index, Instant, LogId, Member};
 
 use crate::progress::{Progress, State};
@@ -336,6 +337,10 @@ impl<P: Payload> Raft<P> {
             staging.installing = true;
             let meta = staging.meta.clone();
             self.outbox.push_back(Output::InstallSnapshot(meta));
+            if planted(Plant::SnapshotAckEarly) {
+                let result = crate::AppendResult::Matched(snapshot.0.index);
+                self.send(to, Body::AppendReply { session, result });
+            }
         }
         if self.leader == Some(to) {
             let snapshot = Box::new(snapshot);

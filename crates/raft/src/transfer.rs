@@ -4,6 +4,7 @@
 //! lease, and asks the target to campaign at once. If that leads nowhere within an election timeout,
 //! it goes on leading.
 
+use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{Instant, Member, NodeId};
 
 use crate::raft::Raft;
@@ -55,7 +56,7 @@ impl<P: Payload> Raft<P> {
         if let Some(transfer) = &mut lead.transfer {
             transfer.asked = true;
         }
-        lead.lease_given_up = true;
+        lead.lease_given_up = !planted(Plant::LeaseKeptInTransfer);
         self.send(to, Body::TimeoutNow);
     }
 

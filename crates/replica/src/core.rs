@@ -9,6 +9,7 @@ use kontiki_kv::command::Read;
 use kontiki_raft::{
     Config, Entries, Raft, Receipt, Recovered, RestartError, Role, SnapshotMeta, WriteBatch,
 };
+use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{
     GroupId, Incarnation, Instant, LogId, LogTime, Member, NodeId, ReplicaId, Term,
 };
@@ -220,6 +221,9 @@ pub struct Core {
     info_at: Instant,
     now: Instant,
     wall: LogTime,
+    /// [`Plant::LeaseClockStops`]: for how long the clock has not run.
+    #[cfg(feature = "plants")]
+    stopped: Duration,
 }
 
 impl Core {
@@ -245,14 +249,31 @@ impl Core {
             info_at: Instant(0),
             now: Instant(0),
             wall: LogTime(0),
+            #[cfg(feature = "plants")]
+            stopped: Duration::ZERO,
         }
     }
 
     /// Sets the time for the calls that follow: the monotonic clock, and the wall clock (which
     /// only ever suggests a log time).
     pub fn set_time(&mut self, now: Instant, wall: LogTime) {
+        #[cfg(feature = "plants")]
+        let now = self.stop_clock(now);
         self.now = now;
         self.wall = wall;
+    }
+
+    /// [`Plant::LeaseClockStops`]: the time as a clock shows it that does not run while the
+    /// process stands still.
+    #[cfg(feature = "plants")]
+    fn stop_clock(&mut self, now: Instant) -> Instant {
+        const STANDS_STILL: Duration = Duration::from_millis(100);
+        let shown = Instant(now.0.saturating_sub(self.stopped.as_micros() as u64));
+        let still = shown.since(self.now).saturating_sub(STANDS_STILL);
+        if self.now > Instant(0) && planted(Plant::LeaseClockStops) {
+            self.stopped += still;
+        }
+        Instant(now.0.saturating_sub(self.stopped.as_micros() as u64))
     }
 
     /// Starts a replica.
@@ -337,8 +358,10 @@ impl Core {
 
     /// A message for a replica that is not here: it is to be created, unless it has left before.
     fn unknown_replica(&mut self, group: GroupId, member: Member) {
-        let mine = member.node == self.me.id && member.incarnation == self.me.incarnation;
-        let gone = self.tombstones.contains(&(group, member.replica));
+        let mine = member.node == self.me.id
+            && (member.incarnation == self.me.incarnation || planted(Plant::WrongMemberVotes));
+        let gone =
+            self.tombstones.contains(&(group, member.replica)) && !planted(Plant::OldSessionCounts);
         if mine && !gone && self.creating.insert(group) {
             self.effects.push(Effect::Create { group, member });
         }
@@ -475,7 +498,10 @@ impl Core {
     /// When [`Core::tick`] is to be called at the latest.
     pub fn next_deadline(&self) -> Instant {
         let groups = self.groups.values().map(|group| group.next_deadline(self.now));
-        groups.fold(self.info_at, Instant::min)
+        let deadline = groups.fold(self.info_at, Instant::min);
+        #[cfg(feature = "plants")]
+        let deadline = deadline + self.stopped;
+        deadline
     }
 
     /// Lets every group with inputs act, and returns what is to be done. Call it after a batch of

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kontiki_raft::{Output, Raft, Receipt, Role, Status};
+use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{GroupId, Index, Instant, LogId, LogTime, Member, NodeId, Term};
 
 use crate::clock::{GroupClock, WallClocks};
@@ -211,6 +212,9 @@ impl Group {
         // One tick may expire only a part of what is due: then another follows.
         self.ticking = false;
         self.raft.applied(now, applied.index);
+        if planted(Plant::LogPurgedTooFar) {
+            self.engine_persisted(applied);
+        }
     }
 
     /// The state engine has `applied` on stable storage: the log before it is only kept for

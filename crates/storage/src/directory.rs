@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{GroupId, Incarnation, Member, NodeId, ReplicaId};
 
 use crate::disk::Disk;
@@ -182,7 +183,9 @@ impl<D: Disk> Directory<D> {
             _ => {}
         }
         state.boots += 1;
-        write(&disk, &path, &state)?;
+        if !planted(Plant::ClientIdsReused) {
+            write(&disk, &path, &state)?;
+        }
         Ok(Self { disk, path, state, _lock: lock })
     }
 

@@ -7,6 +7,7 @@
 
 use bytes::Bytes;
 use kontiki_raft::{Base, HardState, Recovered};
+use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{GroupId, LogId, Term};
 
 use crate::disk::Disk;
@@ -29,6 +30,9 @@ pub fn finish_install<D: Disk>(
 ) -> Result<Recovered<Bytes>, LogError> {
     let begins_after = recovered.base.as_ref().map_or(LogId::ZERO, |base| base.id);
     if applied.index < begins_after.index || term_at(&recovered, applied) == Some(applied.term) {
+        return Ok(recovered);
+    }
+    if planted(Plant::SnapshotApart) {
         return Ok(recovered);
     }
     // A damaged file is as good as none: the caller finds that state and log do not fit.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use kontiki_types::LogId;
+use kontiki_types::plant::{Plant, planted};
 
 use super::{
     CLIENT, END, FRAME_BYTES_MAX, FRAME_HEADER, HEADER, MAGIC, ROW, SLOT, Summary, put_frame,
@@ -103,6 +104,9 @@ impl<V: StoreView> Export<V> {
             put_item(&mut self.items, SLOT, &self.scratch);
         }
         for (id, client) in tables.clients.in_order() {
+            if planted(Plant::SnapshotWithoutRecords) {
+                break;
+            }
             self.summary.client(id, client, tables.log_time, &mut self.scratch);
             if self.scratch.is_empty() {
                 continue;

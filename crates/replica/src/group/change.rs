@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use kontiki_raft::{ChangeError, PeerState};
+use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{Incarnation, Instant, LogId, Member, NodeId, ReplicaId};
 
 use super::{Group, Node};
@@ -163,7 +164,10 @@ impl Group {
                 // A replica that was left over from another directory of that node gives way.
                 learners.retain(|learner| learner.node != to);
                 // The log only grows, so no replica ever had this id.
-                let replica = ReplicaId(status.last.index.0 + 1);
+                let mut replica = ReplicaId(status.last.index.0 + 1);
+                if planted(Plant::OldSessionCounts) {
+                    replica = ReplicaId(1);
+                }
                 learners.push(Member::new(to, incarnation, replica));
             }
         }

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use kontiki_kv::command::Read;
+use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{Index, Instant};
 
 use super::{Group, Node};
@@ -92,7 +93,11 @@ impl Group {
     /// Hands out the reads whose index the apply stage was handed; it works in order, so it has
     /// applied that index when it comes to them.
     pub(super) fn release_reads(&mut self, node: &mut Node<'_>) {
-        let later = self.reads.confirmed.split_off(&self.handed.next());
+        let mut handed = self.handed;
+        if planted(Plant::ReadBeforeApply) {
+            handed = Index(u64::MAX - 1);
+        }
+        let later = self.reads.confirmed.split_off(&handed.next());
         let ready = std::mem::replace(&mut self.reads.confirmed, later);
         for reads in ready.into_values() {
             self.reads.count -= reads.len();

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use kontiki_kv::command::Write;
 use kontiki_kv::{Body, Outcome, Proposal, Verdict};
 use kontiki_raft::Reason;
-use kontiki_types::{ClientId, Instant, LogTime, NodeId, Seq, Term};
+use kontiki_types::plant::{Plant, planted};
+use kontiki_types::{ClientId, Instant, LogId, LogTime, NodeId, Seq, Term};
 
 use super::{Group, Node};
 use crate::connection::{Answer, Failure, RETENTION_MILLIS, SessionWrite};
@@ -29,6 +30,9 @@ struct Pending {
     /// Entries were skipped by a snapshot since it came, and it may have been among them.
     skipped: bool,
     give_up: Instant,
+    /// Where this node put it into its own log.
+    #[cfg(feature = "plants")]
+    index: kontiki_types::Index,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +49,11 @@ impl Writes {
 impl Pending {
     /// What giving up on it means.
     fn failure(&self) -> Failure {
-        if self.attempts > 0 { Failure::Unknown } else { Failure::Unavailable }
+        if self.attempts > 0 && !planted(Plant::UnknownCalledRefused) {
+            Failure::Unknown
+        } else {
+            Failure::Unavailable
+        }
     }
 
     /// Gives a write that was born too late another deadline: this node's notion of log time is old
@@ -91,6 +99,8 @@ impl Group {
             attempts: 0,
             skipped: false,
             give_up: node.now + self.config.request_timeout,
+            #[cfg(feature = "plants")]
+            index: kontiki_types::Index(0),
         };
         if let Given::Refused(failure) = self.give(id, &mut pending, node) {
             return answer(node, caller, failure);
@@ -111,7 +121,11 @@ impl Group {
             return Given::Yes;
         }
         match self.propose(&pending.proposal, node) {
-            Ok(()) => {
+            Ok(_id) => {
+                #[cfg(feature = "plants")]
+                {
+                    pending.index = _id.index;
+                }
                 pending.given = Some((self.term, node.id, node.now));
                 pending.attempts += 1;
                 Given::Yes
@@ -126,14 +140,14 @@ impl Group {
     }
 
     /// Stamps a proposal and puts it into the log, if this node leads.
-    fn propose(&mut self, proposal: &[u8], node: &mut Node<'_>) -> Result<(), Reason> {
+    fn propose(&mut self, proposal: &[u8], node: &mut Node<'_>) -> Result<LogId, Reason> {
         let voters = self.voters.iter().copied();
         let stamp = self.clock.stamp(node.now, node.walls, node.id, node.wall, voters);
         let mut stamped = proposal.to_vec();
         if Proposal::restamp(&mut stamped, stamp).is_err() {
             return Err(Reason::TooLarge);
         }
-        self.raft.propose(node.now, stamped.into()).map(|_| ()).map_err(|refused| refused.reason)
+        self.raft.propose(node.now, stamped.into()).map_err(|refused| refused.reason)
     }
 
     /// Proposes an entry that only moves log time.
@@ -156,7 +170,7 @@ impl Group {
             return node.frames.to(from).refused(self.id, id.0, id.1, Refusal::NotLeader);
         }
         let why = match self.propose(proposal, node) {
-            Ok(()) => return,
+            Ok(_) => return,
             Err(Reason::Full | Reason::TooLarge) => Refusal::Overloaded,
             Err(Reason::StorageFull) => Refusal::StorageFull,
             Err(_) => Refusal::NotLeader,
@@ -194,6 +208,8 @@ impl Group {
         let mut sent_back = false;
         for outcome in outcomes {
             let id = (outcome.client, outcome.seq);
+            #[cfg(feature = "plants")]
+            let id = self.waits_for_index(id, outcome.index);
             if let Some(pending) = self.writes.pending.get_mut(&id)
                 && (outcome.verdict == Verdict::SentBack
                     || outcome.verdict == Verdict::Unknown
@@ -216,6 +232,14 @@ impl Group {
             // What was missing is earlier in this order, so it goes first.
             self.dispatch_ungiven(node);
         }
+    }
+
+    /// [`Plant::WaiterByIndexAlone`]: who is taken to wait for the entry at `index`.
+    #[cfg(feature = "plants")]
+    fn waits_for_index(&self, id: Id, index: kontiki_types::Index) -> Id {
+        let mut waiting = self.writes.pending.iter().filter(|(_, write)| write.index == index);
+        let by_index = waiting.next().filter(|_| planted(Plant::WaiterByIndexAlone));
+        by_index.map_or(id, |(&other, _)| other)
     }
 
     /// A snapshot took the place of the state: what it skipped is never heard of.

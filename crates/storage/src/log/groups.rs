@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use kontiki_raft::{Base, Entry, HardState, Recovered};
+use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{GroupId, Index, LogId, Term};
 
 use super::record::{Body, Decoder, Record};
@@ -108,6 +109,7 @@ impl Groups {
         segment: u64,
         bytes: u32,
     ) {
+        let bytes = if planted(Plant::VoteLostByRecycling) { 0 } else { bytes };
         let place = Place { segment, bytes };
         let mut live = Live(&mut self.live);
         live.add(place);

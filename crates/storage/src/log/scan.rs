@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{GroupId, Index};
 
 use super::error::{Corruption, LostEntries, OpenError};
@@ -198,7 +199,10 @@ impl Scanner<'_> {
     }
 
     fn finish(mut self, segments: Vec<Segment>) -> Result<Scan, OpenError> {
-        let beyond = self.durable.max(self.highest);
+        let mut beyond = self.durable.max(self.highest);
+        if planted(Plant::TailForgotten) {
+            (beyond, self.durable) = (beyond.min(self.last.0), self.durable.min(self.last.0));
+        }
         if let Some(broken) = self.broken.take()
             && broken.sequence <= beyond
         {
