@@ -7,21 +7,22 @@ use kontiki_raft::Role;
 use kontiki_types::{LogId, NodeId, Term};
 
 use super::RaftCluster;
+use crate::invariants::Violation;
 
 impl RaftCluster {
     /// The one leader among the nodes that are reachable, within 5 s.
     ///
-    /// # Panics
-    /// If there is none, or several of one term.
-    pub fn check_one_leader(&mut self) -> NodeId {
+    /// # Errors
+    /// There is none.
+    pub fn check_one_leader(&mut self) -> Result<NodeId, Violation> {
         for _ in 0..10 {
             let pause = self.random.time(Duration::from_millis(450), Duration::from_millis(550));
-            self.run(pause);
+            self.run(pause)?;
             if let Some(leader) = self.connected_leader() {
-                return leader;
+                return Ok(leader);
             }
         }
-        panic!("nobody leads after 5 s");
+        Err(Violation::new("A majority elects a leader", "nobody leads after 5 s"))
     }
 
     /// Who leads the latest term among those that are reachable.
@@ -37,17 +38,19 @@ impl RaftCluster {
 
     /// The term on which all reachable nodes agree.
     ///
-    /// # Panics
-    /// If they do not.
-    pub fn check_terms(&self) -> Term {
+    /// # Errors
+    /// They do not agree.
+    pub fn check_terms(&self) -> Result<Term, Violation> {
         let terms: Vec<_> = self
             .node_ids()
             .into_iter()
             .filter(|&id| self.is_connected(id))
             .filter_map(|id| Some(self.role(id)?.1))
             .collect();
-        assert!(terms.windows(2).all(|pair| pair[0] == pair[1]), "terms differ: {terms:?}");
-        terms[0]
+        match terms.as_slice() {
+            [first, rest @ ..] if rest.iter().all(|term| term == first) => Ok(*first),
+            _ => Err(Violation::new("A quiet cluster is in one term", format!("{terms:?}"))),
+        }
     }
 
     /// How many nodes have applied the command at `position`.
@@ -85,9 +88,9 @@ impl RaftCluster {
     /// Proposes a command wherever somebody reachable leads, and waits up to 2 s until `expected`
     /// nodes have applied it; tries again for 10 s if `retry`. Its position.
     ///
-    /// # Panics
-    /// If that was in vain.
-    pub fn agree(&mut self, command: &str, expected: usize, retry: bool) -> u64 {
+    /// # Errors
+    /// That was in vain.
+    pub fn agree(&mut self, command: &str, expected: usize, retry: bool) -> Result<u64, Violation> {
         let end = self.now + Duration::from_secs(10);
         while self.now < end {
             let leaders = self.node_ids().into_iter().filter(|&id| self.is_connected(id));
@@ -96,25 +99,36 @@ impl RaftCluster {
                 .into_iter()
                 .find_map(|id| self.start(id, command).map(|(position, _)| position));
             let Some(position) = started else {
-                self.run(Duration::from_millis(50));
+                self.run(Duration::from_millis(50))?;
                 continue;
             };
             let until = self.now + Duration::from_secs(2);
             let agreed = self.run_until(until, |cluster| {
                 cluster.committed(position) >= expected
                     && cluster.command(position).as_deref() == Some(command.as_bytes())
-            });
+            })?;
             if agreed {
-                return position;
+                return Ok(position);
             }
-            assert!(retry, "{command} was not agreed upon");
+            if !retry {
+                break;
+            }
         }
-        panic!("{expected} nodes did not agree on {command} within 10 s");
+        let seen = format!("{expected} nodes did not agree on {command}");
+        Err(Violation::new("A majority agrees", seen))
     }
 
     /// Waits until `expected` nodes have applied the command at `position`; `None` if somebody
     /// reached another term than `term` in the meantime.
-    pub fn wait(&mut self, position: u64, expected: usize, term: Term) -> Option<Vec<u8>> {
+    ///
+    /// # Errors
+    /// Neither happened within 5 s.
+    pub fn wait(
+        &mut self,
+        position: u64,
+        expected: usize,
+        term: Term,
+    ) -> Result<Option<Vec<u8>>, Violation> {
         let end = self.now + Duration::from_secs(5);
         let moved_on = |cluster: &Self| {
             cluster
@@ -122,11 +136,16 @@ impl RaftCluster {
                 .into_iter()
                 .any(|id| cluster.role(id).is_some_and(|(_, of)| of > term))
         };
-        self.run_until(end, |cluster| cluster.committed(position) >= expected || moved_on(cluster));
+        self.run_until(end, |cluster| {
+            cluster.committed(position) >= expected || moved_on(cluster)
+        })?;
         if self.committed(position) >= expected {
-            return self.command(position);
+            return Ok(self.command(position));
         }
-        assert!(moved_on(self), "only {} have command {position}", self.committed(position));
-        None
+        if moved_on(self) {
+            return Ok(None);
+        }
+        let seen = format!("only {} have command {position}", self.committed(position));
+        Err(Violation::new("A majority agrees", seen))
     }
 }

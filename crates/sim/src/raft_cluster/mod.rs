@@ -324,31 +324,34 @@ impl RaftCluster {
 
     /// Lets time pass.
     ///
-    /// # Panics
-    /// If a property is violated.
-    pub fn run(&mut self, time: Duration) {
-        let end = self.now + time;
-        self.run_until(end, |_| false);
+    /// # Errors
+    /// A property is violated.
+    pub fn run(&mut self, time: Duration) -> Checked {
+        self.run_until(self.now + time, |_| false).map(|_| ())
     }
 
     /// Lets time pass until `enough`, or until `end`; says whether it was enough.
     ///
-    /// # Panics
-    /// If a property is violated.
-    pub fn run_until(&mut self, end: Instant, mut enough: impl FnMut(&Self) -> bool) -> bool {
+    /// # Errors
+    /// A property is violated.
+    pub fn run_until(
+        &mut self,
+        end: Instant,
+        mut enough: impl FnMut(&Self) -> bool,
+    ) -> Result<bool, Violation> {
         loop {
             if let Some(violation) = self.violation.take() {
-                panic!("{violation}");
+                return Err(violation);
             }
             if enough(self) {
-                return true;
+                return Ok(true);
             }
             let Some((at, event)) = self.schedule.pop(end) else { break };
             self.now = self.now.max(at);
             self.happen(event);
         }
         self.now = end;
-        false
+        Ok(false)
     }
 
     fn note(&mut self, line: impl FnOnce() -> String) {

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use kontiki_sim::invariants::Checked;
 use kontiki_sim::network::Quality;
 use kontiki_sim::raft_cluster::{RaftCluster, RaftClusterConfig};
 use kontiki_sim::seeds::each_seed;
@@ -19,7 +20,7 @@ fn config(seed: u64) -> RaftClusterConfig {
 
 /// Proposals and reads everywhere, crashes, partitions of every kind; then faults stop, and the
 /// cluster must heal.
-fn chaos(cluster: &mut RaftCluster, steps: u64) {
+fn chaos(cluster: &mut RaftCluster, steps: u64) -> Checked {
     let nodes = cluster.node_ids();
     for step in 0..steps {
         let node = |cluster: &mut RaftCluster| {
@@ -47,11 +48,12 @@ fn chaos(cluster: &mut RaftCluster, steps: u64) {
             }
         }
         let pause = cluster.random().time(Duration::ZERO, Duration::from_millis(40));
-        cluster.run(pause);
+        cluster.run(pause)?;
     }
+    Ok(())
 }
 
-fn heal(cluster: &mut RaftCluster) {
+fn heal(cluster: &mut RaftCluster) -> Checked {
     cluster.network().heal();
     cluster.network().set_quality(Quality::good());
     let nodes = cluster.node_ids();
@@ -60,20 +62,21 @@ fn heal(cluster: &mut RaftCluster) {
             cluster.restart(node);
         }
     }
-    cluster.agree("the last", nodes.len(), true);
-    let leader = cluster.check_one_leader();
+    cluster.agree("the last", nodes.len(), true)?;
+    let leader = cluster.check_one_leader()?;
     let (before, _) = cluster.reads();
     assert!(cluster.read(leader));
-    cluster.run(Duration::from_secs(1));
+    cluster.run(Duration::from_secs(1))?;
     assert!(cluster.reads().0 > before, "a healthy leader does not confirm reads");
+    Ok(())
 }
 
 #[test]
 fn every_property_holds_in_chaos_and_the_cluster_heals() {
     each_seed("every_property_holds_in_chaos_and_the_cluster_heals", 12, |seed| {
         let mut cluster = RaftCluster::new(config(seed), seed);
-        chaos(&mut cluster, 1500);
-        heal(&mut cluster);
+        let checked = chaos(&mut cluster, 1500).and_then(|()| heal(&mut cluster));
+        checked.unwrap_or_else(|violation| panic!("{violation}"));
     });
 }
 
@@ -82,7 +85,7 @@ fn the_same_seed_gives_the_same_trace_of_cores() {
     let trace = |seed| {
         let mut cluster = RaftCluster::new(config(seed), seed);
         cluster.keep_trace();
-        chaos(&mut cluster, 300);
+        chaos(&mut cluster, 300).expect("no violation");
         cluster.trace().join("\n")
     };
     for seed in 1..=3 {
@@ -98,18 +101,20 @@ fn the_same_seed_gives_the_same_trace_of_cores() {
 #[test]
 fn cores_without_the_sync_are_caught() {
     let caught = (1..=10).filter(|&seed| {
-        let run = || {
+        let run = || -> Checked {
             let mut cluster = RaftCluster::new(config(3 * seed), seed);
-            cluster.check_one_leader();
-            cluster.agree("the first", 3, true);
+            cluster.check_one_leader()?;
+            cluster.agree("the first", 3, true)?;
             cluster.take_sync_out();
             for round in 0..20 {
-                cluster.agree(&format!("{round}"), 2, true);
+                cluster.agree(&format!("{round}"), 2, true)?;
                 let nodes = cluster.node_ids();
                 nodes.iter().for_each(|&node| cluster.restart(node));
             }
+            Ok(())
         };
-        catch_unwind(AssertUnwindSafe(run)).is_err()
+        // The cores' own assertions count, too.
+        !matches!(catch_unwind(AssertUnwindSafe(run)), Ok(Ok(())))
     });
     assert_eq!(caught.count(), 10);
 }

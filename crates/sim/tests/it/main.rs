@@ -1,6 +1,6 @@
 //! Simulations that run as tests. `KONTIKI_SEED=N` runs one seed only.
 
 mod chaos;
-mod labs_raft;
+mod labs;
 mod power_loss;
 mod store;
