@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use kontiki_types::{Incarnation, NodeId};
 use tokio::time::timeout;
 use tokio_stream::Stream;
@@ -134,7 +135,10 @@ impl Stream for Inbound {
                 let why = "a younger connection of the same node took over";
                 return Poll::Ready(Some(Err(Status::aborted(why))));
             }
-            (self.shared.on_frame)(self.from, frame.payload);
+            // Entries of a log live long. As parts of the connection's buffer they would keep all of
+            // it in memory, and each frame would need new memory to be received into.
+            let payload = Bytes::copy_from_slice(&frame.payload);
+            (self.shared.on_frame)(self.from, payload);
         }
         context.waker().wake_by_ref();
         Poll::Pending
