@@ -525,7 +525,7 @@ impl Persist for FjallPersister {
 
 impl StoreView for FjallView {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        if let Some(row) = self.layers.iter().find_map(|layer| layer.rows.get(key)) {
+        if let Some((_, row)) = self.layers.iter().find_map(|layer| layer.get(key)) {
             return Ok(row.clone());
         }
         self.tree.get(key, self.instant)

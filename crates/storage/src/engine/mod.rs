@@ -10,6 +10,7 @@ mod lsm;
 mod memory;
 mod merge;
 mod overlay;
+mod row_key;
 #[cfg(test)]
 mod tests;
 

@@ -16,6 +16,7 @@ use kontiki_types::LogId;
 
 use super::cache::{Cache, cost};
 use super::merge::{Merge, Source};
+use super::row_key::{Look, RowKey, Sought};
 
 /// More frozen layers than this are merged: only views make many.
 const LAYERS_MAX: usize = 8;
@@ -23,28 +24,35 @@ const LAYERS_MAX: usize = 8;
 /// Changes that follow each other, newest value per key; `None` deletes.
 #[derive(Debug, Default)]
 pub(super) struct Layer {
-    pub rows: BTreeMap<Bytes, Option<Bytes>>,
-    pub bytes: usize,
+    rows: BTreeMap<RowKey, Option<Bytes>>,
+    bytes: usize,
 }
 
 impl Layer {
     fn insert(&mut self, key: Bytes, row: Option<Bytes>) {
         self.bytes += cost(&key, row.as_ref());
         let key_cost = cost(&key, None);
-        if let Some(before) = self.rows.insert(key, row) {
+        if let Some(before) = self.rows.insert(RowKey::new(key), row) {
             self.bytes -= key_cost + before.map_or(0, |row| row.len());
         }
     }
 
+    /// The row under `key`, if it was changed.
+    pub(super) fn get(&self, key: &[u8]) -> Option<(&Bytes, &Option<Bytes>)> {
+        let (key, row) = self.rows.get_key_value(Sought::new(key).look())?;
+        Some((key.bytes(), row))
+    }
+
     /// The rows with `from <= key < to`.
     pub(super) fn range<'a>(&'a self, from: &[u8], to: &[u8]) -> Source<'a> {
-        let bounds = (Bound::Included(from), Bound::Excluded(to));
-        let rows = self.rows.range::<[u8], _>(bounds);
-        Box::new(rows.map(|(key, row)| Ok((key.clone(), row.clone()))))
+        let (from, to) = (Sought::new(from), Sought::new(to));
+        let bounds = (Bound::Included(from.look()), Bound::Excluded(to.look()));
+        let rows = self.rows.range::<dyn Look, _>(bounds);
+        Box::new(rows.map(|(key, row)| Ok((key.bytes().clone(), row.clone()))))
     }
 
     fn all(&self) -> Source<'_> {
-        Box::new(self.rows.iter().map(|(key, row)| Ok((key.clone(), row.clone()))))
+        Box::new(self.rows.iter().map(|(key, row)| Ok((key.bytes().clone(), row.clone()))))
     }
 }
 
@@ -93,7 +101,7 @@ impl Overlay {
         }
         let layers = std::iter::once(&self.active)
             .chain(self.frozen.iter().rev().map(|layer| &**layer))
-            .find_map(|layer| layer.rows.get_key_value(key));
+            .find_map(|layer| layer.get(key));
         let (key, row) = layers?;
         let (key, row) = (key.clone(), row.clone());
         self.cache.insert(key, row.clone());
