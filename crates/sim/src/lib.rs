@@ -17,6 +17,8 @@ pub mod invariants;
 pub mod labs;
 pub mod linearizability;
 pub mod network;
+#[cfg(feature = "plants")]
+pub mod plants;
 pub mod raft_cluster;
 pub mod random;
 pub mod scenarios;

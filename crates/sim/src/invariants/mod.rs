@@ -7,6 +7,7 @@ mod leader_completeness;
 mod log_matching;
 mod read_index;
 mod state_machine_safety;
+mod votes;
 
 use std::fmt;
 
@@ -17,6 +18,7 @@ pub use leader_completeness::LeaderCompleteness;
 pub use log_matching::LogMatching;
 pub use read_index::ReadIndex;
 pub use state_machine_safety::StateMachineSafety;
+pub use votes::Votes;
 
 /// A property that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
