@@ -11,14 +11,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kontiki_raft::{
-    Body, Config, Membership, Message, Output, Raft, Recovered, Role, SnapshotMeta, WriteBatch,
-    persist, wire,
+    Body, Config, HardState, Membership, Message, Output, Raft, Recovered, Role, SnapshotMeta,
+    WriteBatch, persist, wire,
 };
 use kontiki_types::{GroupId, Incarnation, Index, Instant, LogId, Member, NodeId, ReplicaId, Term};
 
 use crate::invariants::{
     Checked, CommitByMajority, ElectionSafety, LeaderAppendOnly, LeaderCompleteness, Leading,
-    LogMatching, ReadIndex, StateMachineSafety, Violation,
+    LogMatching, ReadIndex, StateMachineSafety, Violation, Votes,
 };
 use crate::network::{Kind, Network, Quality, Traffic};
 use crate::random::Random;
@@ -103,6 +103,7 @@ struct Invariants {
     state_machine_safety: StateMachineSafety,
     commit_by_majority: CommitByMajority,
     read_index: ReadIndex,
+    votes: Votes,
 }
 
 /// See the module.
@@ -403,6 +404,11 @@ impl RaftCluster {
     fn written(&mut self, id: NodeId, life: u64) {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.life == life) else { return };
+        let states: Vec<_> = node.under_way.iter().filter_map(|(_, it)| it.hard_state()).collect();
+        for HardState { term, vote } in states {
+            let voted = vote.map_or(Ok(()), |of| self.invariants.votes.votes(node.me, term, of));
+            self.violation = self.violation.take().or(voted.err());
+        }
         let mut receipts = Vec::new();
         let Ok(()) = persist(&mut node.disk, &mut node.under_way, &mut receipts);
         node.machine.log_begins_after(node.disk.base_id().index);
@@ -491,6 +497,9 @@ impl RaftCluster {
                 self.note(|| format!("{id} is {role:?} in {term}"));
                 if role == Role::Leader {
                     self.invariants.election_safety.leads(me, term)?;
+                    if let Some(raft) = self.nodes.get(&id).and_then(|node| node.raft.as_ref()) {
+                        self.invariants.votes.leads(me, term, &raft.status().membership)?;
+                    }
                 }
             }
             Output::BuildSnapshot => Self::build_snapshot(node, now),
