@@ -7,12 +7,13 @@
 //! - [`store_cluster`]: whole nodes on disks that forget what is not synced, with clients.
 //! - [`labs`]: the course suites' scenarios, by name.
 //! - [`scenarios`]: what a cluster is put through, and the books that are compared in the end.
-//! - [`linearizability`]: a checker of histories of one register.
+//! - [`history`], [`linearizability`]: what clients saw, and whether one store can have answered it.
 //! - [`network`], [`schedule`], [`random`], [`seeds`]: what both clusters are made of.
 //!
 //! The same seed gives the same run. Nothing here reads a clock, starts a thread or iterates over a
 //! map without an order.
 
+pub mod history;
 pub mod invariants;
 pub mod labs;
 pub mod linearizability;

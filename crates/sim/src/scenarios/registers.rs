@@ -3,22 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kontiki_resp::Reply;
-
+use crate::history::{History, Operation, Outcome, Request};
 use crate::invariants::{Checked, Violation};
-use crate::linearizability::{Action, Operation, check_register};
+use crate::linearizability::{Budget, Verdict, check};
 use crate::store_cluster::{Call, ClientId, Ended, StoreCluster};
 
 const KEYS: u64 = 3;
 
-/// A key's value: none, or the number that was written.
-type Value = Option<u64>;
-
 /// The clients and what they have seen.
 pub struct Registers {
     clients: Vec<ClientId>,
-    asks: BTreeMap<ClientId, (u64, Action<Value>)>,
-    histories: BTreeMap<u64, Vec<Operation<Value>>>,
+    asks: BTreeMap<ClientId, Vec<String>>,
+    history: History,
     next_value: u64,
 }
 
@@ -27,12 +23,12 @@ impl Registers {
     pub fn new(cluster: &mut StoreCluster, count: usize) -> Self {
         let nodes = cluster.running();
         let clients = (0..count).map(|at| cluster.client(nodes[at % nodes.len()])).collect();
-        Self { clients, asks: BTreeMap::new(), histories: BTreeMap::new(), next_value: 1 }
+        Self { clients, asks: BTreeMap::new(), history: History::default(), next_value: 1 }
     }
 
-    /// Operations that say something, so far.
+    /// Operations so far.
     pub fn operations(&self) -> usize {
-        self.histories.values().map(Vec::len).sum()
+        self.history.operations.len()
     }
 
     /// The clients read and write for `time`, with a pause after each call.
@@ -55,17 +51,17 @@ impl Registers {
     }
 
     fn send(&mut self, cluster: &mut StoreCluster, client: ClientId) {
-        let key = cluster.random().below(KEYS);
-        let (action, call) = if cluster.random().chance(500) {
+        let key = format!("key:{}", cluster.random().below(KEYS));
+        let words = if cluster.random().chance(500) {
             let value = self.next_value;
             self.next_value += 1;
-            let call = Call::new(&["SET", &name(key), &value.to_string()]);
-            (Action::Write(Some(value)), call)
+            vec!["SET".to_owned(), key, value.to_string()]
         } else {
-            (Action::Read(None), Call::new(&["GET", &name(key)]))
+            vec!["GET".to_owned(), key]
         };
+        let call = Call::new(&words.iter().map(String::as_str).collect::<Vec<_>>());
         if cluster.call(client, &call) {
-            self.asks.insert(client, (key, action));
+            self.asks.insert(client, words);
         } else {
             let running = cluster.running();
             if let Some(&node) = cluster.random().pick(&running) {
@@ -76,56 +72,47 @@ impl Registers {
 
     fn hear(&mut self, cluster: &mut StoreCluster) {
         for ended in cluster.take_ended() {
-            let Some((key, action)) = self.asks.remove(&ended.client) else { continue };
-            if let Some(operation) = operation(action, &ended) {
-                self.histories.entry(key).or_default().push(operation);
-            }
+            let Some(words) = self.asks.remove(&ended.client) else { continue };
+            self.history.push(operation(&words, &ended));
         }
     }
 
     /// Waits for what is under way, for at most `time`, and judges every key.
     ///
     /// # Errors
-    /// A key's history is not linearizable.
+    /// A key's history is not linearizable, or no verdict was found.
     pub fn judge(&mut self, cluster: &mut StoreCluster, time: Duration) -> Checked {
         let end = cluster.now() + time;
         while !self.asks.is_empty() && cluster.now() < end {
             cluster.run(SLICE)?;
             self.hear(cluster);
         }
-        for (key, history) in &self.histories {
-            check_register(None, history).map_err(|error| {
-                let stuck: Vec<_> = error.stuck.iter().map(|&at| &history[at]).collect();
-                let seen = format!(
-                    "{} has {} operations, of which {} have an order; then come {stuck:?}",
-                    name(*key),
-                    error.answered,
-                    error.ordered
-                );
-                Violation::new("Linearizability", seen)
-            })?;
+        if !self.asks.is_empty() {
+            let seen = format!("{} calls have no end", self.asks.len());
+            return Err(Violation::new("Calls end", seen));
         }
-        Ok(())
+        match check(&self.history, &Budget::default()) {
+            Verdict::Linearizable(_) => Ok(()),
+            Verdict::Violation(violation) => {
+                Err(Violation::new("Linearizability", violation.to_string()))
+            }
+            Verdict::NoVerdict(no_verdict) => {
+                Err(Violation::new("A verdict on linearizability", no_verdict.to_string()))
+            }
+        }
     }
 }
 
-/// What an ended call says, if anything.
-fn operation(action: Action<Value>, ended: &Ended) -> Option<Operation<Value>> {
-    let (action, answered) = match (action, ended.reply()) {
-        (write @ Action::Write(_), _) if ended.is_unknown() => (write, None),
-        (_, None | Some(Reply::Error(_))) => return None,
-        (write @ Action::Write(_), Some(_)) => (write, Some(ended.at)),
-        (Action::Read(_), Some(Reply::Bulk(value))) => {
-            let value = String::from_utf8_lossy(value).parse().ok();
-            (Action::Read(value), Some(ended.at))
-        }
-        (Action::Read(_), Some(_)) => (Action::Read(None), Some(ended.at)),
-    };
-    Some(Operation { action, asked: ended.asked, answered })
-}
-
-fn name(key: u64) -> String {
-    format!("key:{key}")
+fn operation(words: &[String], ended: &Ended) -> Operation {
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    Operation {
+        client: ended.client.0,
+        request: Request::command(&words),
+        call: ended.asked.0 * NANOS,
+        outcome: Outcome::of(ended.reply().cloned(), ended.at.0 * NANOS),
+    }
 }
 
 const SLICE: Duration = Duration::from_millis(1);
+/// In a unit of virtual time.
+const NANOS: u64 = 1000;

@@ -2,5 +2,6 @@
 
 mod chaos;
 mod labs;
+mod linearizability;
 mod power_loss;
 mod store;
