@@ -35,6 +35,9 @@ pub struct GroupConfig {
     pub retry_interval: Duration,
     /// Requests that may wait at once; beyond it callers are refused. Default 65,536.
     pub waiting_max: usize,
+    /// How often a node tells the others where it is. They also hear its wall clock by it, which
+    /// counts for five seconds. Default 500 ms.
+    pub info_interval: Duration,
     /// Bytes of log that are kept for followers that lag. Default 256 MiB.
     pub log_keep_bytes: u64,
 }
@@ -46,6 +49,7 @@ impl Default for GroupConfig {
             retry_after: Duration::from_millis(400),
             retry_interval: Duration::from_millis(20),
             waiting_max: 1 << 16,
+            info_interval: Duration::from_millis(500),
             log_keep_bytes: 256 << 20,
         }
     }
@@ -104,6 +108,8 @@ pub(crate) struct Group {
     next_due: Option<LogTime>,
     /// A tick is proposed and not applied.
     ticking: bool,
+    /// No tick is proposed before: the last one was refused.
+    tick_not_before: Instant,
     writes: Writes,
     reads: Reads,
     change: Option<Change>,
@@ -137,6 +143,7 @@ impl Group {
             applied,
             next_due,
             ticking: false,
+            tick_not_before: Instant(0),
             writes: Writes::default(),
             reads: Reads::default(),
             change: None,
@@ -148,6 +155,10 @@ impl Group {
 
     pub(crate) fn raft(&mut self) -> &mut Raft<Bytes> {
         &mut self.raft
+    }
+
+    pub(crate) fn consensus(&self) -> &Raft<Bytes> {
+        &self.raft
     }
 
     pub(crate) fn member(&self) -> Member {
@@ -247,7 +258,8 @@ impl Group {
     /// A leader moves log time when a key is due, also when nobody writes (PROTOCOL 8).
     fn tick_log_time(&mut self, node: &mut Node<'_>) {
         let due = |group: &Self| group.next_due.is_some_and(|due| group.log_time(node.now) >= due);
-        if self.role == Role::Leader && !self.ticking && due(self) {
+        let may = !self.ticking && self.tick_not_before <= node.now;
+        if self.role == Role::Leader && may && due(self) {
             self.propose_tick(node);
         }
     }
@@ -260,7 +272,8 @@ impl Group {
             && let Some(due) = self.next_due
         {
             let wait = due.0.saturating_sub(self.log_time(now).0);
-            deadline = deadline.min(now + Duration::from_millis(wait));
+            let tick_at = (now + Duration::from_millis(wait)).max(self.tick_not_before);
+            deadline = deadline.min(tick_at);
         }
         deadline
     }

@@ -154,6 +154,11 @@ impl Group {
     pub(super) fn propose_tick(&mut self, node: &mut Node<'_>) {
         let tick = Proposal::tick(kontiki_types::LogTime(0)).to_bytes();
         self.ticking = self.propose(&tick, node).is_ok();
+        if !self.ticking {
+            // Refused, for example since the disk is full: the key stays due meanwhile, and a node
+            // that tried again at once would do nothing else.
+            self.tick_not_before = node.now + self.config.retry_interval;
+        }
     }
 
     /// Takes a write that another node gave to this one as the leader.
