@@ -19,9 +19,6 @@ use crate::connection::{Answer, Ask, Failure};
 use crate::group::{ChangeFailure, ChangeKind, Group, GroupConfig, GroupStatus, Node, State};
 use crate::peer::{Frame, FrameBuilder, FrameError, NodeInfo, PeerMessage};
 
-/// How often a node tells the others where it is. They also hear its wall clock by it.
-const INFO_INTERVAL: Duration = Duration::from_millis(500);
-
 /// A node that was not heard for this long counts as not alive, for the status only.
 const ALIVE_FOR: Duration = Duration::from_secs(2);
 
@@ -484,7 +481,7 @@ impl Core {
             self.with(group, Group::tick);
         }
         if self.info_at <= self.now {
-            self.info_at = self.now + INFO_INTERVAL;
+            self.info_at = self.now + self.config.info_interval;
             for &peer in self.infos.keys() {
                 self.frames.to(peer).info(&self.me);
                 // News travels through whoever has heard it.
@@ -546,6 +543,11 @@ impl Core {
     /// The state of every replica here.
     pub fn statuses(&self) -> Vec<GroupStatus> {
         self.groups.values().map(|group| group.status(self.now)).collect()
+    }
+
+    /// The consensus core of a replica here, to be looked at.
+    pub fn replica(&self, group: GroupId) -> Option<&Raft<Bytes>> {
+        self.groups.get(&group).map(Group::consensus)
     }
 
     /// Writes of this node's callers that are not applied yet, of all groups.
