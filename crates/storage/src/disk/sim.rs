@@ -43,8 +43,11 @@ pub struct SimLock {
 pub enum Crash {
     /// Only what was synced is there.
     LoseAll,
-    /// Everything is there, as after `kill -9` with the operating system alive.
+    /// Everything is there, and on stable storage: the machine was shut down in good order.
     KeepAll,
+    /// Only the process ends, as after `kill -9`: the next one finds everything, and what was not
+    /// synced still is not. A page whose sync failed may have left the page cache, by this seed.
+    Kill(u64),
     /// A choice by this seed: any subset of unsynced pages, torn at any byte, lengths apart from
     /// contents, and any prefix of the name changes.
     Seed(u64),
@@ -269,9 +272,16 @@ impl World {
         self.fuse = None;
         self.locks.clear();
         self.faults.clear();
+        if let Crash::Kill(seed) = crash {
+            let mut random = Random::new(seed);
+            for content in self.files.values_mut() {
+                content.evict(&mut random);
+            }
+            return;
+        }
         let mut random = match crash {
             Crash::Seed(seed) => Some(Random::new(seed)),
-            Crash::LoseAll | Crash::KeepAll => None,
+            Crash::LoseAll | Crash::KeepAll | Crash::Kill(_) => None,
         };
         let kept = match (&mut random, crash) {
             (Some(random), _) => random.below(self.changes.len() as u64 + 1) as usize,

@@ -67,6 +67,15 @@ impl MemoryEngine {
         Self::default()
     }
 
+    /// An engine with the same states, persisted or not; what becomes of one does not change the
+    /// other.
+    #[must_use]
+    pub fn clone_whole(&self) -> Self {
+        let copy = |state: &Arc<Mutex<State>>| Arc::new(Mutex::new(lock(state).clone()));
+        let groups = self.groups.iter().map(|(&group, state)| (group, copy(state)));
+        Self { groups: groups.collect(), installing: BTreeMap::new() }
+    }
+
     /// What a crash leaves. For each group `keep` is given the number of commits that are not
     /// persisted and says how many of them survive, oldest first. Stores of `self` go on, on a
     /// state of their own.

@@ -91,6 +91,22 @@ impl Content {
         );
     }
 
+    /// The page cache drops pages that it takes for clean: of those whose sync failed, what is read
+    /// next is what is durable. Any of them, by chance.
+    pub(super) fn evict(&mut self, random: &mut Random) {
+        let lost = std::mem::take(&mut self.lost);
+        for (page, mut durable) in lost {
+            if random.below(2) == 0 {
+                self.lost.insert(page, durable);
+                continue;
+            }
+            let start = ((page * PAGE) as usize).min(self.bytes.len());
+            let end = (((page + 1) * PAGE) as usize).min(self.bytes.len());
+            durable.resize(end - start, 0);
+            self.bytes[start..end].copy_from_slice(&durable);
+        }
+    }
+
     pub(super) fn rot(&mut self, offset: u64, change: impl FnOnce(&mut [u8])) -> bool {
         match self.bytes.get_mut(offset as usize..) {
             Some(bytes) if !bytes.is_empty() => {

@@ -28,10 +28,36 @@ fn a_crash_loses_what_was_not_synced_and_nothing_else() {
 }
 
 #[test]
-fn a_kill_keeps_everything() {
+fn an_orderly_end_keeps_everything() {
     let (disk, file) = disk_with_synced(b"old");
     file.write_at(b"newer", 0).unwrap();
     assert_eq!(content(&disk.crash(Crash::KeepAll)), b"newer");
+}
+
+#[test]
+fn a_kill_keeps_what_a_power_loss_then_takes() {
+    let (disk, file) = disk_with_synced(b"old");
+    file.write_at(b"newer", 0).unwrap();
+    let disk = disk.crash(Crash::Kill(1));
+    assert!(file.write_at(b"x", 0).is_err(), "a handle of the killed process still writes");
+    assert_eq!(content(&disk), b"newer");
+    assert_eq!(content(&disk.crash(Crash::LoseAll)), b"old");
+}
+
+#[test]
+fn a_page_whose_sync_failed_may_be_read_in_its_old_state_after_a_kill() {
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..32 {
+        let (disk, file) = disk_with_synced(b"old");
+        file.write_at(b"new", 0).unwrap();
+        disk.inject(Fault::Sync);
+        file.sync_data().unwrap_err();
+        file.sync_data().unwrap();
+        let disk = disk.crash(Crash::Kill(seed));
+        seen.insert(content(&disk));
+        assert_eq!(content(&disk.crash(Crash::LoseAll)), b"old");
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [b"new".to_vec(), b"old".to_vec()]);
 }
 
 #[test]
