@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::bench::BenchArgs;
 use crate::config::{ConfigArgs, LogFormat, Size};
+use crate::sim::SimArgs;
 
 /// A linearizable, durable, replicated store that Redis clients can use.
 #[derive(Parser, Debug)]
@@ -72,6 +73,8 @@ pub(crate) enum Command {
     },
     /// Measure this store, its parts and its peers.
     Bench(BenchArgs),
+    /// Simulate whole clusters under faults of every kind, and check what must hold.
+    Sim(SimArgs),
 }
 
 #[derive(Args, Debug)]

@@ -9,6 +9,7 @@ mod cluster;
 mod config;
 mod keys;
 mod node;
+mod sim;
 mod up;
 
 use std::process::ExitCode;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Bench(args) => bench::run(args),
+        Command::Sim(args) => sim::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,6 +7,7 @@
 //! - [`store_cluster`]: whole nodes on disks that forget what is not synced, with clients.
 //! - [`labs`]: the course suites' scenarios, by name.
 //! - [`scenarios`]: what a cluster is put through, and the books that are compared in the end.
+//! - [`swarm`]: whole nodes under all kinds of faults at once.
 //! - [`history`], [`linearizability`]: what clients saw, and whether one store can have answered it.
 //! - [`network`], [`schedule`], [`random`], [`seeds`]: what both clusters are made of.
 //!
@@ -26,3 +27,4 @@ pub mod scenarios;
 pub mod schedule;
 pub mod seeds;
 pub mod store_cluster;
+pub mod swarm;

@@ -1,4 +1,4 @@
-//! A network that delays, drops, doubles, reorders and partitions.
+//! A network that delays, drops, doubles, reorders, damages and partitions.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,6 +21,8 @@ pub struct Quality {
     pub doubled: u64,
     /// Of a thousand *answers* so many take between 200 ms and 2.2 s: long reordering.
     pub late_answers: u64,
+    /// Of a thousand messages so many arrive with other bytes, or cut.
+    pub corrupted: u64,
 }
 
 impl Quality {
@@ -32,6 +34,7 @@ impl Quality {
             lost: 0,
             doubled: 0,
             late_answers: 0,
+            corrupted: 0,
         }
     }
 
@@ -43,6 +46,7 @@ impl Quality {
             lost: 100,
             doubled: 20,
             late_answers: 0,
+            corrupted: 0,
         }
     }
 
@@ -72,6 +76,19 @@ pub struct Traffic {
     pub bytes: u64,
     /// Messages that were lost, by chance or by a partition.
     pub lost: u64,
+}
+
+/// How long each copy of a message takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Copies([Option<Duration>; 2]);
+
+impl IntoIterator for Copies {
+    type Item = Duration;
+    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<Duration>, 2>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter().flatten()
+    }
 }
 
 /// The network between the nodes of a cluster.
@@ -136,7 +153,7 @@ impl Network {
     }
 
     /// Sends a message: how long each copy of it takes. None arrives, or one, or two do.
-    pub fn send(&mut self, from: NodeId, to: NodeId, kind: Kind, bytes: usize) -> Vec<Duration> {
+    pub fn send(&mut self, from: NodeId, to: NodeId, kind: Kind, bytes: usize) -> Copies {
         match kind {
             Kind::Request => self.traffic.requests += 1,
             Kind::Answer => self.traffic.answers += 1,
@@ -144,10 +161,15 @@ impl Network {
         self.traffic.bytes += bytes as u64;
         if !self.passes(from, to) || self.random.chance(self.quality.lost) {
             self.traffic.lost += 1;
-            return Vec::new();
+            return Copies([None, None]);
         }
-        let copies = if self.random.chance(self.quality.doubled) { 2 } else { 1 };
-        (0..copies).map(|_| self.delay(kind)).collect()
+        let second = self.random.chance(self.quality.doubled).then(|| self.delay(kind));
+        Copies([second, Some(self.delay(kind))])
+    }
+
+    /// Whether the message at hand is damaged on its way: then by this chance.
+    pub fn corrupts(&mut self) -> Option<&mut Random> {
+        self.random.chance(self.quality.corrupted).then_some(&mut self.random)
     }
 
     fn delay(&mut self, kind: Kind) -> Duration {

@@ -39,7 +39,7 @@ impl Random {
 
     /// Whether something that happens `permille` times in a thousand happens now.
     pub fn chance(&mut self, permille: u64) -> bool {
-        self.below(1000) < permille
+        permille > 0 && self.below(1000) < permille
     }
 
     /// One of `items`; `None` if there are none.
@@ -52,4 +52,9 @@ impl Random {
     pub fn fork(&mut self) -> Self {
         Self(self.number())
     }
+}
+
+/// Mixes `word` into `hash`: the same on every machine, and quick rather than strong.
+pub fn mix(hash: u64, word: u64) -> u64 {
+    (hash.rotate_left(23) ^ word).wrapping_mul(0x9fb2_1c65_1e98_df25)
 }

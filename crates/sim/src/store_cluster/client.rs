@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kontiki_resp::Reply;
-use kontiki_types::{Instant, NodeId};
+use kontiki_types::{Instant, LogTime, NodeId};
 
-use super::{Arrives, Event, StoreCluster};
+use kontiki_replica::{Answer, Ask, Caller};
+
+use super::node::Input;
+use super::{Arrives, Event, GROUP, StoreCluster};
 
 /// A client of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +26,11 @@ impl Call {
     /// One command, given as words.
     pub fn new(words: &[&str]) -> Self {
         Self { commands: Vec::new() }.then(words)
+    }
+
+    /// Commands as they are.
+    pub fn of(commands: Vec<Vec<Bytes>>) -> Self {
+        Self { commands }
     }
 
     /// And another command.
@@ -47,6 +55,8 @@ pub struct Ended {
     pub at: Instant,
     /// The replies; fewer than commands if the connection was lost.
     pub replies: Vec<Reply>,
+    /// When each reply arrived.
+    pub times: Vec<Instant>,
     /// Whether all commands were answered.
     pub whole: bool,
 }
@@ -85,9 +95,26 @@ pub(super) struct Client {
 }
 
 pub(super) struct UnderWay {
-    pub(super) asked: Instant,
-    pub(super) wanted: usize,
-    pub(super) replies: Vec<Reply>,
+    asked: Instant,
+    wanted: usize,
+    replies: Vec<Reply>,
+    times: Vec<Instant>,
+}
+
+/// A request of somebody who keeps the session himself, as native clients do.
+pub(super) struct Session {
+    node: NodeId,
+}
+
+/// Such a request is over.
+#[derive(Debug)]
+pub struct Answered {
+    /// What [`StoreCluster::ask`] gave.
+    pub ticket: u64,
+    /// The answer; `None` if the connection was lost.
+    pub answer: Option<Answer>,
+    /// When.
+    pub at: Instant,
 }
 
 impl StoreCluster {
@@ -128,12 +155,16 @@ impl StoreCluster {
         let Some(connection) = connection else { return false };
         let now = self.now;
         let Some(of) = self.clients.get_mut(&client) else { return false };
-        of.under_way =
-            Some(UnderWay { asked: now, wanted: call.commands.len(), replies: Vec::new() });
+        of.under_way = Some(UnderWay {
+            asked: now,
+            wanted: call.commands.len(),
+            replies: Vec::new(),
+            times: Vec::new(),
+        });
         let (life, commands) = (of.life, call.commands.clone());
         let arrives = Arrives::Commands { node, connection, commands };
-        let delay = self.random.time(CLIENT_MIN, CLIENT_MAX);
-        self.schedule.add(now + delay, Event::Client { client, life, arrives });
+        let arrives_at = self.client_passes(node) + self.random.time(CLIENT_MIN, CLIENT_MAX);
+        self.schedule.add(arrives_at, Event::Client { client, life, arrives });
         true
     }
 
@@ -169,6 +200,7 @@ impl StoreCluster {
             Arrives::Reply(reply) => {
                 let Some(under_way) = &mut of.under_way else { return };
                 under_way.replies.push(reply);
+                under_way.times.push(self.now);
                 if under_way.replies.len() == under_way.wanted {
                     self.end(client, true);
                 }
@@ -176,11 +208,76 @@ impl StoreCluster {
         }
     }
 
-    pub(super) fn reply_leaves(&mut self, client: ClientId, reply: Reply) {
+    pub(super) fn reply_leaves(&mut self, node: NodeId, client: ClientId, reply: Reply) {
         let Some(of) = self.clients.get(&client) else { return };
         let (life, arrives) = (of.life, Arrives::Reply(reply));
         // In order, as on a stream: the delay is the same for all.
-        self.schedule.add(self.now + CLIENT_MIN, Event::Client { client, life, arrives });
+        let arrives_at = self.client_passes(node) + CLIENT_MIN;
+        self.schedule.add(arrives_at, Event::Client { client, life, arrives });
+    }
+
+    /// From when on something passes between a node and its clients.
+    fn client_passes(&self, node: NodeId) -> Instant {
+        let until = self.nodes.get(&node).map_or(Instant(0), |node| node.clients_cut_until);
+        until.max(self.now)
+    }
+
+    /// Asks a node on behalf of a session that the caller keeps; `None` if the node is down.
+    pub fn ask(&mut self, node: NodeId, ask: Ask) -> Option<u64> {
+        if !self.is_running(node) {
+            return None;
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.sessions.insert(ticket, Session { node });
+        let arrives_at = self.client_passes(node) + self.random.time(CLIENT_MIN, CLIENT_MAX);
+        self.schedule.add(arrives_at, Event::Ask { node, ticket, ask: Box::new(ask) });
+        Some(ticket)
+    }
+
+    /// Whoever asked waits no longer.
+    pub fn give_up(&mut self, ticket: u64) {
+        self.sessions.remove(&ticket);
+    }
+
+    /// The requests that are over since this was last asked.
+    pub fn take_answered(&mut self) -> Vec<Answered> {
+        std::mem::take(&mut self.answered)
+    }
+
+    /// The log time that a running node tells its clients.
+    pub fn log_time_of(&self, node: NodeId) -> Option<LogTime> {
+        Some(self.nodes[&node].running.as_ref()?.core.log_time(GROUP))
+    }
+
+    pub(super) fn ask_arrives(&mut self, node: NodeId, ticket: u64, ask: Ask) {
+        if !self.sessions.contains_key(&ticket) {
+            return;
+        }
+        if let Some(at) = self.stands_still(node) {
+            return self.schedule.add(at, Event::Ask { node, ticket, ask: Box::new(ask) });
+        }
+        let caller = Caller { connection: 0, ticket };
+        self.at(node, |node| node.input(Input::Request { caller, ask }));
+    }
+
+    pub(super) fn answer_leaves(&mut self, node: NodeId, ticket: u64, answer: Answer) {
+        let arrives_at = self.client_passes(node) + CLIENT_MIN;
+        self.schedule.add(arrives_at, Event::Answer { ticket, answer: Some(answer) });
+    }
+
+    pub(super) fn answer_arrives(&mut self, ticket: u64, answer: Option<Answer>) {
+        if self.sessions.remove(&ticket).is_some() {
+            self.answered.push(Answered { ticket, answer, at: self.now });
+        }
+    }
+
+    /// The node went down: its connections break.
+    pub(super) fn sessions_lost(&mut self, node: NodeId) {
+        let lost = self.sessions.iter().filter(|(_, session)| session.node == node);
+        for ticket in lost.map(|(&ticket, _)| ticket).collect::<Vec<_>>() {
+            self.schedule.add(self.now + CLIENT_MIN, Event::Answer { ticket, answer: None });
+        }
     }
 
     pub(super) fn connection_lost(&mut self, client: ClientId) {
@@ -194,9 +291,9 @@ impl StoreCluster {
 
     fn end(&mut self, client: ClientId, whole: bool) {
         let Some(of) = self.clients.get_mut(&client) else { return };
-        let Some(UnderWay { asked, replies, .. }) = of.under_way.take() else { return };
+        let Some(UnderWay { asked, replies, times, .. }) = of.under_way.take() else { return };
         let node = of.node;
-        self.ended.push(Ended { client, node, asked, at: self.now, replies, whole });
+        self.ended.push(Ended { client, node, asked, at: self.now, replies, times, whole });
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kontiki_raft::{Receipt, WriteBatch, persist};
 use kontiki_storage::disk::SimDisk;
-use kontiki_storage::log::Log;
+use kontiki_storage::log::{Log, LogError};
 use kontiki_types::GroupId;
 
 use crate::random::Random;
@@ -52,11 +52,25 @@ pub(super) struct LogStage {
     random: Random,
     waiting: Vec<LogWork>,
     under_way: Vec<LogWork>,
+    /// The next sync takes this much longer.
+    stall: Duration,
+    /// Grows with each write, so that an idle time is told from a busy one.
+    writes: u64,
+    is_full: bool,
 }
 
 impl LogStage {
     pub(super) fn new(log: Log<SimDisk>, speed: DiskSpeed, random: Random) -> Self {
-        Self { log, speed, random, waiting: Vec::new(), under_way: Vec::new() }
+        Self {
+            log,
+            speed,
+            random,
+            waiting: Vec::new(),
+            under_way: Vec::new(),
+            stall: Duration::ZERO,
+            writes: 0,
+            is_full: false,
+        }
     }
 
     pub(super) fn add(&mut self, work: LogWork) {
@@ -69,6 +83,10 @@ impl LogStage {
             return None;
         }
         std::mem::swap(&mut self.waiting, &mut self.under_way);
+        self.writes += 1;
+        if !self.stall.is_zero() {
+            return Some(std::mem::take(&mut self.stall));
+        }
         let DiskSpeed { sync_min, sync_max, stalls, stall_max } = self.speed;
         if self.random.chance(stalls) {
             return Some(self.random.time(sync_max, stall_max.max(sync_max)));
@@ -90,8 +108,11 @@ impl LogStage {
             }
         }
         self.write(&mut batch, &mut receipts)?;
-        self.log.maintain().map_err(|error| error.to_string())?;
-        Ok(receipts)
+        match self.log.maintain() {
+            // Nothing was written: the next segment that is freed brings it on.
+            Ok(_) | Err(LogError::NoSpace { .. }) => Ok(receipts),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     fn write(
@@ -105,16 +126,44 @@ impl LogStage {
         persist(&mut self.log, batch, receipts).map_err(|error| error.to_string())
     }
 
-    /// What an idle log does: seals its end, and allocates segments in advance.
-    pub(super) fn idle(&mut self) -> Result<(), String> {
-        if self.under_way.is_empty() && self.waiting.is_empty() {
+    /// The next sync takes this long.
+    pub(super) fn stall(&mut self, time: Duration) {
+        self.stall = time;
+    }
+
+    /// Names this moment of the log if its last batch wants a seal; see [`LogStage::seal`].
+    pub(super) fn unsealed(&self) -> Option<u64> {
+        self.log.is_unsealed().then_some(self.writes)
+    }
+
+    /// Seals the log if nothing was written since the moment that was named.
+    pub(super) fn seal(&mut self, writes: u64) -> Result<(), String> {
+        if self.writes == writes && self.under_way.is_empty() && self.waiting.is_empty() {
             self.log.seal().map_err(|error| error.to_string())?;
         }
+        Ok(())
+    }
+
+    /// What is done once a second: segments are allocated in advance, and the disk is asked for
+    /// space. Whether it is full, if that has changed.
+    pub(super) fn look_for_space(&mut self) -> Option<bool> {
         let spares = self.log.spares();
         if spares.is_wanting() {
-            spares.fill().map_err(|error| error.to_string())?;
+            // As on a real node: the log allocates for itself what it does not find.
+            let _ = spares.fill();
         }
-        Ok(())
+        let full = self.log.refresh_space();
+        (std::mem::replace(&mut self.is_full, full) != full).then_some(full)
+    }
+
+    /// Whether something waits to be written.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.waiting.is_empty() || !self.under_way.is_empty()
+    }
+
+    /// Bytes of all segments in use.
+    pub(super) fn segment_bytes(&self) -> u64 {
+        self.log.space().segments
     }
 
     /// The power fails in the middle of what is under way.

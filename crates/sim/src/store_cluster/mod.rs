@@ -6,33 +6,38 @@
 //! loop, a sync, the apply stage) takes a time that comes from the seed, and so does every message.
 
 mod apply_stage;
+mod checks;
 mod client;
+mod clock;
+mod faults;
 mod host;
+mod log_book;
 mod log_stage;
 mod node;
 mod opening;
 mod snapshots;
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use bytes::Bytes;
 use kontiki_raft::{Config, Role};
-use kontiki_replica::{ChangeFailure, ChangeKind, GroupConfig, GroupStatus};
+use kontiki_replica::{Answer, Ask, ChangeFailure, ChangeKind, GroupConfig, GroupStatus};
 use kontiki_resp::Reply;
-use kontiki_storage::disk::{Crash, SimDisk};
+use kontiki_storage::disk::SimDisk;
 use kontiki_storage::engine::MemoryEngine;
 use kontiki_types::{GroupId, Incarnation, Instant, LogTime, Member, NodeId, ReplicaId};
 
-pub use client::{Call, ClientId, Ended};
+pub use client::{Answered, Call, ClientId, Ended};
 pub use log_stage::DiskSpeed;
 
-use crate::invariants::{Checked, ElectionSafety, StateMachineSafety, Violation};
+use crate::invariants::{Checked, Violation};
 use crate::network::{Kind, Network, Quality};
-use crate::random::Random;
+use crate::random::{Random, mix};
 use crate::schedule::Schedule;
-use client::Client;
+use checks::Checks;
+use client::{Client, Session};
+use clock::NodeClock;
 use node::{Happening, Input, Running, Step};
 
 /// The one group of a store.
@@ -82,14 +87,32 @@ struct Node {
     life: u64,
     /// The node stands still until then, as under SIGSTOP.
     paused_until: Instant,
-    /// By how many milliseconds its wall clock is ahead.
-    wall_ahead: i64,
+    /// Nothing passes between the node and its clients until then.
+    clients_cut_until: Instant,
+    /// Everything between the node and others is held up until then.
+    clogged_until: Instant,
+    clock: NodeClock,
+    /// Its disk was tampered with, so that it may refuse to start or end by itself.
+    is_excused: bool,
 }
 
 enum Event {
     Step { node: NodeId, life: u64, step: Step },
-    Frame { from: NodeId, to: NodeId, frame: Bytes },
+    Frame { from: NodeId, to: NodeId, frame: Bytes, intact: bool },
     Client { client: ClientId, life: u64, arrives: Arrives },
+    Ask { node: NodeId, ticket: u64, ask: Box<Ask> },
+    Answer { ticket: u64, answer: Option<Answer> },
+    Alarm(u64),
+}
+
+/// Why [`StoreCluster::wait`] returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// It is time for what was set by [`StoreCluster::alarm`].
+    Alarm(u64),
+    /// [`StoreCluster::take_ended`], [`StoreCluster::take_answered`],
+    /// [`StoreCluster::take_exited`] or [`StoreCluster::take_changed`] has something.
+    Something,
 }
 
 enum Arrives {
@@ -112,13 +135,20 @@ pub struct StoreCluster {
     /// Which client holds a connection of a node.
     connections: BTreeMap<(NodeId, u64), ClientId>,
     ended: Vec<Ended>,
+    sessions: BTreeMap<u64, Session>,
+    next_ticket: u64,
+    answered: Vec<Answered>,
+    exited: Vec<(NodeId, String)>,
+    has_changed: Vec<u64>,
     changes: BTreeMap<u64, Option<Result<(), ChangeFailure>>>,
     next_change: u64,
-    election_safety: ElectionSafety,
-    state_machine_safety: StateMachineSafety,
+    checks: Checks,
     violation: Option<Violation>,
     only_clients_judge: bool,
+    leaders: u64,
+    trace_hash: u64,
     trace: Option<Vec<String>>,
+    happenings: Vec<Happening>,
 }
 
 impl StoreCluster {
@@ -136,19 +166,8 @@ impl StoreCluster {
         let mut nodes = BTreeMap::new();
         for (id, incarnation) in all() {
             let disk = SimDisk::new();
-            opening::format(&disk, id, incarnation, &founders).expect("an empty disk");
-            let engine = Some(MemoryEngine::new());
-            let paused_until = Instant(0);
-            let node = Node {
-                incarnation,
-                disk,
-                engine,
-                running: None,
-                life: 0,
-                paused_until,
-                wall_ahead: 0,
-            };
-            nodes.insert(id, node);
+            opening::format(&disk, id, incarnation, Some(&founders)).expect("an empty disk");
+            nodes.insert(id, Node::new(incarnation, disk));
         }
         let mut cluster = Self {
             config,
@@ -160,13 +179,20 @@ impl StoreCluster {
             clients: BTreeMap::new(),
             connections: BTreeMap::new(),
             ended: Vec::new(),
+            sessions: BTreeMap::new(),
+            next_ticket: 1,
+            answered: Vec::new(),
+            exited: Vec::new(),
+            has_changed: Vec::new(),
             changes: BTreeMap::new(),
             next_change: 1,
-            election_safety: ElectionSafety::default(),
-            state_machine_safety: StateMachineSafety::default(),
+            checks: Checks::default(),
             violation: None,
             only_clients_judge: false,
+            leaders: 0,
+            trace_hash: 0,
             trace: None,
+            happenings: Vec::new(),
         };
         for id in ids {
             cluster.start(id).expect("a first start");
@@ -188,6 +214,17 @@ impl StoreCluster {
     /// What was kept.
     pub fn trace(&self) -> &[String] {
         self.trace.as_deref().unwrap_or_default()
+    }
+
+    /// What was kept, to be had once.
+    pub fn take_trace(&mut self) -> Vec<String> {
+        self.trace.take().unwrap_or_default()
+    }
+
+    /// Up to where a running node's replica has applied its log.
+    pub fn applied(&self, node: NodeId) -> Option<kontiki_types::Index> {
+        let machine = self.nodes[&node].running.as_ref()?.stage.machines.get(&GROUP)?;
+        Some(machine.applied().index)
     }
 
     /// The time.
@@ -231,14 +268,19 @@ impl StoreCluster {
         statuses.into_iter().find(|status| status.group == GROUP)
     }
 
+    /// The configuration in effect at a running node's replica.
+    pub fn membership(&self, node: NodeId) -> Option<std::sync::Arc<kontiki_raft::Membership>> {
+        let replica = self.nodes[&node].running.as_ref()?.core.replica(GROUP)?;
+        Some(replica.status().membership)
+    }
+
     /// The node that leads the highest term, if one does.
     pub fn leader(&self) -> Option<NodeId> {
-        self.node_ids()
-            .into_iter()
-            .filter_map(|id| Some((id, self.status(id)?.raft)))
-            .filter(|(_, raft)| raft.role == Role::Leader)
-            .max_by_key(|(_, raft)| raft.term)
-            .map(|(id, _)| id)
+        let leaders = self.nodes.iter().filter_map(|(&id, node)| {
+            let replica = node.running.as_ref()?.core.replica(GROUP)?;
+            (replica.role() == Role::Leader).then(|| (replica.term(), id))
+        });
+        leaders.max().map(|(_, id)| id)
     }
 
     /// Snapshots that a running node has built and installed since it started.
@@ -251,65 +293,6 @@ impl StoreCluster {
     pub fn state_hash(&self, node: NodeId) -> Option<(kontiki_types::Index, u128)> {
         let machine = self.nodes[&node].running.as_ref()?.stage.machines.get(&GROUP)?;
         Some((machine.applied().index, machine.state_hash().ok()?))
-    }
-
-    /// Moves a node's wall clock to this many milliseconds ahead of the true time.
-    pub fn set_wall_clock(&mut self, node: NodeId, ahead: i64) {
-        if let Some(node) = self.nodes.get_mut(&node) {
-            node.wall_ahead = ahead;
-        }
-    }
-
-    /// A node stands still for this long.
-    pub fn pause(&mut self, node: NodeId, time: Duration) {
-        let until = self.now + time;
-        if let Some(node) = self.nodes.get_mut(&node) {
-            node.paused_until = until;
-        }
-    }
-
-    /// The power of a node fails; it stays down. Clients connected to it learn nothing more.
-    pub fn crash(&mut self, id: NodeId, crash: Crash) {
-        self.note(|| format!("{id} crashes {crash:?}"));
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        node.life += 1;
-        if let Some(running) = node.running.take() {
-            let disk = node.disk.clone();
-            node.engine = Some(running.cut_off(&disk, &mut self.random));
-        }
-        node.disk = node.disk.crash(crash);
-        node.paused_until = Instant(0);
-        let lost: Vec<_> =
-            self.connections.range((id, 0)..=(id, u64::MAX)).map(|(&key, &of)| (key, of)).collect();
-        for (key, client) in lost {
-            self.connections.remove(&key);
-            self.connection_lost(client);
-        }
-    }
-
-    /// Brings a node up again.
-    ///
-    /// # Errors
-    /// Why it refuses to start.
-    pub fn start(&mut self, id: NodeId) -> Result<(), String> {
-        let peers = self.nodes.iter().filter(|&(&other, _)| other != id);
-        let peers = peers.map(|(&other, node)| opening::info(other, node.incarnation, 0)).collect();
-        let (now, wall) = (self.now, self.wall(id));
-        let Some(node) = self.nodes.get_mut(&id) else { return Err(format!("there is no {id}")) };
-        if node.running.is_some() {
-            return Ok(());
-        }
-        let engine = node.engine.take().unwrap_or_default();
-        let disk = node.disk.clone();
-        let opened =
-            opening::open(&self.config, disk, engine, peers, (now, wall), &mut self.random);
-        let mut running = opened.map_err(|error| format!("{id} cannot start: {error}"))?;
-        running.set_clock(now, wall);
-        running.begin();
-        node.running = Some(running);
-        self.note(|| format!("{id} starts"));
-        self.follow_up(id);
-        Ok(())
     }
 
     /// Asks a node for a change of membership, or of leadership.
@@ -364,9 +347,67 @@ impl StoreCluster {
         Ok(false)
     }
 
-    fn wall(&self, id: NodeId) -> LogTime {
-        let ahead = self.nodes.get(&id).map_or(0, |node| node.wall_ahead);
-        LogTime((EPOCH_MS + self.now.0 / 1000).saturating_add_signed(ahead))
+    /// Lets time pass until something happens that a scenario waits for, or until `end`.
+    ///
+    /// # Errors
+    /// As [`StoreCluster::run`].
+    pub fn wait(&mut self, end: Instant) -> Result<Option<Woken>, Violation> {
+        loop {
+            if let Some(violation) = self.violation.take() {
+                return Err(violation);
+            }
+            if !(self.ended.is_empty()
+                && self.answered.is_empty()
+                && self.exited.is_empty()
+                && self.has_changed.is_empty())
+            {
+                return Ok(Some(Woken::Something));
+            }
+            let Some((at, event)) = self.schedule.pop(end) else { break };
+            self.now = self.now.max(at);
+            if let Event::Alarm(name) = event {
+                self.trace_hash = mix(mix(self.trace_hash, self.now.0), name);
+                return Ok(Some(Woken::Alarm(name)));
+            }
+            self.happen(event);
+        }
+        self.now = end;
+        Ok(None)
+    }
+
+    /// Wakes who waits at `at`.
+    pub fn alarm(&mut self, at: Instant, name: u64) {
+        self.schedule.add(at.max(self.now), Event::Alarm(name));
+    }
+
+    /// The nodes that ended by themselves since this was last asked, each with its last words.
+    pub fn take_exited(&mut self) -> Vec<(NodeId, String)> {
+        std::mem::take(&mut self.exited)
+    }
+
+    /// The changes that are over since this was last asked.
+    pub fn take_changed(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.has_changed)
+    }
+
+    /// A hash over everything that has happened: two runs that differ anywhere differ in it.
+    pub fn trace_hash(&self) -> u64 {
+        self.trace_hash
+    }
+
+    /// How often a node became the leader.
+    pub fn leaders_elected(&self) -> u64 {
+        self.leaders
+    }
+
+    /// The highest index that is known to be committed.
+    pub fn committed(&self) -> kontiki_types::Index {
+        self.checks.committed()
+    }
+
+    fn clocks(&self, id: NodeId) -> (Instant, LogTime) {
+        let clock = self.nodes.get(&id).map_or(NodeClock::default(), |node| node.clock);
+        (clock.monotonic(self.now), clock.wall(self.now))
     }
 
     fn note(&mut self, line: impl FnOnce() -> String) {
@@ -386,6 +427,7 @@ impl StoreCluster {
                     let at = node.paused_until;
                     return self.schedule.add(at, Event::Step { node: id, life, step });
                 }
+                self.mark(1, id, step.number());
                 self.note(|| format!("{id} {step:?}"));
                 self.at(id, |node| {
                     if let Err(error) = node.step(step) {
@@ -393,46 +435,78 @@ impl StoreCluster {
                     }
                 });
             }
-            Event::Frame { from, to, frame } => {
+            Event::Frame { from, to, frame, intact } => {
+                self.mark(2, to, frame.len() as u64);
                 self.note(|| format!("{to} hears {from}: {} bytes", frame.len()));
-                self.at(to, |node| node.input(Input::Frame { from, frame }));
+                self.at(to, |node| node.input(Input::Frame { from, frame, intact }));
             }
-            Event::Client { client, life, arrives } => self.client_event(client, life, arrives),
+            Event::Client { client, life, arrives } => {
+                if let Arrives::Commands { node, .. } = arrives
+                    && let Some(at) = self.stands_still(node)
+                {
+                    return self.schedule.add(at, Event::Client { client, life, arrives });
+                }
+                self.mark(3, NodeId(client.0), life);
+                self.client_event(client, life, arrives);
+            }
+            Event::Ask { node, ticket, ask } => {
+                self.mark(4, node, ticket);
+                self.ask_arrives(node, ticket, *ask);
+            }
+            Event::Answer { ticket, answer } => {
+                self.mark(5, NodeId(0), ticket);
+                self.answer_arrives(ticket, answer);
+            }
+            Event::Alarm(_) => {}
         }
+    }
+
+    fn mark(&mut self, kind: u64, node: NodeId, more: u64) {
+        let what = kind << 60 ^ node.0 << 48 ^ more;
+        self.trace_hash = mix(mix(self.trace_hash, self.now.0), what);
+    }
+
+    fn stands_still(&self, id: NodeId) -> Option<Instant> {
+        let node = self.nodes.get(&id)?;
+        (node.paused_until > self.now).then_some(node.paused_until)
     }
 
     /// Does something at a running node, and what it leads to.
     fn at(&mut self, id: NodeId, act: impl FnOnce(&mut Running)) {
-        let (now, wall) = (self.now, self.wall(id));
-        let node = self.nodes.get_mut(&id).and_then(|node| node.running.as_mut());
-        let Some(running) = node else { return };
-        running.set_clock(now, wall);
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let clock = node.clock;
+        let Some(running) = &mut node.running else { return };
+        running.set_clock(clock.monotonic(now), clock.wall(now));
         act(running);
         self.follow_up(id);
     }
 
     fn follow_up(&mut self, id: NodeId) {
+        let mut happenings = std::mem::take(&mut self.happenings);
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        let (life, incarnation) = (node.life, node.incarnation);
+        let (life, incarnation, clock) = (node.life, node.incarnation, node.clock);
         let Some(running) = node.running.as_mut() else { return };
-        for happening in running.take_happenings() {
+        running.take_happenings(&mut happenings);
+        for happening in happenings.drain(..) {
             match happening {
                 Happening::Later(delay, step) => {
                     self.schedule.add(self.now + delay, Event::Step { node: id, life, step });
                 }
-                Happening::Frame { to, frame } => {
-                    for delay in self.network.send(id, to, Kind::Request, frame.len()) {
-                        let frame = frame.clone();
-                        self.schedule.add(self.now + delay, Event::Frame { from: id, to, frame });
-                    }
+                Happening::Timer(wait) => {
+                    let (at, step) = (self.now + clock.true_wait(wait), Step::Timer);
+                    self.schedule.add(at, Event::Step { node: id, life, step });
                 }
+                Happening::Frame { to, frame } => self.send(id, to, frame),
                 Happening::Reply { connection, reply } => {
                     if let Some(&client) = self.connections.get(&(id, connection)) {
-                        self.reply_leaves(client, reply);
+                        self.reply_leaves(id, client, reply);
                     }
                 }
+                Happening::Answer { ticket, answer } => self.answer_leaves(id, ticket, answer),
                 Happening::Changed { ticket, result } => {
                     self.changes.insert(ticket, Some(result));
+                    self.has_changed.push(ticket);
                 }
                 Happening::Role { role, term, leader } => {
                     self.note(|| format!("{id} is {role:?} in {term}, led by {leader:?}"));
@@ -442,22 +516,59 @@ impl StoreCluster {
                             && leader.incarnation == incarnation
                     });
                     if let Some(leader) = led {
-                        let checked = self.election_safety.leads(leader, term);
+                        self.leaders += 1;
+                        let checked = self.checks.leads(leader, term);
                         self.check(checked);
                     }
                 }
-                Happening::Applied { before, entry: (entry, payload) } => {
-                    let mut hasher = DefaultHasher::new();
-                    payload.hash(&mut hasher);
-                    let content = hasher.finish();
-                    let checked = self.state_machine_safety.applies(before.index, entry, content);
+                Happening::Writes(change) => {
+                    let checked = self.checks.writes(id, change);
                     self.check(checked);
                 }
-                Happening::Failed(error) => {
-                    let seen = format!("{id} cannot go on: {error}");
-                    self.check(Err(Violation::new("A node serves on", seen)));
+                Happening::HasWritten(batches) => self.checks.has_written(id, batches),
+                Happening::Opens(book) => {
+                    let checked = self.checks.opens(id, book);
+                    self.check(checked);
                 }
+                Happening::Applied { before, entry: (entry, payload) } => {
+                    let content = log_book::payload(payload.as_ref());
+                    self.trace_hash = mix(self.trace_hash, content);
+                    let safety = &mut self.checks.state_machine_safety;
+                    let checked = safety.applies(before.index, entry, content);
+                    self.check(checked);
+                }
+                Happening::BadFrame { from, error, intact } => {
+                    self.note(|| format!("{id} refuses a frame of {from}: {error}"));
+                    if intact {
+                        let seen = format!("{id} refuses a frame of {from}: {error}");
+                        self.check(Err(Violation::new("Nodes understand each other", seen)));
+                    }
+                }
+                Happening::Fooled { from } => {
+                    let seen = format!("{id} takes a damaged frame of {from} for whole");
+                    self.check(Err(Violation::new("A damaged frame is refused", seen)));
+                }
+                Happening::Failed(error) => self.exits(id, error),
             }
+        }
+        self.happenings = happenings;
+        let replica =
+            self.nodes.get(&id).and_then(|node| node.running.as_ref()?.core.replica(GROUP));
+        if let Some(raft) = replica {
+            let checked = self.checks.look(id, raft);
+            self.check(checked);
+        }
+    }
+
+    fn send(&mut self, from: NodeId, to: NodeId, frame: Bytes) {
+        let clogged = |id| self.nodes.get(&id).map_or(Instant(0), |node| node.clogged_until);
+        let leaves = self.now.max(clogged(from)).max(clogged(to));
+        for delay in self.network.send(from, to, Kind::Request, frame.len()) {
+            let (mut frame, mut intact) = (frame.clone(), true);
+            if let Some(random) = self.network.corrupts() {
+                (frame, intact) = (corrupted(&frame, random), false);
+            }
+            self.schedule.add(leaves + delay, Event::Frame { from, to, frame, intact });
         }
     }
 
@@ -470,5 +581,19 @@ impl StoreCluster {
     }
 }
 
-/// The true time when a simulation begins, so that clocks show plausible dates.
-const EPOCH_MS: u64 = 1_800_000_000_000;
+/// A frame with a flipped bit, other bytes in the middle, or cut.
+fn corrupted(frame: &Bytes, random: &mut Random) -> Bytes {
+    let mut bytes = frame.to_vec();
+    let at = random.below(bytes.len() as u64) as usize;
+    match random.below(4) {
+        0 => bytes.truncate(at),
+        1 => {
+            let end = bytes.len().min(at + 1 + random.below(16) as usize);
+            for byte in &mut bytes[at..end] {
+                *byte = !*byte;
+            }
+        }
+        _ => bytes[at] ^= 1 << random.below(8),
+    }
+    bytes.into()
+}

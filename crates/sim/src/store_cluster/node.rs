@@ -12,7 +12,7 @@ use kontiki_kv::command::Read;
 use kontiki_raft::{Receipt, Role, SnapshotMeta};
 use kontiki_replica::{
     Answer, Ask, Caller, ChangeFailure, ChangeKind, Connection, ConnectionLimits, Core, Effect,
-    NodeInfo, Opened, Request,
+    FrameError, NodeInfo, Opened, Request,
 };
 use kontiki_resp::{Reply, ReplyParse, ReplyParser};
 use kontiki_storage::disk::SimDisk;
@@ -22,6 +22,7 @@ use kontiki_types::{ClientId, GroupId, Instant, LogId, LogTime, Member, NodeId, 
 use super::GROUP;
 use super::apply_stage::{ApplyStage, Work};
 use super::host::SimHost;
+use super::log_book::{Change, LogBook};
 use super::log_stage::{LogStage, LogWork};
 use crate::random::Random;
 
@@ -38,8 +39,11 @@ pub(super) enum Input {
     Frame {
         from: NodeId,
         frame: Bytes,
+        /// Whether it is as it was sent.
+        intact: bool,
     },
     Persisted(Vec<(GroupId, Receipt)>),
+    StorageFull(bool),
     Applied {
         group: GroupId,
         applied: LogId,
@@ -88,24 +92,82 @@ pub(super) enum Input {
 pub(super) enum Step {
     /// The event loop takes what waits and what is due.
     Act,
+    /// The event loop is woken by its timer.
+    Timer,
     /// What the log does is done.
     LogDone,
     /// The apply stage does what waits for it.
     Apply,
     /// The state of the group is durable.
     EnginePersisted(GroupId),
+    /// The log has been idle since this moment of it.
+    Seal(u64),
     /// What is done from time to time.
     Housekeeping,
+}
+
+impl Step {
+    /// A number for the trace.
+    pub(super) fn number(self) -> u64 {
+        match self {
+            Self::Act => 1,
+            Self::Timer => 2,
+            Self::LogDone => 3,
+            Self::Apply => 4,
+            Self::EnginePersisted(_) => 5,
+            Self::Seal(_) => 6,
+            Self::Housekeeping => 7,
+        }
+    }
 }
 
 /// What a step leads to.
 pub(super) enum Happening {
     Later(Duration, Step),
-    Frame { to: NodeId, frame: Bytes },
-    Reply { connection: u64, reply: Reply },
-    Changed { ticket: u64, result: Result<(), ChangeFailure> },
-    Role { role: Role, term: Term, leader: Option<Member> },
-    Applied { before: LogId, entry: (LogId, Option<Bytes>) },
+    /// After this time of the node's own clock.
+    Timer(Duration),
+    Frame {
+        to: NodeId,
+        frame: Bytes,
+    },
+    Reply {
+        connection: u64,
+        reply: Reply,
+    },
+    /// To somebody who is not on a connection.
+    Answer {
+        ticket: u64,
+        answer: Answer,
+    },
+    Changed {
+        ticket: u64,
+        result: Result<(), ChangeFailure>,
+    },
+    Role {
+        role: Role,
+        term: Term,
+        leader: Option<Member>,
+    },
+    /// A batch goes to the log.
+    Writes(Change),
+    /// The oldest so many of them are durable.
+    HasWritten(usize),
+    /// A replica that is new here is open.
+    Opens(LogBook),
+    Applied {
+        before: LogId,
+        entry: (LogId, Option<Bytes>),
+    },
+    /// A frame was refused.
+    BadFrame {
+        from: NodeId,
+        error: FrameError,
+        intact: bool,
+    },
+    /// A frame that was damaged on its way was not refused.
+    Fooled {
+        from: NodeId,
+    },
     Failed(String),
 }
 
@@ -165,14 +227,20 @@ impl Running {
         self.clock = (now, wall);
     }
 
+    /// A replica is open.
+    pub(super) fn opens(&mut self, book: LogBook) {
+        self.happenings.push(Happening::Opens(book));
+    }
+
     /// The first steps.
     pub(super) fn begin(&mut self) {
         self.wake();
         self.later(HOUSEKEEPING, Step::Housekeeping);
     }
 
-    pub(super) fn take_happenings(&mut self) -> Vec<Happening> {
-        std::mem::take(&mut self.happenings)
+    /// Exchanges what has happened for an empty list.
+    pub(super) fn take_happenings(&mut self, into: &mut Vec<Happening>) {
+        std::mem::swap(&mut self.happenings, into);
     }
 
     /// Accepts a client; its number.
@@ -232,12 +300,26 @@ impl Running {
     pub(super) fn step(&mut self, step: Step) -> Result<(), String> {
         match step {
             Step::Act => self.act(),
+            Step::Timer => {
+                let now = self.clock.0;
+                if now < self.timer && self.timer < Instant::MAX {
+                    // The clock runs slower than when this was asked for.
+                    self.happenings.push(Happening::Timer(self.timer.since(now)));
+                    return Ok(());
+                }
+                self.act()
+            }
             Step::LogDone => {
                 let receipts = self.log.finish()?;
+                self.happenings.push(Happening::HasWritten(receipts.len()));
                 self.input(Input::Persisted(receipts));
                 self.begin_log();
+                if let Some(moment) = self.log.unsealed() {
+                    self.later(SEAL_AFTER, Step::Seal(moment));
+                }
                 Ok(())
             }
+            Step::Seal(moment) => self.log.seal(moment),
             Step::Apply => self.apply(),
             Step::EnginePersisted(group) => {
                 self.persisting = false;
@@ -247,7 +329,9 @@ impl Running {
                 Ok(())
             }
             Step::Housekeeping => {
-                self.log.idle()?;
+                if let Some(full) = self.log.look_for_space() {
+                    self.input(Input::StorageFull(full));
+                }
                 for group in self.core.outgrown() {
                     if !std::mem::replace(&mut self.persisting, true) {
                         let delay = self.random.time(ENGINE_MIN, ENGINE_MAX);
@@ -288,7 +372,7 @@ impl Running {
         let deadline = self.core.next_deadline().max(now + Duration::from_micros(1));
         if deadline < self.timer {
             self.timer = deadline;
-            self.later(deadline.since(now), Step::Act);
+            self.happenings.push(Happening::Timer(deadline.since(now)));
         }
         Ok(())
     }
@@ -298,9 +382,14 @@ impl Running {
         match input {
             Input::Request { caller, ask } => core.request(GROUP, caller, ask),
             Input::Change { caller, kind } => core.change(GROUP, caller, kind),
-            Input::Frame { from, frame } => {
-                core.receive(from, frame).map_err(|error| format!("a frame of {from}: {error}"))?;
-            }
+            Input::Frame { from, frame, intact } => match core.receive(from, frame) {
+                Ok(()) if intact => {}
+                Ok(()) => self.happenings.push(Happening::Fooled { from }),
+                Err(error) => {
+                    self.happenings.push(Happening::BadFrame { from, error, intact });
+                }
+            },
+            Input::StorageFull(full) => core.set_storage_full(full),
             Input::Persisted(receipts) => {
                 for (group, receipt) in receipts {
                     core.persisted(group, receipt);
@@ -319,7 +408,11 @@ impl Running {
             Input::SnapshotInstalled { group, meta, state } => {
                 core.snapshot_installed(group, &meta, state);
             }
-            Input::Opened(opened) => core.open(*opened).map_err(|error| error.to_string())?,
+            Input::Opened(opened) => {
+                let book = LogBook::of(opened.raft.me, &opened.recovered);
+                self.happenings.push(Happening::Opens(book));
+                core.open(*opened).map_err(|error| error.to_string())?;
+            }
             Input::Closed { group, member } => core.close(group, member.replica),
         }
         Ok(())
@@ -328,7 +421,10 @@ impl Running {
     fn carry_out(&mut self, effect: Effect) -> Result<(), String> {
         let queue = &mut self.stage.queue;
         match effect {
-            Effect::Persist { group, batch } => self.log.add(LogWork::Write(group, batch)),
+            Effect::Persist { group, batch } => {
+                self.happenings.push(Happening::Writes(Change::of(&batch)));
+                self.log.add(LogWork::Write(group, batch));
+            }
             Effect::Apply { group, entries } => queue.push_back(Work::Apply { group, entries }),
             Effect::Query { group, log_time, reads } => {
                 queue.push_back(Work::Query { group, log_time, reads });
@@ -398,6 +494,10 @@ impl Running {
     }
 
     fn answer(&mut self, caller: Caller, answer: Answer) {
+        if caller.connection == 0 {
+            self.happenings.push(Happening::Answer { ticket: caller.ticket, answer });
+            return;
+        }
         self.serve(caller.connection, Some((caller.ticket, answer)));
     }
 
@@ -436,6 +536,27 @@ impl Running {
         self.log.cut_off(disk);
         self.stage.engine.crash(|_, commits| random.below(commits as u64 + 1) as usize)
     }
+
+    /// The next sync of the log takes this long.
+    pub(super) fn stall(&mut self, time: Duration) {
+        self.log.stall(time);
+    }
+
+    /// Whether the log is in the middle of a write.
+    pub(super) fn is_log_busy(&self) -> bool {
+        self.log.is_busy()
+    }
+
+    /// Whether the last batch of the log is not sealed, or more is to be written.
+    pub(super) fn is_writing(&self) -> bool {
+        self.log.is_busy() || self.log.unsealed().is_some()
+    }
+
+    /// What of the node's work grows if nobody bounds it: bytes of the log's segments, inputs, and
+    /// connections.
+    pub(super) fn sizes(&self) -> (u64, usize, usize) {
+        (self.log.segment_bytes(), self.inbox.len(), self.fronts.len())
+    }
 }
 
 const LOOP_MIN: Duration = Duration::from_micros(5);
@@ -444,4 +565,5 @@ const APPLY_MIN: Duration = Duration::from_micros(10);
 const APPLY_MAX: Duration = Duration::from_micros(200);
 const ENGINE_MIN: Duration = Duration::from_millis(1);
 const ENGINE_MAX: Duration = Duration::from_millis(20);
-const HOUSEKEEPING: Duration = Duration::from_millis(20);
+const SEAL_AFTER: Duration = Duration::from_millis(20);
+const HOUSEKEEPING: Duration = Duration::from_millis(250);

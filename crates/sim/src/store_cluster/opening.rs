@@ -16,6 +16,7 @@ use kontiki_storage::recovery::finish_install;
 use kontiki_types::{GroupId, Incarnation, Instant, LogId, LogTime, Member, NodeId, ReplicaId};
 
 use super::apply_stage::ApplyStage;
+use super::log_book::LogBook;
 use super::log_stage::LogStage;
 use super::node::Running;
 use super::snapshots::Snapshots;
@@ -37,18 +38,22 @@ pub(super) fn info(id: NodeId, incarnation: Incarnation, boot: u32) -> NodeInfo 
     NodeInfo { id, incarnation, boot, ..NodeInfo::default() }
 }
 
-/// Formats a disk; the group begins with `founders`.
+/// Formats a disk. The group begins with `founders`; a node that joins later knows none.
 pub(super) fn format(
     disk: &SimDisk,
     node: NodeId,
     incarnation: Incarnation,
-    founders: &[Member],
+    founders: Option<&[Member]>,
 ) -> Result<(), StartFailure> {
     let path = Path::new(DIRECTORY);
     let format = Format { cluster: 1, node, incarnation };
     Directory::format(disk, path, format).map_err(text)?;
-    let mut directory = Directory::open(disk.clone(), path, Expected::default()).map_err(text)?;
-    directory.set_initial(GROUP, founders.to_vec()).map_err(text)
+    if let Some(founders) = founders {
+        let opened = Directory::open(disk.clone(), path, Expected::default());
+        let mut directory = opened.map_err(text)?;
+        directory.set_initial(GROUP, founders.to_vec()).map_err(text)?;
+    }
+    Ok(())
 }
 
 /// The founding member on `node`.
@@ -59,6 +64,7 @@ pub(super) fn founder(node: NodeId, incarnation: Incarnation) -> Member {
 /// Brings a node up.
 pub(super) fn open(
     config: &StoreConfig,
+    node: NodeId,
     disk: SimDisk,
     engine: MemoryEngine,
     peers: Vec<NodeInfo>,
@@ -66,7 +72,8 @@ pub(super) fn open(
     random: &mut Random,
 ) -> Result<Running, StartFailure> {
     let path = Path::new(DIRECTORY);
-    let mut directory = Directory::open(disk.clone(), path, Expected::default()).map_err(text)?;
+    let expected = Expected { node: Some(node), cluster: None };
+    let mut directory = Directory::open(disk.clone(), path, expected).map_err(text)?;
     let (mut log, recovered) = open_log(config, disk.clone(), &mut directory, random.number())?;
     let snapshots = Snapshots::open(disk, &directory.snapshot_path())?;
     let recovered = replicas(&mut log, recovered, &mut directory)?;
@@ -75,8 +82,10 @@ pub(super) fn open(
     let mut core = Core::new(me.clone(), config.group.clone(), peers, directory.removed());
     core.set_time(now, wall);
     let mut stage = ApplyStage::new(engine, snapshots, directory, config.raft.clone());
+    let mut books = Vec::new();
     for (group, (member, recovered)) in recovered {
         let (machine, recovered) = open_machine(&mut stage, &mut log, group, recovered)?;
+        books.push(LogBook::of(member, &recovered));
         stage.members.insert(group, members_at(&recovered, machine.applied()));
         let mut raft = config.raft.clone();
         raft.me = member;
@@ -93,7 +102,11 @@ pub(super) fn open(
         stage.machines.insert(group, machine);
     }
     let log = LogStage::new(log, config.disk.clone(), random.fork());
-    Ok(Running::new(me, core, log, stage, random.fork()))
+    let mut running = Running::new(me, core, log, stage, random.fork());
+    for book in books {
+        running.opens(book);
+    }
+    Ok(running)
 }
 
 /// What the log proves of each group.
@@ -115,6 +128,7 @@ fn open_log(
     let log = LogConfig {
         segment_bytes: config.segment_bytes,
         reserve_bytes: config.segment_bytes / 4,
+        free_bytes_min: config.segment_bytes,
         random: Arc::new(next),
         ..LogConfig::new(directory.identity().incarnation)
     };

@@ -1,0 +1,152 @@
+//! A replica's log as its write batches tell of it: what it has, and what of that is durable.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use kontiki_raft::{EntryData, Recovered, WriteBatch};
+use kontiki_types::{Index, LogId, Member, Term};
+
+use crate::invariants::{Checked, LogMatching};
+use crate::random::mix;
+
+/// What one batch changes.
+#[derive(Debug)]
+pub(super) struct Change {
+    base: Option<LogId>,
+    truncate_from: Option<Index>,
+    /// Each with a hash of its content.
+    entries: Vec<(LogId, u64)>,
+}
+
+impl Change {
+    pub(super) fn of(batch: &WriteBatch<Bytes>) -> Self {
+        Self {
+            base: batch.base().map(|base| base.id),
+            truncate_from: batch.truncate_from(),
+            entries: batch.entries().map(|entry| (entry.id, content(&entry.data))).collect(),
+        }
+    }
+}
+
+/// A hash of what an entry holds.
+pub(super) fn content(data: &EntryData<Bytes>) -> u64 {
+    match data {
+        EntryData::Noop => 1,
+        EntryData::Command(command) => payload(Some(command)),
+        EntryData::Membership(membership) => {
+            let members =
+                membership.members().map(|member| member.incarnation.0 ^ member.replica.0);
+            members.fold(2, mix)
+        }
+    }
+}
+
+/// A hash of a payload.
+pub(super) fn payload(payload: Option<&Bytes>) -> u64 {
+    let Some(bytes) = payload else { return 1 };
+    let words = bytes.chunks(8).map(|chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from_le_bytes(word)
+    });
+    words.fold(bytes.len() as u64, mix)
+}
+
+/// Entries in a row.
+#[derive(Clone, Debug, Default)]
+struct Run {
+    base: LogId,
+    entries: VecDeque<LogId>,
+}
+
+impl Run {
+    fn last(&self) -> LogId {
+        self.entries.back().copied().unwrap_or(self.base)
+    }
+
+    fn get(&self, index: Index) -> Option<LogId> {
+        if index == self.base.index {
+            return Some(self.base);
+        }
+        let offset = index.0.checked_sub(self.base.index.0 + 1)?;
+        self.entries.get(offset as usize).copied()
+    }
+
+    fn change(&mut self, change: &Change) {
+        if let Some(base) = change.base {
+            while self.entries.front().is_some_and(|id| id.index <= base.index) {
+                self.entries.pop_front();
+            }
+            self.base = base;
+        }
+        if let Some(from) = change.truncate_from {
+            while self.entries.back().is_some_and(|id| id.index >= from) {
+                self.entries.pop_back();
+            }
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct LogBook {
+    pub(super) member: Member,
+    has: Run,
+    durable: Run,
+    under_way: VecDeque<Change>,
+}
+
+impl LogBook {
+    pub(super) fn of(member: Member, recovered: &Recovered<Bytes>) -> Self {
+        let base = recovered.base.as_ref().map_or(LogId::ZERO, |base| base.id);
+        let entries = recovered.entries.iter().map(|entry| entry.id).collect();
+        let has = Run { base, entries };
+        Self { member, durable: has.clone(), has, under_way: VecDeque::new() }
+    }
+
+    /// The first entry that was durable here and is not in `now`.
+    pub(super) fn lost_in(&self, now: &Self) -> Option<LogId> {
+        let after = |id: &LogId| id.index > now.has.base.index;
+        let lost = |id: &LogId| now.has.get(id.index) != Some(*id);
+        if self.durable.base.index > now.last().index {
+            return Some(self.durable.base);
+        }
+        self.durable.entries.iter().copied().filter(after).find(lost)
+    }
+
+    pub(super) fn first(&self) -> Index {
+        self.has.base.index.next()
+    }
+
+    pub(super) fn last(&self) -> LogId {
+        self.has.last()
+    }
+
+    pub(super) fn term_at(&self, index: Index) -> Option<Term> {
+        self.has.get(index).map(|id| id.term)
+    }
+
+    /// Whether an entry is on stable storage, or was, and a state with its effects is.
+    pub(super) fn holds(&self, id: LogId) -> bool {
+        id.index <= self.durable.base.index || self.durable.get(id.index) == Some(id)
+    }
+
+    /// The replica wants this written.
+    pub(super) fn begin(&mut self, change: Change, matching: &mut LogMatching) -> Checked {
+        self.has.change(&change);
+        for &(id, content) in &change.entries {
+            matching.has(id, self.has.last().term, content)?;
+            self.has.entries.push_back(id);
+        }
+        self.under_way.push_back(change);
+        Ok(())
+    }
+
+    /// The oldest so many batches are durable.
+    pub(super) fn end(&mut self, batches: usize) {
+        for change in self.under_way.drain(..batches.min(self.under_way.len())) {
+            self.durable.change(&change);
+            self.durable.entries.extend(change.entries.iter().map(|(id, _)| *id));
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Which disks were damaged, and which more may be.
+//!
+//! Raft keeps what was acknowledged as long as, in each configuration, more than half of the voters
+//! keep what they had synced. So a disk may be damaged only if that stays true in every
+//! configuration that anybody takes for the present one, or took when it stopped. Then a loss is
+//! always our bug.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kontiki_raft::Membership;
+use kontiki_types::{Member, NodeId};
+
+use crate::store_cluster::StoreCluster;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Atlas {
+    /// Members whose disk may have lost something that they had promised.
+    damaged: BTreeSet<Member>,
+    /// Nodes whose disk was damaged and that were neither replaced nor seen to be whole since.
+    pub(super) suspects: BTreeSet<NodeId>,
+    /// The configuration that each node last had.
+    known: BTreeMap<NodeId, std::sync::Arc<Membership>>,
+}
+
+impl Atlas {
+    /// Notes the configurations of all nodes that run.
+    pub(super) fn look(&mut self, cluster: &StoreCluster) {
+        for node in cluster.node_ids() {
+            if let Some(membership) = cluster.membership(node) {
+                self.known.insert(node, membership);
+            }
+        }
+    }
+
+    /// Whether all configurations keep a majority of whole disks without those of `node`, and
+    /// without the votes of `leaving`.
+    fn survives(&self, node: Option<NodeId>, leaving: Option<NodeId>) -> bool {
+        self.known.values().all(|membership| {
+            [&membership.voters, &membership.outgoing].into_iter().all(|voters| {
+                let voters = voters.iter().filter(|voter| Some(voter.node) != leaving);
+                let (mut all, mut whole) = (0, 0);
+                for voter in voters {
+                    all += 1;
+                    let hit = Some(voter.node) == node || self.damaged.contains(voter);
+                    whole += usize::from(!hit);
+                }
+                all == 0 || whole > all / 2
+            })
+        })
+    }
+
+    /// Whether the disk of `node` may be damaged.
+    pub(super) fn may_damage(&mut self, cluster: &StoreCluster, node: NodeId) -> bool {
+        self.look(cluster);
+        // A change that is under way makes other majorities; one after the other.
+        let settled = self.known.values().all(|membership| membership.outgoing.is_empty());
+        settled && self.suspects.is_empty() && self.survives(Some(node), None)
+    }
+
+    /// Whether the replica of `node` may be removed.
+    pub(super) fn may_remove(&mut self, cluster: &StoreCluster, node: NodeId) -> bool {
+        self.look(cluster);
+        self.survives(None, Some(node))
+    }
+
+    /// The disk of `node` is damaged.
+    pub(super) fn damages(&mut self, node: NodeId) {
+        self.suspects.insert(node);
+        for membership in self.known.values() {
+            self.damaged.extend(membership.members().filter(|member| member.node == node));
+        }
+    }
+
+    /// The node came up from its damaged disk: it has what it had promised, and says so itself.
+    pub(super) fn is_whole(&mut self, node: NodeId) {
+        self.suspects.remove(&node);
+        self.damaged.retain(|member| member.node != node);
+    }
+
+    /// The node has another directory; the members it was before never come back.
+    pub(super) fn is_replaced(&mut self, node: NodeId) {
+        self.suspects.remove(&node);
+        self.known.remove(&node);
+    }
+}

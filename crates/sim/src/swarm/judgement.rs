@@ -1,0 +1,192 @@
+//! After the faults: recovery within a bounded time, and what must then be true.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kontiki_storage::disk::Crash;
+use kontiki_types::NodeId;
+
+use super::books::Books;
+use super::{Alarm, OPERATIONS_MIN, Swarm, TIME_MIN};
+use crate::history::Request;
+use crate::invariants::{Checked, Violation};
+use crate::linearizability::{self, Budget, Clocks, Verdict};
+use crate::store_cluster::Call;
+
+/// Somebody leads within this time after the last fault.
+const ELECT_WITHIN: Duration = Duration::from_secs(8);
+/// And everything that was broken is replaced within this.
+const REPAIR_WITHIN: Duration = Duration::from_secs(30);
+/// Calls are over within this time once no more are made.
+const FINISH_WITHIN: Duration = Duration::from_secs(12);
+/// Replicas are level within this time once nothing is written any more.
+const LEVEL_WITHIN: Duration = Duration::from_secs(6);
+/// How long a final read may take.
+const READ_WITHIN: Duration = Duration::from_secs(8);
+/// Enough operations are served within this time.
+const SERVE_WITHIN: Duration = Duration::from_secs(240);
+
+/// Segments of the log, in bytes, that a node may have beyond what it keeps for others.
+const SEGMENT_SLACK: u64 = 12;
+/// Inputs that may wait at a node of so few clients.
+const INPUTS_MAX: usize = 5000;
+
+impl Swarm {
+    /// All faults stop, and the cluster recovers.
+    pub(super) fn recover(&mut self) -> Checked {
+        for at in 0..self.plan.faults.len() {
+            // What still waits for its moment has missed it.
+            self.struck[at].tries = u32::MAX / 2;
+            self.end_fault(at);
+        }
+        for node in self.cluster.node_ids() {
+            self.cluster.pause(node, Duration::ZERO);
+            self.cluster.cut_clients(node, Duration::ZERO);
+            self.cluster.clog(node, Duration::ZERO);
+            self.cluster.disk(node).set_capacity(u64::MAX / 2);
+            if self.atlas.suspects.contains(&node) && self.cluster.is_running(node) {
+                // Whether the disk still holds what it must is seen at a start.
+                self.down(node, Crash::LoseAll);
+            }
+            self.set(self.cluster.now(), Alarm::Restart(node));
+        }
+        let begun = self.cluster.now();
+        let led = self.live(begun + ELECT_WITHIN, |swarm| swarm.cluster.leader().is_some())?;
+        if !led {
+            return liveness(format!("nobody leads {ELECT_WITHIN:?} after the last fault"));
+        }
+        let repaired = self.live(begun + REPAIR_WITHIN, |swarm| {
+            swarm.operator.is_done()
+                && swarm.cluster.running().len() == swarm.cluster.node_ids().len()
+        })?;
+        if !repaired {
+            let (wishes, running) = (self.operator.wishes(), self.cluster.running());
+            return liveness(format!(
+                "{REPAIR_WITHIN:?} after the last fault {wishes:?} are to do, {running:?} run"
+            ));
+        }
+        self.live(self.start + TIME_MIN, |_| false)?;
+        let served = |swarm: &Self| swarm.completed >= OPERATIONS_MIN;
+        if !self.live(self.cluster.now() + SERVE_WITHIN, served)? {
+            return liveness(format!("only {} operations were served", self.completed));
+        }
+        self.is_serving = false;
+        if !self.live(self.cluster.now() + FINISH_WITHIN, Self::all_clients_idle)? {
+            return liveness("calls are not answered, or given up".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Looks whether what is there is what must be there.
+    pub(super) fn judge(&mut self) -> Checked {
+        if !self.live(self.cluster.now() + LEVEL_WITHIN, Self::is_level)? {
+            return liveness("the replicas do not come level".to_owned());
+        }
+        self.look()?;
+        let nodes = self.members();
+        for (at, key) in Books::keys().into_iter().enumerate() {
+            let reply = self.read(nodes[at % nodes.len()], &key)?;
+            self.books.audit(&key, &reply)?;
+        }
+        let budget = Budget {
+            steps: LINEARIZABILITY_STEPS,
+            clocks: Clocks { ahead: CLOCKS_AHEAD, behind: None },
+            ..Budget::default()
+        };
+        match linearizability::check(&self.history, &budget) {
+            Verdict::Linearizable(effort) => self.linearizable += effort.groups,
+            Verdict::NoVerdict(_) => self.no_verdict += 1,
+            Verdict::Violation(violation) => {
+                return Err(Violation::new("Linearizability", violation.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The nodes with a replica.
+    fn members(&self) -> Vec<NodeId> {
+        let nodes = self.cluster.running();
+        nodes.into_iter().filter(|&node| self.cluster.membership(node).is_some()).collect()
+    }
+
+    /// Whether all members have applied what is committed.
+    fn is_level(&self) -> bool {
+        let Some(leader) = self.cluster.leader() else { return false };
+        let Some(status) = self.cluster.status(leader) else { return false };
+        let voters = &status.raft.membership.voters;
+        voters.iter().all(|voter| {
+            self.cluster
+                .applied(voter.node)
+                .is_some_and(|applied| applied == status.raft.last.index)
+        })
+    }
+
+    /// A read through a node by a client of its own.
+    fn read(&mut self, node: NodeId, key: &str) -> Result<kontiki_resp::Reply, Violation> {
+        let client = self.cluster.client(node);
+        let asked = self.cluster.now();
+        self.cluster.call(client, &Call::new(&["GET", key]));
+        let end = asked + READ_WITHIN;
+        while self.cluster.now() < end {
+            if self.cluster.is_free(client) {
+                break;
+            }
+            match self.cluster.wait(end)? {
+                Some(crate::store_cluster::Woken::Alarm(number)) => {
+                    self.ring(self.alarms[number as usize])?;
+                }
+                Some(_) | None => {
+                    let ended = self.cluster.take_ended();
+                    if let Some(ended) = ended.into_iter().find(|ended| ended.client == client) {
+                        let reply = ended.reply().cloned();
+                        let number = self.clients.len();
+                        let request = Request::command(&["GET", key]);
+                        self.record(number, request, asked, reply.clone(), ended.at)?;
+                        if let Some(reply) = reply.filter(|_| ended.error().is_none()) {
+                            return Ok(reply);
+                        }
+                    }
+                }
+            }
+        }
+        Err(Violation::new(
+            "Liveness",
+            format!("{key} cannot be read through {node} within {READ_WITHIN:?} after all faults"),
+        ))
+    }
+
+    /// What is looked at from time to time: equal states at equal positions, and sizes.
+    pub(super) fn look(&mut self) -> Checked {
+        let mut states = BTreeMap::new();
+        for node in self.cluster.running() {
+            if let Some((index, state)) = self.cluster.state_hash(node) {
+                let (other, known) = *states.entry(index).or_insert((node, state));
+                if known != state {
+                    return Err(Violation::new(
+                        "Replicas at the same position have the same state",
+                        format!("{other} and {node} differ at {index}"),
+                    ));
+                }
+            }
+            let Some((segments, inputs, _)) = self.cluster.sizes(node) else { continue };
+            let config = &self.plan.config;
+            let bound = config.group.log_keep_bytes * 4 + SEGMENT_SLACK * config.segment_bytes;
+            if segments > bound || inputs > INPUTS_MAX {
+                return Err(Violation::new(
+                    "Everything is bounded",
+                    format!("{node} has {segments} bytes of log and {inputs} inputs that wait"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn liveness(seen: String) -> Checked {
+    Err(Violation::new("Liveness", seen))
+}
+
+/// Steps that the search for an order may take.
+const LINEARIZABILITY_STEPS: u64 = 10_000_000;
+/// Wall clocks jump by up to an hour, and log time may follow a majority of them.
+const CLOCKS_AHEAD: Duration = Duration::from_secs(10_000);

@@ -1,0 +1,280 @@
+//! The swarm: a whole cluster under all kinds of faults at once, from one seed.
+//!
+//! 1. *Faults.* Clients read and write while faults of every kind come and go ([`FaultKind`]). The
+//!    properties of the paper are checked after every step, and what was acknowledged must be kept:
+//!    an atlas sees to it that enough disks stay whole for that.
+//! 2. *Recovery.* All faults stop. Within a bounded time somebody must lead, lost nodes must be
+//!    replaced, and all replicas must come level.
+//! 3. *Judgement.* Everything is read through several nodes and compared with the books; replicas at
+//!    the same position have the same state; what the clients saw has an order that explains it
+//!    (linearizability).
+//!
+//! Nothing here decides how a node behaves: nodes, disks and processes go wrong, and the code that
+//! serves deals with it.
+
+mod atlas;
+mod books;
+mod clients;
+mod disks;
+mod faults;
+mod judgement;
+mod kinds;
+mod operator;
+mod plan;
+mod shrink;
+mod summary;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kontiki_types::{Instant, NodeId};
+
+pub use kinds::{Area, FaultKind};
+pub use plan::OPERATIONS_MIN;
+pub use shrink::{Shrunk, shrink};
+pub use summary::Summary;
+
+use crate::history::History;
+use crate::invariants::{Checked, Violation};
+use crate::store_cluster::{StoreCluster, Woken};
+use atlas::Atlas;
+use books::Books;
+use clients::Client;
+use faults::Struck;
+use operator::Operator;
+use plan::{Plan, TIME_MIN};
+
+/// What a run may differ in from what its seed says.
+#[derive(Clone, Debug, Default)]
+pub struct SwarmConfig {
+    /// So many voters: 3 or 5. By the seed if `None`.
+    pub nodes: Option<u64>,
+    /// Only these of its faults, counted from 0 in the order of their times. All if `None`.
+    pub only_faults: Option<Vec<usize>>,
+    /// At most so many clients on connections, and so many that keep sessions.
+    pub clients: Option<(usize, usize)>,
+    /// When the faults stop.
+    pub faults_until: Option<Duration>,
+    /// Keeps a line of everything that happens.
+    pub keep_trace: bool,
+}
+
+/// How a run went.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// Voters at the start.
+    pub nodes: u64,
+    /// How often each kind of fault happened, in the order of [`FaultKind::ALL`].
+    pub faults: [u64; FaultKind::ALL.len()],
+    /// Operations that were answered.
+    pub completed: u64,
+    /// Operations that were refused without effect.
+    pub refused: u64,
+    /// Operations whose outcome is unknown.
+    pub unknown: u64,
+    /// How often somebody became the leader.
+    pub elections: u64,
+    /// Processes that ended, by any cause.
+    pub crashes: u64,
+    /// The time that passed in the simulation.
+    pub virtual_time: Duration,
+    /// Families of keys whose history was found linearizable.
+    pub linearizable: u64,
+    /// Families of keys whose check came to no verdict.
+    pub no_verdict: u64,
+    /// A hash of everything that happened.
+    pub trace_hash: u64,
+    /// What does not hold.
+    pub violation: Option<Violation>,
+    /// What the clients saw.
+    pub history: History,
+    /// The lines that were kept.
+    pub trace: Vec<String>,
+    /// The faults that were planned: number, time and name.
+    pub plan: Vec<(usize, Duration, FaultKind)>,
+}
+
+/// What an alarm is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Alarm {
+    FaultBegins(usize),
+    FaultEnds(usize),
+    Restart(NodeId),
+    CrashAgain(NodeId),
+    Client(usize, u64),
+    Operator,
+    Look,
+}
+
+/// How often sizes and states are looked at.
+const LOOK: Duration = Duration::from_secs(3);
+
+/// A run.
+struct Swarm {
+    plan: Plan,
+    cluster: StoreCluster,
+    start: Instant,
+    alarms: Vec<Alarm>,
+    struck: Vec<Struck>,
+    counts: [u64; FaultKind::ALL.len()],
+    atlas: Atlas,
+    operator: Operator,
+    /// Nodes whose disk is in another one's place.
+    swapped: BTreeSet<NodeId>,
+    failed_starts: BTreeMap<NodeId, u32>,
+    clients: Vec<Client>,
+    is_serving: bool,
+    books: Books,
+    history: History,
+    completed: u64,
+    refused: u64,
+    unknown: u64,
+    crashes: u64,
+    linearizable: u64,
+    no_verdict: u64,
+}
+
+/// Runs one seed.
+pub fn run(seed: u64, config: &SwarmConfig) -> Report {
+    let mut plan = Plan::of(seed, config.nodes);
+    let planned: Vec<_> =
+        plan.faults.iter().enumerate().map(|(at, fault)| (at, fault.at, fault.kind)).collect();
+    if let Some((connections, sessions)) = config.clients {
+        plan.clients = (plan.clients.0.min(connections), plan.clients.1.min(sessions));
+    }
+    if let Some(until) = config.faults_until {
+        plan.faults_until = plan.faults_until.min(until);
+    }
+    let nodes = plan.config.voters;
+    let mut swarm = Swarm::new(plan, config);
+    let violation = swarm.run(config).err();
+    Report {
+        seed,
+        nodes,
+        faults: swarm.counts,
+        completed: swarm.completed,
+        refused: swarm.refused,
+        unknown: swarm.unknown,
+        elections: swarm.cluster.leaders_elected(),
+        crashes: swarm.crashes,
+        virtual_time: swarm.cluster.now().since(swarm.start),
+        linearizable: swarm.linearizable,
+        no_verdict: swarm.no_verdict,
+        trace_hash: swarm.cluster.trace_hash(),
+        violation,
+        trace: swarm.cluster.take_trace(),
+        history: swarm.history,
+        plan: planned,
+    }
+}
+
+impl Swarm {
+    fn new(plan: Plan, config: &SwarmConfig) -> Self {
+        let mut cluster = StoreCluster::new(plan.config.clone(), plan.seed);
+        if config.keep_trace {
+            cluster.keep_trace();
+        }
+        let start = cluster.now();
+        let struck = plan.faults.iter().map(|_| Struck::default()).collect();
+        Self {
+            plan,
+            cluster,
+            start,
+            alarms: Vec::new(),
+            struck,
+            counts: [0; FaultKind::ALL.len()],
+            atlas: Atlas::default(),
+            operator: Operator::default(),
+            swapped: BTreeSet::new(),
+            failed_starts: BTreeMap::new(),
+            clients: Vec::new(),
+            is_serving: true,
+            books: Books::default(),
+            history: History::default(),
+            completed: 0,
+            refused: 0,
+            unknown: 0,
+            crashes: 0,
+            linearizable: 0,
+            no_verdict: 0,
+        }
+    }
+
+    fn run(&mut self, config: &SwarmConfig) -> Checked {
+        for (at, fault) in self.plan.faults.clone().into_iter().enumerate() {
+            let is_wanted = config.only_faults.as_ref().is_none_or(|only| only.contains(&at));
+            if is_wanted && fault.at < self.plan.faults_until {
+                self.set(self.start + fault.at, Alarm::FaultBegins(at));
+            }
+        }
+        self.set(self.start + LOOK, Alarm::Look);
+        self.make_clients();
+        let until = self.start + self.plan.faults_until;
+        self.live(until, |_| false)?;
+        self.recover()?;
+        self.judge()
+    }
+
+    /// Sets an alarm.
+    fn set(&mut self, at: Instant, alarm: Alarm) {
+        self.cluster.alarm(at, self.alarms.len() as u64);
+        self.alarms.push(alarm);
+    }
+
+    /// Lets time pass until `enough`, or until `end`; says whether it was enough.
+    fn live(&mut self, end: Instant, enough: impl Fn(&Self) -> bool) -> Result<bool, Violation> {
+        loop {
+            if enough(self) {
+                return Ok(true);
+            }
+            match self.cluster.wait(end)? {
+                None => return Ok(enough(self)),
+                Some(Woken::Alarm(number)) => self.ring(self.alarms[number as usize])?,
+                Some(Woken::Something) => self.hear()?,
+            }
+        }
+    }
+
+    fn ring(&mut self, alarm: Alarm) -> Checked {
+        match alarm {
+            Alarm::FaultBegins(at) => self.begin_fault(at),
+            Alarm::FaultEnds(at) => {
+                self.end_fault(at);
+                Ok(())
+            }
+            Alarm::Restart(node) => self.restart(node),
+            Alarm::CrashAgain(node) => {
+                self.crash_again(node);
+                Ok(())
+            }
+            Alarm::Client(client, generation) => self.client_alarm(client, generation),
+            Alarm::Operator => self.operate(),
+            Alarm::Look => {
+                self.set(self.cluster.now() + LOOK, Alarm::Look);
+                self.look()
+            }
+        }
+    }
+
+    fn hear(&mut self) -> Checked {
+        for ended in self.cluster.take_ended() {
+            self.connection_hears(ended)?;
+        }
+        for answered in self.cluster.take_answered() {
+            self.session_hears(answered)?;
+        }
+        for (node, _) in self.cluster.take_exited() {
+            self.crashes += 1;
+            let wait = self.cluster.random().time(EXIT_MIN, EXIT_MAX);
+            self.restart_soon(node, wait);
+        }
+        self.cluster.take_changed();
+        Ok(())
+    }
+}
+
+/// How long after it has ended by itself a process is started again.
+const EXIT_MIN: Duration = Duration::from_millis(100);
+const EXIT_MAX: Duration = Duration::from_millis(700);

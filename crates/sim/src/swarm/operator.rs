@@ -1,0 +1,240 @@
+//! The operator of the cluster: who starts processes again, replaces lost nodes and changes who
+//! belongs to the group, by the means that users have.
+
+use std::time::Duration;
+
+use kontiki_replica::ChangeKind;
+use kontiki_types::{Instant, NodeId};
+
+use super::{Alarm, FaultKind, Swarm};
+use crate::invariants::{Checked, Violation};
+use crate::random::Random;
+
+/// What the operator wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// A replica on this node.
+    Add(NodeId),
+    /// No replica on this node.
+    Remove(NodeId),
+    /// This node leads.
+    Transfer(NodeId),
+    /// The node's disk is lost: its replica leaves, and an empty node comes in its place.
+    Rebuild(NodeId),
+}
+
+/// What the operator does.
+#[derive(Debug, Default)]
+pub(super) struct Operator {
+    wishes: Vec<Wish>,
+    /// The change that was asked for, and until when the answer is waited for.
+    asked: Option<(u64, Instant)>,
+    /// Whether the next look is set.
+    is_awake: bool,
+}
+
+impl Operator {
+    /// Whether nothing is left to do.
+    pub(super) fn is_done(&self) -> bool {
+        self.wishes.is_empty()
+    }
+
+    /// What is left to do.
+    pub(super) fn wishes(&self) -> &[Wish] {
+        &self.wishes
+    }
+}
+
+/// How often the operator looks.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long the operator waits for an answer before asking anew.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+impl Swarm {
+    /// A process is started again after `wait`.
+    pub(super) fn restart_soon(&mut self, node: NodeId, wait: Duration) {
+        let at = self.cluster.now() + wait;
+        self.set(at, Alarm::Restart(node));
+    }
+
+    /// Starts a process. One whose disk was tampered with may refuse: then it is tried again, or
+    /// given up and replaced.
+    pub(super) fn restart(&mut self, node: NodeId) -> Checked {
+        if self.cluster.is_running(node) || self.swapped.contains(&node) {
+            return Ok(());
+        }
+        match self.cluster.start(node) {
+            Ok(()) => {
+                self.failed_starts.remove(&node);
+                self.atlas.look(&self.cluster);
+                if self.atlas.suspects.contains(&node) && self.cluster.membership(node).is_some() {
+                    // All of its log was read and found whole.
+                    self.atlas.is_whole(node);
+                }
+                Ok(())
+            }
+            Err(why) if !self.cluster.is_excused(node) => {
+                Err(Violation::new("A node starts after a crash", why))
+            }
+            Err(_) if self.atlas.suspects.contains(&node) => {
+                self.wish(Wish::Rebuild(node));
+                Ok(())
+            }
+            Err(why) => {
+                let failed = self.failed_starts.entry(node).or_default();
+                *failed += 1;
+                if *failed > STARTS_MAX {
+                    return Err(Violation::new("A node starts once its disk is well", why));
+                }
+                self.restart_soon(node, START_AGAIN);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn wish(&mut self, wish: Wish) {
+        if !self.operator.wishes.contains(&wish) {
+            match wish {
+                // A node to be added may be the very one whose disk is lost.
+                Wish::Rebuild(_) => self.operator.wishes.insert(0, wish),
+                _ => self.operator.wishes.push(wish),
+            }
+        }
+        self.wake_operator();
+    }
+
+    fn wake_operator(&mut self) {
+        if !std::mem::replace(&mut self.operator.is_awake, true) {
+            self.set(self.cluster.now() + LOOK, Alarm::Operator);
+        }
+    }
+
+    /// A replica that was removed may come back.
+    pub(super) fn wish_to_return(&mut self, node: NodeId) {
+        self.wish(Wish::Add(node));
+    }
+
+    /// Begins a change of who belongs to the group; `false` if it makes no sense.
+    pub(super) fn change_members(
+        &mut self,
+        kind: FaultKind,
+        target: NodeId,
+        random: &mut Random,
+    ) -> bool {
+        let voters = self.cluster.leader().and_then(|leader| self.cluster.membership(leader));
+        let Some(voters) = voters else { return false };
+        let votes = |node: NodeId| voters.voters.iter().any(|voter| voter.node == node);
+        let nodes = self.cluster.node_ids();
+        let spares: Vec<_> = nodes.iter().copied().filter(|&node| !votes(node)).collect();
+        let others: Vec<_> =
+            nodes.into_iter().filter(|&node| votes(node) && node != target).collect();
+        match kind {
+            FaultKind::LeadershipTransfer => {
+                let Some(&to) = random.pick(&others) else { return false };
+                self.wish(Wish::Transfer(to));
+            }
+            FaultKind::ReplicaAdded => {
+                let Some(&spare) = random.pick(&spares) else { return false };
+                self.wish(Wish::Add(spare));
+            }
+            FaultKind::ReplicaRemoved | FaultKind::ReplicaReplaced => {
+                let sound = votes(target)
+                    && voters.voters.len() >= 3
+                    && self.operator.is_done()
+                    && self.atlas.may_remove(&self.cluster, target);
+                let spare = random.pick(&spares).copied();
+                if !sound || kind == FaultKind::ReplicaReplaced && spare.is_none() {
+                    return false;
+                }
+                if kind == FaultKind::ReplicaReplaced
+                    && let Some(spare) = spare
+                {
+                    self.wish(Wish::Add(spare));
+                }
+                self.wish(Wish::Remove(target));
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// The operator looks at what is to be done, and asks for the next step.
+    pub(super) fn operate(&mut self) -> Checked {
+        self.operator.is_awake = false;
+        let now = self.cluster.now();
+        if let Some((ticket, until)) = self.operator.asked {
+            if self.cluster.changed(ticket).is_none() && now < until {
+                self.wake_operator();
+                return Ok(());
+            }
+            let done = matches!(self.cluster.changed(ticket), Some(Ok(())));
+            self.operator.asked = None;
+            if matches!(self.operator.wishes.first(), Some(Wish::Transfer(_)))
+                && (done || self.cluster.changed(ticket).is_some())
+            {
+                self.operator.wishes.remove(0);
+            }
+        }
+        if let Some(&wish) = self.operator.wishes.first() {
+            self.pursue(wish)?;
+            self.wake_operator();
+        }
+        Ok(())
+    }
+
+    fn pursue(&mut self, wish: Wish) -> Checked {
+        let Some(leader) = self.cluster.leader() else { return Ok(()) };
+        let Some(status) = self.cluster.status(leader) else { return Ok(()) };
+        let membership = status.raft.membership;
+        // What is not committed may be undone by the next leader.
+        let settled =
+            membership.outgoing.is_empty() && status.raft.membership_id.index <= status.raft.commit;
+        if !settled {
+            return Ok(());
+        }
+        let incarnation = |node| self.cluster.incarnation(node);
+        let is_member = |node| membership.members().any(|member| member.node == node);
+        let votes = |node| {
+            let mut voters = membership.voters.iter();
+            voters.any(|voter| voter.node == node && voter.incarnation == incarnation(node))
+        };
+        let kind = match wish {
+            Wish::Add(node) if votes(node) => None,
+            Wish::Add(node) => Some(ChangeKind::Add(node, incarnation(node))),
+            Wish::Remove(node) | Wish::Rebuild(node) if is_member(node) => {
+                Some(ChangeKind::Remove(node))
+            }
+            Wish::Remove(_) => None,
+            Wish::Rebuild(node) => {
+                self.rebuild(node)?;
+                None
+            }
+            Wish::Transfer(node) => Some(ChangeKind::Transfer(node)),
+        };
+        match kind {
+            Some(kind) => {
+                let ticket = self.cluster.change(leader, kind);
+                self.operator.asked = Some((ticket, self.cluster.now() + PATIENCE));
+            }
+            None => self.operator.wishes.retain(|other| *other != wish),
+        }
+        Ok(())
+    }
+
+    /// The replica has left: the node gets an empty disk and joins anew.
+    fn rebuild(&mut self, node: NodeId) -> Checked {
+        self.cluster.wipe(node);
+        self.atlas.is_replaced(node);
+        self.failed_starts.remove(&node);
+        let formatted = self.cluster.format(node);
+        formatted.map_err(|why| Violation::new("An empty disk can be formatted", why))?;
+        self.restart(node)?;
+        self.wish(Wish::Add(node));
+        Ok(())
+    }
+}
+
+/// A start that fails is tried again after this time.
+const START_AGAIN: Duration = Duration::from_millis(300);
+/// And at most so often in a row.
+const STARTS_MAX: u32 = 40;

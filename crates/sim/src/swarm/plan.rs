@@ -1,0 +1,115 @@
+//! What a seed decides before anything runs: who takes part, how fast, and which faults come when.
+//!
+//! A fault draws its details from a number of its own, so that a plan with some faults left out
+//! still means the same by the others.
+
+use std::time::Duration;
+
+use kontiki_raft::Lease;
+use kontiki_replica::GroupConfig;
+
+use super::FaultKind;
+use crate::network::Quality;
+use crate::random::Random;
+use crate::store_cluster::{DiskSpeed, StoreConfig};
+
+/// When the first fault may come.
+pub(super) const FAULTS_FROM: Duration = Duration::from_secs(2);
+/// When all faults stop.
+pub(super) const FAULTS_UNTIL: Duration = Duration::from_secs(21);
+/// A seed takes at least so long.
+pub(super) const TIME_MIN: Duration = Duration::from_millis(30_500);
+/// A seed completes at least so many operations.
+pub const OPERATIONS_MIN: u64 = 200;
+
+/// A fault that is to come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fault {
+    pub(super) kind: FaultKind,
+    /// Counted from the start.
+    pub(super) at: Duration,
+    /// How long it lasts, if it lasts.
+    pub(super) length: Duration,
+    /// Whether it hits who leads then.
+    pub(super) hits_leader: bool,
+    pub(super) seed: u64,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) config: StoreConfig,
+    pub(super) faults: Vec<Fault>,
+    /// Clients on connections, then such that keep a session of their own.
+    pub(super) clients: (usize, usize),
+    pub(super) faults_until: Duration,
+    pub(super) seed: u64,
+}
+
+impl Plan {
+    pub(super) fn of(seed: u64, nodes: Option<u64>) -> Self {
+        let mut random = Random::new(seed ^ 0x5eed);
+        // Seeds that follow each other must have nothing in common.
+        let mut random = random.fork();
+        let drawn = if random.chance(700) { 3 } else { 5 };
+        let voters = nodes.unwrap_or(drawn);
+        let config = config(voters, &mut random);
+        let count = random.between(3, 7);
+        let mut faults: Vec<Fault> = (0..count).map(|at| fault(at == 0, &mut random)).collect();
+        faults.sort_by_key(|fault| fault.at);
+        let clients = (random.between(3, 5) as usize, random.between(1, 2) as usize);
+        Self { config, faults, clients, faults_until: FAULTS_UNTIL, seed: random.number() }
+    }
+}
+
+fn config(voters: u64, random: &mut Random) -> StoreConfig {
+    let mut config = StoreConfig {
+        voters,
+        spares: 1,
+        network: Quality::good(),
+        disk: DiskSpeed { stalls: 2, ..DiskSpeed::usual() },
+        segment_bytes: 32 << 10,
+        group: GroupConfig {
+            request_timeout: Duration::from_secs(2),
+            retry_interval: Duration::from_millis(50),
+            info_interval: Duration::from_secs(2),
+            log_keep_bytes: random.between(4, 24) << 10,
+            ..GroupConfig::default()
+        },
+        ..StoreConfig::default()
+    };
+    let heartbeat = random.between(60, 150);
+    config.raft.heartbeat = Duration::from_millis(heartbeat);
+    config.raft.election_timeout = Duration::from_millis(heartbeat * random.between(4, 7));
+    config.raft.snapshot_chunk_bytes = 4 << 10;
+    config.raft.max_append_bytes = 4 << 10;
+    if random.chance(300) {
+        config.raft.lease = Some(Lease { drift_ppm: LEASE_DRIFT_PPM });
+    }
+    config
+}
+
+/// By how much clocks may run apart when leases are on.
+pub(super) const LEASE_DRIFT_PPM: u32 = 10_000;
+
+fn fault(is_first: bool, random: &mut Random) -> Fault {
+    use FaultKind::*;
+    // One fault of each seed takes the leader away, so that (nearly) every seed has an election
+    // after the first one.
+    const OUSTS: [FaultKind; 7] =
+        [Isolation, PowerLoss, TornWrite, Kill, Pause, PartialPowerLoss, LeadershipTransfer];
+    let kinds: &[FaultKind] = if is_first { &OUSTS } else { &FaultKind::ALL };
+    let kind = random.pick(kinds).copied().unwrap_or(PowerLoss);
+    let window = FAULTS_UNTIL - FAULTS_FROM - Duration::from_secs(2);
+    let mut length = random.time(Duration::from_millis(200), Duration::from_millis(4500));
+    if is_first {
+        length = length.max(Duration::from_millis(2500));
+    }
+    Fault {
+        kind,
+        at: FAULTS_FROM + random.time(Duration::ZERO, window),
+        length,
+        hits_leader: is_first || random.chance(450),
+        seed: random.number(),
+    }
+}
