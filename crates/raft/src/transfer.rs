@@ -40,7 +40,8 @@ impl<P: Payload> Raft<P> {
         Ok(())
     }
 
-    pub(crate) fn is_transferring(&self) -> bool {
+    /// Whether this leader is handing over.
+    pub fn is_transferring(&self) -> bool {
         self.lead.as_ref().is_some_and(|lead| lead.transfer.is_some())
     }
 

@@ -29,6 +29,15 @@ pub enum ChangeKind {
     Transfer(NodeId),
 }
 
+impl ChangeKind {
+    /// The node that it is about.
+    fn node(self) -> NodeId {
+        match self {
+            Self::Add(node, _) | Self::Remove(node) | Self::Transfer(node) => node,
+        }
+    }
+}
+
 /// Why a change did not happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChangeFailure {
@@ -64,7 +73,10 @@ impl Group {
         {
             return changed(node, caller, Err(ChangeFailure::Refused(error.to_string())));
         }
-        self.change = Some(Change { caller, kind, give_up: node.now + CHANGE_TIMEOUT });
+        let change = Change { caller, kind, give_up: node.now + CHANGE_TIMEOUT };
+        if let Some(before) = self.change.replace(change) {
+            changed(node, before.caller, Err(ChangeFailure::Unfinished));
+        }
         self.drive_change(node);
     }
 
@@ -72,7 +84,9 @@ impl Group {
         if !self.is_leader() {
             return Err(ChangeFailure::NotLeader(self.leader.map(|leader| leader.node)));
         }
-        if self.change.is_some() {
+        // Another wish about the same node takes the place of the first: what is added may never
+        // come, and then it must be possible to remove it, or to add its next directory.
+        if self.change.as_ref().is_some_and(|change| change.kind.node() != kind.node()) {
             return Err(ChangeFailure::Busy);
         }
         let status = self.raft.status();
@@ -112,6 +126,8 @@ impl Group {
             ChangeKind::Transfer(to) => match self.leader {
                 Some(leader) if leader.node == to => Ok(true),
                 Some(leader) if leader.node != node.id => Err(ChangeFailure::Unfinished),
+                // It led nowhere, and this node goes on leading.
+                Some(_) if !self.raft.is_transferring() => Err(ChangeFailure::Unfinished),
                 _ => Ok(false),
             },
             ChangeKind::Remove(from) if from == node.id && self.is_removed() => Ok(true),
