@@ -493,8 +493,9 @@ impl StoreCluster {
                 Happening::Later(delay, step) => {
                     self.schedule.add(self.now + delay, Event::Step { node: id, life, step });
                 }
-                Happening::Timer(wait) => {
-                    let (at, step) = (self.now + clock.true_wait(wait), Step::Timer);
+                Happening::Timer(set) => {
+                    let wait = set.since(clock.monotonic(self.now));
+                    let (at, step) = (self.now + clock.true_wait(wait), Step::Timer(set));
                     self.schedule.add(at, Event::Step { node: id, life, step });
                 }
                 Happening::Frame { to, frame } => self.send(id, to, frame),

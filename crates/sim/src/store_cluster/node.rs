@@ -92,8 +92,8 @@ pub(super) enum Input {
 pub(super) enum Step {
     /// The event loop takes what waits and what is due.
     Act,
-    /// The event loop is woken by its timer.
-    Timer,
+    /// The event loop is woken by its timer, which was set for this moment of the node's clock.
+    Timer(Instant),
     /// What the log does is done.
     LogDone,
     /// The apply stage does what waits for it.
@@ -111,7 +111,7 @@ impl Step {
     pub(super) fn number(self) -> u64 {
         match self {
             Self::Act => 1,
-            Self::Timer => 2,
+            Self::Timer(_) => 2,
             Self::LogDone => 3,
             Self::Apply => 4,
             Self::EnginePersisted(_) => 5,
@@ -124,8 +124,8 @@ impl Step {
 /// What a step leads to.
 pub(super) enum Happening {
     Later(Duration, Step),
-    /// After this time of the node's own clock.
-    Timer(Duration),
+    /// The event loop is to be woken at this time of the node's own clock.
+    Timer(Instant),
     Frame {
         to: NodeId,
         frame: Bytes,
@@ -300,15 +300,14 @@ impl Running {
     pub(super) fn step(&mut self, step: Step) -> Result<(), String> {
         match step {
             Step::Act => self.act(),
-            Step::Timer => {
-                let now = self.clock.0;
-                if now < self.timer && self.timer < Instant::MAX {
-                    // The clock runs slower than when this was asked for.
-                    self.happenings.push(Happening::Timer(self.timer.since(now)));
-                    return Ok(());
-                }
-                self.act()
+            // A timer that was set anew says nothing any more.
+            Step::Timer(set) if set != self.timer => Ok(()),
+            Step::Timer(set) if self.clock.0 < set => {
+                // The clock runs slower than when this was set.
+                self.happenings.push(Happening::Timer(set));
+                Ok(())
             }
+            Step::Timer(_) => self.act(),
             Step::LogDone => {
                 let receipts = self.log.finish()?;
                 self.happenings.push(Happening::HasWritten(receipts.len()));
@@ -372,7 +371,7 @@ impl Running {
         let deadline = self.core.next_deadline().max(now + Duration::from_micros(1));
         if deadline < self.timer {
             self.timer = deadline;
-            self.happenings.push(Happening::Timer(deadline.since(now)));
+            self.happenings.push(Happening::Timer(deadline));
         }
         Ok(())
     }
@@ -486,6 +485,14 @@ impl Running {
         self.begin_log();
         for (caller, answer) in done.answers {
             self.answer(caller, answer);
+        }
+        // As on a real node: if nobody here waits for what was applied, it is told with whatever
+        // comes next.
+        let is_quiet = self.core.pending_writes() == 0
+            && done.inputs.iter().all(|input| matches!(input, Input::Applied { .. }));
+        if is_quiet {
+            self.inbox.extend(done.inputs);
+            return Ok(());
         }
         for input in done.inputs {
             self.input(input);

@@ -62,7 +62,7 @@ struct UnderWay {
 /// Between two calls of a burst.
 const THINK: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(25));
 /// Between two bursts.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_millis(3600));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(5600));
 /// How long a client waits on a connection before it turns to another node.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(400), Duration::from_millis(4000));
 /// How long a session tries.

@@ -109,7 +109,7 @@ enum Alarm {
 }
 
 /// How often sizes and states are looked at.
-const LOOK: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_secs(8);
 
 /// A run.
 struct Swarm {
@@ -278,3 +278,6 @@ impl Swarm {
 /// How long after it has ended by itself a process is started again.
 const EXIT_MIN: Duration = Duration::from_millis(100);
 const EXIT_MAX: Duration = Duration::from_millis(700);
+
+#[cfg(test)]
+mod tests;

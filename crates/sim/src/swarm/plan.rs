@@ -78,7 +78,7 @@ fn config(voters: u64, random: &mut Random) -> StoreConfig {
         },
         ..StoreConfig::default()
     };
-    let heartbeat = random.between(60, 150);
+    let heartbeat = random.between(80, 180);
     config.raft.heartbeat = Duration::from_millis(heartbeat);
     config.raft.election_timeout = Duration::from_millis(heartbeat * random.between(4, 7));
     config.raft.snapshot_chunk_bytes = 4 << 10;

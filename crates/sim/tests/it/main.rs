@@ -5,3 +5,4 @@ mod labs;
 mod linearizability;
 mod power_loss;
 mod store;
+mod swarm;

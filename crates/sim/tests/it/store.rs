@@ -305,6 +305,52 @@ fn a_replica_is_added_and_another_removed_under_load() {
     });
 }
 
+/// Asks for a change and waits for at most `time`.
+fn ask_change(cluster: &mut StoreCluster, kind: ChangeKind, time: Duration) -> Option<bool> {
+    let leader = leader(cluster);
+    let ticket = cluster.change(leader, kind);
+    let end = cluster.now() + time;
+    cluster.run_until(end, |cluster| cluster.changed(ticket).is_some()).expect("no violation");
+    cluster.changed(ticket).map(Result::is_ok)
+}
+
+/// The change stayed under way for ten minutes, and every other one was refused meanwhile.
+#[test]
+fn a_transfer_that_leads_nowhere_is_given_up() {
+    run("a_transfer_that_leads_nowhere_is_given_up", 2, |seed| {
+        let mut cluster = cluster(seed);
+        let down = NodeId(leader(&mut cluster).0 % 3 + 1);
+        cluster.crash(down, Crash::LoseAll);
+        let done = ask_change(&mut cluster, ChangeKind::Transfer(down), 2 * SECOND);
+        assert_eq!(done, Some(false));
+        let up = NodeId(6 - down.0 - leader(&mut cluster).0);
+        assert_eq!(ask_change(&mut cluster, ChangeKind::Transfer(up), 2 * SECOND), Some(true));
+        Ok(())
+    });
+}
+
+/// Found by the swarm: the directory of a node that was being added was lost, and for ten minutes
+/// the replica could neither be removed nor its next directory be added.
+#[test]
+fn a_node_that_never_comes_can_be_removed_while_it_is_added() {
+    run("a_node_that_never_comes_can_be_removed_while_it_is_added", 2, |seed| {
+        let mut cluster = cutting(1, seed);
+        leader(&mut cluster);
+        let (fourth, incarnation) = (NodeId(4), cluster.incarnation(NodeId(4)));
+        cluster.crash(fourth, Crash::LoseAll);
+        let add = ChangeKind::Add(fourth, incarnation);
+        assert_eq!(ask_change(&mut cluster, add, SECOND), None, "nobody is there to be added");
+        let remove = ChangeKind::Remove(fourth);
+        assert_eq!(ask_change(&mut cluster, remove, 2 * SECOND), Some(true));
+        cluster.wipe(fourth);
+        cluster.format(fourth).expect("an empty disk");
+        cluster.start(fourth).expect("an empty disk");
+        let incarnation = cluster.incarnation(fourth);
+        change(&mut cluster, ChangeKind::Add(fourth, incarnation));
+        Ok(())
+    });
+}
+
 #[test]
 fn a_follower_that_lags_gets_a_snapshot() {
     run("a_follower_that_lags_gets_a_snapshot", 2, |seed| {
