@@ -41,12 +41,7 @@ fn main() {
         let mut seen: Vec<_> = found.iter().flatten().map(|it| it.violation.property).collect();
         seen.sort_unstable();
         seen.dedup();
-        println!(
-            "{plant:26} | {:>5} | {} | {}",
-            text(&middle),
-            counts.join(", "),
-            seen.join("; "),
-        );
+        println!("{plant:26} | {:>5} | {} | {}", text(&middle), counts.join(", "), seen.join("; "),);
         eprintln!("{plant}: {:.1?}", begun.elapsed());
         if let Some(it) = found.iter().flatten().next() {
             eprintln!("  seed {}: {}", it.seed, it.violation);

@@ -9,7 +9,7 @@ use kontiki_types::{Index, LogId, Member, NodeId, Term};
 use super::log_book::{Change, LogBook};
 use crate::invariants::{
     Checked, CommitByMajority, ElectionSafety, LeaderAppendOnly, LeaderCompleteness, Leading,
-    LogMatching, StateMachineSafety, Violation,
+    LogMatching, StateMachineSafety, Violation, Votes,
 };
 
 /// What a replica was when it was last looked at.
@@ -23,7 +23,8 @@ pub(super) struct Checks {
     leader_completeness: LeaderCompleteness,
     log_matching: LogMatching,
     commit_by_majority: CommitByMajority,
-    pub(super) state_machine_safety: StateMachineSafety,
+    votes: Votes,
+    state_machine_safety: StateMachineSafety,
     /// Of every member that ever was: what one has acknowledged counts also after its end.
     books: BTreeMap<Member, LogBook>,
     here: BTreeMap<NodeId, Member>,
@@ -41,14 +42,14 @@ impl Checks {
         self.leader_append_only.stops(member);
         self.seen.remove(&node);
         self.here.insert(node, member);
-        let before = self.books.insert(member, book);
-        match before.and_then(|before| before.lost_in(&self.books[&member])) {
-            None => Ok(()),
-            Some(lost) => {
-                let seen = format!("{member} had {lost} on stable storage and has it no longer");
-                Err(Violation::new("What was synced is there after a restart", seen))
-            }
-        }
+        book.vote(&mut self.votes)?;
+        let Some(before) = self.books.insert(member, book) else { return Ok(()) };
+        let now = &self.books[&member];
+        let lost = before.lost_in(now).map(|id| id.to_string());
+        let lost = lost.or_else(|| before.forgotten_in(now).map(|state| format!("{state:?}")));
+        let Some(lost) = lost else { return Ok(()) };
+        let seen = format!("{member} had {lost} on stable storage and has it no longer");
+        Err(Violation::new("What was synced is there after a restart", seen))
     }
 
     /// `node` stops. What of its log is durable still counts.
@@ -70,11 +71,25 @@ impl Checks {
         book.begin(change, &mut self.log_matching)
     }
 
-    pub(super) fn has_written(&mut self, node: NodeId, batches: usize) {
+    pub(super) fn has_written(&mut self, node: NodeId, batches: usize) -> Checked {
         let book = self.here.get(&node).and_then(|member| self.books.get_mut(member));
-        if let Some(book) = book {
-            book.end(batches);
+        book.map_or(Ok(()), |book| book.end(batches, &mut self.votes))
+    }
+
+    /// `node` applies an entry: not before its log has it on stable storage.
+    pub(super) fn applies(
+        &mut self,
+        node: NodeId,
+        before: Index,
+        id: LogId,
+        content: u64,
+    ) -> Checked {
+        let book = self.here.get(&node).and_then(|member| self.books.get(member));
+        if let Some(book) = book.filter(|book| !book.holds(id)) {
+            let seen = format!("{} applies {id}, which its disk does not have", book.member);
+            return Err(Violation::new("What is applied is durable", seen));
         }
+        self.state_machine_safety.applies(before, id, content)
     }
 
     /// Looks at the replica of `node` if it has changed.
@@ -88,8 +103,18 @@ impl Checks {
             return Ok(());
         }
         let me = book.member;
+        let last = book.last();
+        if let Some((id, _)) = raft.membership_at(last.index)
+            && raft.term_at(id.index).is_some_and(|term| term != id.term)
+        {
+            let seen = format!("{me} goes by that of {id}, and has another entry there");
+            return Err(Violation::new("The configuration in effect is in the log", seen));
+        }
         let leads = role == Role::Leader;
         if leads {
+            if !matches!(before, Some((Role::Leader, led, ..)) if led == term) {
+                self.votes.leads(me, term, &raft.status().membership)?;
+            }
             self.leader_append_only.leads(me, term, book.last(), |at| book.term_at(at))?;
             self.leader_completeness.leads(me, term, || book.first(), |at| raft.term_at(at))?;
         } else {

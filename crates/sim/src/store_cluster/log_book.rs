@@ -3,15 +3,16 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use kontiki_raft::{EntryData, Recovered, WriteBatch};
+use kontiki_raft::{EntryData, HardState, Recovered, WriteBatch};
 use kontiki_types::{Index, LogId, Member, Term};
 
-use crate::invariants::{Checked, LogMatching};
+use crate::invariants::{Checked, LogMatching, Votes};
 use crate::random::mix;
 
 /// What one batch changes.
 #[derive(Debug)]
 pub(super) struct Change {
+    hard_state: Option<HardState>,
     base: Option<LogId>,
     truncate_from: Option<Index>,
     /// Each with a hash of its content.
@@ -21,6 +22,7 @@ pub(super) struct Change {
 impl Change {
     pub(super) fn of(batch: &WriteBatch<Bytes>) -> Self {
         Self {
+            hard_state: batch.hard_state(),
             base: batch.base().map(|base| base.id),
             truncate_from: batch.truncate_from(),
             entries: batch.entries().map(|entry| (entry.id, content(&entry.data))).collect(),
@@ -93,6 +95,8 @@ pub(super) struct LogBook {
     pub(super) member: Member,
     has: Run,
     durable: Run,
+    /// Term and vote that are durable.
+    hard_state: HardState,
     under_way: VecDeque<Change>,
 }
 
@@ -101,7 +105,8 @@ impl LogBook {
         let base = recovered.base.as_ref().map_or(LogId::ZERO, |base| base.id);
         let entries = recovered.entries.iter().map(|entry| entry.id).collect();
         let has = Run { base, entries };
-        Self { member, durable: has.clone(), has, under_way: VecDeque::new() }
+        let hard_state = recovered.hard_state;
+        Self { member, durable: has.clone(), has, hard_state, under_way: VecDeque::new() }
     }
 
     /// The first entry that was durable here and is not in `now`.
@@ -112,6 +117,20 @@ impl LogBook {
             return Some(self.durable.base);
         }
         self.durable.entries.iter().copied().filter(after).find(lost)
+    }
+
+    /// The term and the vote that were durable here and are forgotten in `now`.
+    pub(super) fn forgotten_in(&self, now: &Self) -> Option<HardState> {
+        let HardState { term, vote } = self.hard_state;
+        let later = now.hard_state.term > term;
+        let same = now.hard_state.term == term && (vote.is_none() || now.hard_state.vote == vote);
+        (!later && !same).then_some(self.hard_state)
+    }
+
+    /// Notes the vote that is durable here.
+    pub(super) fn vote(&self, votes: &mut Votes) -> Checked {
+        let HardState { term, vote } = self.hard_state;
+        vote.map_or(Ok(()), |candidate| votes.votes(self.member, term, candidate))
     }
 
     pub(super) fn first(&self) -> Index {
@@ -143,10 +162,16 @@ impl LogBook {
     }
 
     /// The oldest so many batches are durable.
-    pub(super) fn end(&mut self, batches: usize) {
-        for change in self.under_way.drain(..batches.min(self.under_way.len())) {
+    pub(super) fn end(&mut self, batches: usize, votes: &mut Votes) -> Checked {
+        for _ in 0..batches.min(self.under_way.len()) {
+            let Some(change) = self.under_way.pop_front() else { break };
+            if let Some(hard_state) = change.hard_state {
+                self.hard_state = hard_state;
+                self.vote(votes)?;
+            }
             self.durable.change(&change);
             self.durable.entries.extend(change.entries.iter().map(|(id, _)| *id));
         }
+        Ok(())
     }
 }

@@ -526,7 +526,10 @@ impl StoreCluster {
                     let checked = self.checks.writes(id, change);
                     self.check(checked);
                 }
-                Happening::HasWritten(batches) => self.checks.has_written(id, batches),
+                Happening::HasWritten(batches) => {
+                    let checked = self.checks.has_written(id, batches);
+                    self.check(checked);
+                }
                 Happening::Opens(book) => {
                     let checked = self.checks.opens(id, book);
                     self.check(checked);
@@ -534,8 +537,7 @@ impl StoreCluster {
                 Happening::Applied { before, entry: (entry, payload) } => {
                     let content = log_book::payload(payload.as_ref());
                     self.trace_hash = mix(self.trace_hash, content);
-                    let safety = &mut self.checks.state_machine_safety;
-                    let checked = safety.applies(before.index, entry, content);
+                    let checked = self.checks.applies(id, before.index, entry, content);
                     self.check(checked);
                 }
                 Happening::BadFrame { from, error, intact } => {
