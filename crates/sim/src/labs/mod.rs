@@ -15,14 +15,22 @@ macro_rules! demand {
 
 macro_rules! demand_eq {
     ($found:expr, $right:expr, $what:literal) => {
-        let (found, right) = (&$found, &$right);
-        if found != right {
-            return $crate::labs::fails(format!("{} is {found:?} and not {right:?}", $what));
+        match (&$found, &$right) {
+            (found, right) if found != right => {
+                return $crate::labs::fails(format!("{} is {found:?} and not {right:?}", $what));
+            }
+            _ => {}
         }
     };
 }
 
+mod history;
+mod kvraft;
+mod kvsrv;
+mod lock;
 mod raft;
+mod rsm;
+mod store;
 
 use crate::invariants::Violation;
 
@@ -40,7 +48,8 @@ pub struct Lab {
 /// All scenarios, suite by suite.
 pub const LABS: &[Lab] = &all();
 
-const SUITES: &[&[Lab]] = &[raft::SUITE];
+const SUITES: &[&[Lab]] =
+    &[raft::SUITE, kvsrv::SUITE, kvraft::SUITE, kvsrv::VERSIONED, rsm::SUITE, lock::SUITE];
 
 const fn count() -> usize {
     let (mut suite, mut count) = (0, 0);

@@ -247,7 +247,9 @@ impl StoreCluster {
 
     /// The log time that a running node tells its clients.
     pub fn log_time_of(&self, node: NodeId) -> Option<LogTime> {
-        Some(self.nodes[&node].running.as_ref()?.core.log_time(GROUP))
+        let log_time = self.nodes[&node].running.as_ref()?.core.log_time(GROUP);
+        // As on a real node: before the first stamp the wall clock is the best guess.
+        Some(if log_time == LogTime(0) { self.clocks(node).1 } else { log_time })
     }
 
     pub(super) fn ask_arrives(&mut self, node: NodeId, ticket: u64, ask: Ask) {

@@ -295,6 +295,18 @@ impl StoreCluster {
         Some((machine.applied().index, machine.state_hash().ok()?))
     }
 
+    /// Bytes of a snapshot of a running node's state, as it is now.
+    pub fn state_bytes(&self, node: NodeId) -> Option<u64> {
+        let machine = self.nodes[&node].running.as_ref()?.stage.machines.get(&GROUP)?;
+        machine.export().ok()?.try_fold(0, |sum, chunk| Some(sum + chunk.ok()?.len() as u64))
+    }
+
+    /// Bytes that a running node's replica needs: the log that it keeps, and a snapshot.
+    pub fn live_bytes(&self, node: NodeId) -> u64 {
+        let log = self.status(node).map_or(0, |status| status.raft.log_bytes);
+        log + self.state_bytes(node).unwrap_or(0)
+    }
+
     /// Asks a node for a change of membership, or of leadership.
     pub fn change(&mut self, node: NodeId, kind: ChangeKind) -> u64 {
         let ticket = self.next_change;
