@@ -169,7 +169,7 @@ fn thousand_appends(service: &mut Service) -> Checked {
 
 /// Once nobody writes any more, no log is beyond eight times its bound.
 fn check_logs(service: &mut Service) -> Checked {
-    service.run(Duration::from_millis(100))?;
+    service.settle()?;
     for node in service.cluster.running() {
         let log = service.cluster.status(node).map_or(0, |status| status.raft.log_bytes);
         demand!(log <= 8 * SMALL_LOG, "the log of {node} has {log} bytes");

@@ -74,7 +74,7 @@ fn set(service: &mut Service, clerk: Clerk, key: &str, value: &[u8]) -> Checked 
 
 /// What the node keeps once it has put its log in order.
 fn live_bytes(service: &mut Service) -> Result<u64, Violation> {
-    service.run(Duration::from_millis(100))?;
+    service.settle()?;
     let bytes = service.cluster.node_ids().into_iter().map(|node| service.cluster.live_bytes(node));
     Ok(bytes.max().unwrap_or(0))
 }

@@ -240,7 +240,7 @@ fn snapshot(seed: u64) -> Checked {
     for _ in 0..100 {
         increment(&mut service, clerk)?;
     }
-    service.run(Duration::from_millis(100))?;
+    service.settle()?;
     for node in service.cluster.node_ids() {
         let bytes = service.cluster.live_bytes(node);
         demand!(bytes <= 2 * SMALL_LOG, "{node} keeps {bytes} bytes");

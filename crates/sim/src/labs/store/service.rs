@@ -212,6 +212,20 @@ impl Service {
         }
     }
 
+    /// Lets nodes put their logs in order: they look at their sizes four times a second.
+    ///
+    /// # Errors
+    /// As [`Service::next`]; or a call is still under way.
+    pub(in crate::labs) fn settle(&mut self) -> Checked {
+        let end = self.cluster.now() + Duration::from_millis(600);
+        while let Some(event) = self.next(end)? {
+            if let Event::Done(done) = event {
+                return fails(format!("{done:?} is not expected yet"));
+            }
+        }
+        Ok(())
+    }
+
     /// The calls of connections that are over since this was last asked.
     pub(in crate::labs) fn take_ended(&mut self) -> Vec<Ended> {
         std::mem::take(&mut self.ended)
