@@ -24,6 +24,7 @@ macro_rules! demand_eq {
     };
 }
 
+mod diskv;
 mod history;
 mod kvraft;
 mod kvsrv;
@@ -48,8 +49,15 @@ pub struct Lab {
 /// All scenarios, suite by suite.
 pub const LABS: &[Lab] = &all();
 
-const SUITES: &[&[Lab]] =
-    &[raft::SUITE, kvsrv::SUITE, kvraft::SUITE, kvsrv::VERSIONED, rsm::SUITE, lock::SUITE];
+const SUITES: &[&[Lab]] = &[
+    raft::SUITE,
+    kvsrv::SUITE,
+    kvraft::SUITE,
+    kvsrv::VERSIONED,
+    rsm::SUITE,
+    lock::SUITE,
+    diskv::SUITE,
+];
 
 const fn count() -> usize {
     let (mut suite, mut count) = (0, 0);

@@ -28,6 +28,7 @@ fn every_row_of_the_suites_has_a_scenario_of_its_own_name() {
         ("lab-kvraft-", 23),
         ("lab-rsm-", 8),
         ("lab-lock-", 4),
+        ("lab-diskv-", 15),
     ];
     for (suite, rows) in rows {
         let count = LABS.iter().filter(|lab| lab.name.starts_with(suite)).count();
@@ -58,4 +59,9 @@ fn rsm() {
 #[test]
 fn lock() {
     suite("lab-lock-", 3);
+}
+
+#[test]
+fn diskv() {
+    suite("lab-diskv-", 2);
 }

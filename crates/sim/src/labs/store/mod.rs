@@ -1,10 +1,12 @@
 //! What the scenarios of whole nodes share.
 
+mod appenders;
 mod generic;
 mod service;
 
 use kontiki_replica::GroupConfig;
 
+pub(super) use appenders::Appenders;
 pub(super) use generic::Generic;
 pub(super) use service::{Clerk, Done, Event, Service};
 

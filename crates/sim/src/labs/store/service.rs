@@ -166,6 +166,14 @@ impl Service {
         self.attempt(clerk.0);
     }
 
+    /// The clerk waits no longer. Its command may yet take effect.
+    pub(in crate::labs) fn abandon(&mut self, clerk: Clerk) {
+        if let Some(ticket) = self.clerks[clerk.0].call.take().and_then(|call| call.ticket) {
+            self.cluster.give_up(ticket);
+            self.tickets.remove(&ticket);
+        }
+    }
+
     /// Wakes the scenario after `time`.
     pub(in crate::labs) fn wake(&mut self, time: Duration, name: u64) {
         self.cluster.alarm(self.cluster.now() + time, SCENARIO | name);
@@ -340,24 +348,61 @@ impl Service {
         self.cluster.start(node).or_else(fails)
     }
 
-    /// Changes the membership, asking until it is done.
+    /// Changes the membership, asking until it is done. Time passes by `idle`.
     ///
     /// # Errors
-    /// It is not within half a minute.
-    pub(in crate::labs) fn change(&mut self, kind: ChangeKind) -> Checked {
+    /// It is not done within half a minute.
+    pub(in crate::labs) fn change(
+        &mut self,
+        kind: ChangeKind,
+        mut idle: impl FnMut(&mut Self, Duration) -> Checked,
+    ) -> Checked {
         let end = self.cluster.now() + Duration::from_secs(30);
         while self.cluster.now() < end {
-            let leader = self.leader()?;
-            let ticket = self.cluster.change(leader, kind);
-            self.cluster.run_until(end, |cluster| {
-                cluster.changed(ticket).is_some() || !cluster.is_running(leader)
-            })?;
-            if matches!(self.cluster.changed(ticket), Some(Ok(()))) {
-                return Ok(());
+            if let Some(leader) = self.cluster.leader() {
+                let ticket = self.cluster.change(leader, kind);
+                while self.cluster.changed(ticket).is_none()
+                    && self.cluster.is_running(leader)
+                    && self.cluster.now() < end
+                {
+                    idle(self, Duration::from_millis(10))?;
+                }
+                if matches!(self.cluster.changed(ticket), Some(Ok(()))) {
+                    return Ok(());
+                }
             }
-            self.cluster.run(Duration::from_millis(50))?;
+            idle(self, Duration::from_millis(50))?;
         }
         fails(format!("{kind:?} does not succeed"))
+    }
+
+    /// A node loses its disk: it is formatted, and takes the place of the member that it was.
+    ///
+    /// # Errors
+    /// It starts without being formatted, or cannot be added again.
+    pub(in crate::labs) fn lose_disk(
+        &mut self,
+        node: NodeId,
+        mut idle: impl FnMut(&mut Self, Duration) -> Checked,
+    ) -> Checked {
+        self.wipe(node)?;
+        self.change(ChangeKind::Remove(node), &mut idle)?;
+        let incarnation = self.cluster.incarnation(node);
+        self.change(ChangeKind::Add(node, incarnation), &mut idle)
+    }
+
+    /// A node loses its disk, and runs again with an empty one.
+    ///
+    /// # Errors
+    /// It starts without being formatted.
+    pub(in crate::labs) fn wipe(&mut self, node: NodeId) -> Checked {
+        self.crash(node);
+        self.cluster.wipe(node);
+        if self.cluster.start(node).is_ok() {
+            return fails(format!("{node} starts with an empty disk as if it were the first time"));
+        }
+        self.cluster.format(node).or_else(fails)?;
+        self.start(node)
     }
 
     /// Sends the call of a clerk, for the first time or again.
