@@ -4,9 +4,11 @@
 //! outside, in bounded time, and returns figures. `--small` is the form that CI runs: the same
 //! items with less of everything.
 
+mod cargo_test;
 mod client;
 mod cluster;
 mod issue2;
+mod issue3;
 mod load;
 mod machine;
 mod report;
@@ -174,7 +176,8 @@ impl Wanted {
         };
         let all: &'static [Item] = match issue.as_str() {
             "2" => &issue2::ITEMS,
-            other => bail!("no acceptance run for issue `{other}`\nhint: there is one for 2"),
+            "3" => &issue3::ITEMS,
+            other => bail!("no acceptance run for issue `{other}`\nhint: there are 2 and 3"),
         };
         let mut names = Vec::new();
         let mut small = false;

@@ -1,11 +1,11 @@
 //! Issue 2, a durable three-node store for any Redis client: its 'What must be seen'.
 
 mod all_killed;
-mod cargo_tests;
 mod empty_directory;
 mod failover;
 mod garbage;
 mod minority;
+mod power_loss;
 mod raft_alone;
 mod readme;
 mod side_by_side;
@@ -32,7 +32,7 @@ pub static ITEMS: [Item; 14] = [
         name: "2a",
         title: "a disk that forgets unsynced bytes, all nodes crashed at 200 moments: nothing lost",
         limit: minutes(20),
-        run: cargo_tests::power_loss,
+        run: power_loss::power_loss,
     },
     Item {
         name: "2b",
@@ -44,7 +44,7 @@ pub static ITEMS: [Item; 14] = [
         name: "2c",
         title: "with the sync taken out, 2a finds the loss",
         limit: minutes(20),
-        run: cargo_tests::sync_taken_out,
+        run: power_loss::sync_taken_out,
     },
     Item {
         name: "2d",

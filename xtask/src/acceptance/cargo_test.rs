@@ -1,6 +1,5 @@
-//! Items 2a and 2c: whole nodes on a simulated disk that loses what was not synced. Both are
-//! tests of cargo; a full run makes them in release, CI runs them with all tests and only looks
-//! here that they are among them.
+//! Items that are tests of cargo: a full run makes them in release, CI runs them with all tests and
+//! only looks here that they are among them.
 
 use anyhow::{Result, ensure};
 use std::time::Duration;
@@ -9,28 +8,15 @@ use crate::acceptance::{Context, Figures};
 use crate::program::Program;
 
 /// A test by its package and name.
-struct CargoTest {
-    package: &'static str,
-    name: &'static str,
+pub(super) struct CargoTest {
+    pub(super) package: &'static str,
+    pub(super) name: &'static str,
 }
-
-const POWER_LOSS: CargoTest =
-    CargoTest { package: "kontiki-sim", name: "power_loss_loses_nothing_acknowledged" };
-const SYNC_TAKEN_OUT: CargoTest =
-    CargoTest { package: "kontiki-sim", name: "without_the_sync_power_loss_is_seen" };
 
 const LIMIT: Duration = Duration::from_secs(18 * 60);
 
-pub(super) fn power_loss(context: &Context) -> Result<Figures> {
-    POWER_LOSS.run(context)
-}
-
-pub(super) fn sync_taken_out(context: &Context) -> Result<Figures> {
-    SYNC_TAKEN_OUT.run(context)
-}
-
 impl CargoTest {
-    fn run(&self, context: &Context) -> Result<Figures> {
+    pub(super) fn run(&self, context: &Context) -> Result<Figures> {
         let profile: &[&str] = if context.small { &[] } else { &["--release"] };
         let listing: &[&str] = if context.small { &["--list"] } else { &[] };
         let said = Program::new("cargo")
