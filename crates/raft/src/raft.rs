@@ -153,6 +153,7 @@ impl<P: Payload> Raft<P> {
         self.changed = true;
         let Message { from, to, term, body } = message;
         if to != self.config.me {
+            self.removed |= is_from_leader(&body) && self.is_succeeded_by(to);
             return self.mismatched(from, to);
         }
         if from == self.config.me || term == Term(u64::MAX) {
@@ -486,6 +487,15 @@ impl<P: Payload> Raft<P> {
             self.outbox.push_back(Output::Apply(entries));
         }
         self.handed_out = upto;
+    }
+
+    /// Whether the group has a later replica of this directory, so that this one has left it, or
+    /// never came to belong to it: the leader that added it lost its term before that was committed,
+    /// and nobody else has heard of it. The entry that adds a replica gives it its id, so of two
+    /// replicas of a directory the later one has the higher id.
+    fn is_succeeded_by(&self, other: Member) -> bool {
+        let Member { node, incarnation, replica } = self.config.me;
+        (other.node, other.incarnation) == (node, incarnation) && other.replica > replica
     }
 
     fn mismatched(&mut self, from: Member, to: Member) {

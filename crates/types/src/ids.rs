@@ -78,7 +78,7 @@ number! {
 }
 number! {
     /// A replica of a group on a node. A replica that is removed and added again gets another id,
-    /// so that nothing said to or by the first counts for the second.
+    /// a higher one, so that nothing said to or by the first counts for the second.
     ReplicaId(u64), "r"
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kontiki_raft::{ChangeError, PeerState};
 use kontiki_types::plant::{Plant, planted};
-use kontiki_types::{Incarnation, Instant, LogId, Member, NodeId, ReplicaId};
+use kontiki_types::{Incarnation, Index, Instant, LogId, Member, NodeId, ReplicaId, Term};
 
 use super::{Group, Node};
 use crate::core::{Caller, Effect};
@@ -179,8 +179,7 @@ impl Group {
             _ => {
                 // A replica that was left over from another directory of that node gives way.
                 learners.retain(|learner| learner.node != to);
-                // The log only grows, so no replica ever had this id.
-                let mut replica = ReplicaId(status.last.index.0 + 1);
+                let mut replica = new_replica(status.term, status.last.index.next());
                 if planted(Plant::OldSessionCounts) {
                     replica = ReplicaId(1);
                 }
@@ -218,6 +217,13 @@ impl Group {
             Err(error) => Err(ChangeFailure::Refused(error.to_string())),
         }
     }
+}
+
+/// The id of the replica that the entry of this term and index adds. No other entry has both, so no
+/// other replica has the id; and later ones have higher ids, also where a term's entries were lost.
+fn new_replica(term: Term, index: Index) -> ReplicaId {
+    const INDEX_BITS: u32 = 40;
+    ReplicaId(term.0 << INDEX_BITS | index.0 & ((1 << INDEX_BITS) - 1))
 }
 
 fn changed(node: &mut Node<'_>, caller: Caller, result: Result<(), ChangeFailure>) {

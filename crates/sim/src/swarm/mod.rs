@@ -126,6 +126,8 @@ struct Swarm {
     failed_starts: BTreeMap<NodeId, u32>,
     clients: Vec<Client>,
     is_serving: bool,
+    /// Clients or time were taken away, so that less is done.
+    is_cut: bool,
     books: Books,
     history: History,
     completed: u64,
@@ -191,6 +193,7 @@ impl Swarm {
             failed_starts: BTreeMap::new(),
             clients: Vec::new(),
             is_serving: true,
+            is_cut: config.clients.is_some() || config.faults_until.is_some(),
             books: Books::default(),
             history: History::default(),
             completed: 0,

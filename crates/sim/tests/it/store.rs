@@ -351,6 +351,39 @@ fn a_node_that_never_comes_can_be_removed_while_it_is_added() {
     });
 }
 
+/// Found by the swarm (`kontiki sim --seed 2514`, of the time): the leader that added a replica lost
+/// its term before the entry was committed. The node kept the replica that nobody knew any more, took
+/// what was said to the next one for a mistake, and so could never be added again.
+#[test]
+fn a_replica_whose_addition_was_lost_gives_way_to_the_next_one() {
+    run("a_replica_whose_addition_was_lost_gives_way_to_the_next_one", 3, |seed| {
+        let mut cluster = cutting(1, seed);
+        let first = leader(&mut cluster);
+        let fourth = NodeId(4);
+        cluster.run(SECOND)?;
+        // The leader hears the new node only, so that nothing more is committed.
+        let others: Vec<_> = (1..=3).map(NodeId).filter(|&node| node != first).collect();
+        cluster.network().partition(&[vec![first, fourth], others.clone()]);
+        let add = ChangeKind::Add(fourth, cluster.incarnation(fourth));
+        cluster.change(first, add);
+        cluster.run(SECOND / 10)?;
+        let orphan = cluster.status(fourth).expect("it was told to begin").raft.me;
+        cluster.network().partition(&[vec![first], vec![fourth], others.clone()]);
+        cluster.run(SECOND)?;
+        assert!(others.contains(&leader(&mut cluster)), "the first leader still leads");
+        cluster.network().heal();
+        cluster.run(SECOND)?;
+        change(&mut cluster, add);
+        let member = cluster.status(fourth).expect("it was added").raft.me;
+        assert_ne!(member, orphan);
+        // The first one never comes back, whoever asks for it.
+        cluster.crash(fourth, Crash::LoseAll);
+        cluster.start(fourth).expect("it was a plain crash");
+        assert_eq!(cluster.status(fourth).map(|status| status.raft.me), Some(member));
+        Ok(())
+    });
+}
+
 #[test]
 fn a_follower_that_lags_gets_a_snapshot() {
     run("a_follower_that_lags_gets_a_snapshot", 2, |seed| {
