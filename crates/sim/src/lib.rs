@@ -9,6 +9,7 @@
 //! - [`scenarios`]: what a cluster is put through, and the books that are compared in the end.
 //! - [`swarm`]: whole nodes under all kinds of faults at once.
 //! - [`history`], [`linearizability`]: what clients saw, and whether one store can have answered it.
+//! - [`timeline`]: a history that has no order, as a page to look at.
 //! - [`network`], [`schedule`], [`random`], [`seeds`]: what both clusters are made of.
 //!
 //! The same seed gives the same run. Nothing here reads a clock, starts a thread or iterates over a
@@ -28,3 +29,4 @@ pub mod schedule;
 pub mod seeds;
 pub mod store_cluster;
 pub mod swarm;
+pub mod timeline;

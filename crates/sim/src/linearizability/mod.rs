@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::history::History;
+use crate::history::{History, Outcome};
 use compile::Keys;
 use problem::{Compiled, Problem};
 use search::{Found, Order, Search};
@@ -187,7 +187,7 @@ fn search(mut problem: Problem, history: &History, budget: &Budget) -> (Problem,
 /// Says where a group that has no order has none any more: at the first answer that cannot be
 /// explained with all that was called before it.
 fn explain(group: &[Compiled<'_>], history: &History, budget: &Budget) -> Violation {
-    let returns = group.iter().filter_map(|(_, operation, _)| operation.returned());
+    let returns = group.iter().filter_map(|of| of.operation.returned());
     let mut returns: Vec<u64> = returns.collect();
     returns.sort_unstable();
     returns.dedup();
@@ -207,10 +207,10 @@ fn explain(group: &[Compiled<'_>], history: &History, budget: &Budget) -> Violat
         Found::Order(order) => order,
         Found::NoOrder | Found::OutOfBudget(_) => Order::default(),
     };
-    let called = group.iter().filter(|(_, operation, _)| operation.call <= until);
-    let operations = called.map(|&(index, ..)| index).collect();
-    let last = group.iter().filter(|(_, operation, _)| operation.returned() == Some(until));
-    let stuck = last.map(|&(index, ..)| index).collect();
+    let called = group.iter().filter(|of| of.operation.call <= until);
+    let operations = called.map(|of| of.index).collect();
+    let last = group.iter().filter(|of| of.operation.returned() == Some(until));
+    let stuck = last.map(|of| of.index).collect();
     Violation { keys: problem.keys, operations, until, order, states, stuck }
 }
 
@@ -220,18 +220,19 @@ fn groups(history: &History) -> Result<Vec<Vec<Compiled<'_>>>, NoVerdict> {
     let mut keys = Keys::default();
     let mut ties = Ties::default();
     for (index, operation) in history.operations.iter().enumerate() {
-        if let crate::history::Outcome::Refused { .. } = operation.outcome {
+        if let Outcome::Refused { .. } = operation.outcome {
             continue;
         }
         let commands = compile::commands(operation)
             .map_err(|what| NoVerdict::UnknownCommand { operation: index, what })?;
+        let Ok(answers) = compile::answered(operation, &commands) else { continue };
         let mut first = None;
         for (key, _) in commands.iter().flat_map(|command| &command.steps) {
             let key = keys.number(key);
             ties.tie(*first.get_or_insert(key), key);
         }
         if let Some(first) = first {
-            compiled.push((first, (index, operation, commands)));
+            compiled.push((first, Compiled { index, operation, commands, answers }));
         }
     }
     let mut groups: BTreeMap<usize, Vec<Compiled<'_>>> = BTreeMap::new();

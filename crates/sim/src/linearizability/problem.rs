@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kontiki_resp::Reply;
 
 use super::Clocks;
-use super::compile::{self, Answered, Command, Keys, Shape};
+use super::compile::{Answered, Command, Keys, Shape};
 use super::model::{Answer, Cell, Expiry, Life, Step, When};
 use super::seen::Fold;
 use super::value::Value;
@@ -54,8 +54,15 @@ pub(super) struct Op {
     answers: Option<Vec<Answered>>,
 }
 
-/// An operation of a history and its commands.
-pub(super) type Compiled<'a> = (usize, &'a Operation, Vec<Command>);
+/// An operation of a history that may have had an effect, in the search's terms.
+pub(super) struct Compiled<'a> {
+    /// Its place in the history.
+    pub(super) index: usize,
+    pub(super) operation: &'a Operation,
+    pub(super) commands: Vec<Command>,
+    /// `None` if they are unknown.
+    pub(super) answers: Option<Vec<Answered>>,
+}
 
 impl Problem {
     /// The operations that were called until `called`, and the answers that came until `answered`.
@@ -67,15 +74,8 @@ impl Problem {
     ) -> Self {
         let mut keys = Keys::default();
         let (mut required, mut optional) = (Vec::new(), Vec::new());
-        for (index, operation, commands) in operations {
-            let Ok(mut answers) = compile::answered(operation, commands) else { continue };
-            if operation.call > called {
-                continue;
-            }
-            if operation.returned().is_none_or(|returned| returned > answered) {
-                answers = None;
-            }
-            let op = Op::new(*index, operation, commands, answers, &mut keys);
+        for compiled in operations.iter().filter(|of| of.operation.call <= called) {
+            let op = Op::new(compiled, answered, &mut keys);
             if op.answers.is_some() {
                 required.push(op);
             } else if !op.only_reads {
@@ -173,13 +173,9 @@ impl Step {
 }
 
 impl Op {
-    fn new(
-        index: usize,
-        operation: &Operation,
-        commands: &[Command],
-        answers: Option<Vec<Answered>>,
-        keys: &mut Keys,
-    ) -> Self {
+    fn new(compiled: &Compiled<'_>, answered: u64, keys: &mut Keys) -> Self {
+        let Compiled { index, operation, commands, answers } = compiled;
+        let answers = answers.clone().filter(|_| operation.returned() <= Some(answered));
         let shapes = commands.iter().map(|command| command.shape).collect();
         let commands: Vec<Vec<(usize, Step)>> = commands
             .iter()
@@ -197,7 +193,7 @@ impl Op {
             None => u64::MAX,
         };
         Self {
-            index,
+            index: *index,
             call: operation.call,
             returned,
             touched,

@@ -11,7 +11,7 @@ use kontiki_sim::history::{History, Operation, Outcome, Request};
 
 /// A history from lines such as `1..4 SET k a = OK`: call, return (nothing if it is unknown), words,
 /// answer. Commands of a transaction stand between semicolons. Each line is a client of its own.
-fn history(lines: &str) -> History {
+pub fn history(lines: &str) -> History {
     let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty());
     let operations = lines.zip(1..).map(|(line, client)| operation(client, line));
     History { operations: operations.collect() }

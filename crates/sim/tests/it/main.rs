@@ -6,3 +6,4 @@ mod linearizability;
 mod power_loss;
 mod store;
 mod swarm;
+mod timeline;

@@ -123,7 +123,7 @@ fn judged(history: &History, steps: u64) -> Verdict {
 #[test]
 fn five_thousand_operations_on_one_key() {
     for mix in [Mix::Register, Mix::Counter, Mix::Log, Mix::Everything] {
-        for seed in 1..=5 {
+        for seed in 1..=3 {
             let history = recorded(mix, seed, 5_000, 8, 100);
             let verdict = judged(&history, 1_000_000);
             assert!(verdict.is_linearizable(), "{verdict:?}");
@@ -133,14 +133,14 @@ fn five_thousand_operations_on_one_key() {
 
 /// The last answer is exchanged for one from long ago.
 #[test]
-fn a_wrong_answer_behind_five_thousand_operations() {
+fn a_wrong_answer_behind_two_thousand_operations() {
     for mix in [Mix::Register, Mix::Counter, Mix::Log] {
-        for seed in 1..=5 {
-            let mut history = recorded(mix, seed, 5_000, 8, 100);
+        for seed in 1..=2 {
+            let mut history = recorded(mix, seed, 2_000, 8, 100);
             let reads = |operation: &&Operation| {
                 matches!(operation.outcome, Outcome::Known { reply: Reply::Bulk(_), .. })
             };
-            let early = history.operations.iter().filter(reads).nth(500).expect("a read").clone();
+            let early = history.operations.iter().filter(reads).nth(200).expect("a read").clone();
             let at = early.returned().expect("a return");
             let last = history.operations.last_mut().expect("the last");
             let Outcome::Known { at: then, .. } = last.outcome else { panic!("an answer") };
@@ -151,8 +151,8 @@ fn a_wrong_answer_behind_five_thousand_operations() {
             assert!(then > at + 10_000);
             match judged(&history, 5_000_000) {
                 Verdict::Violation(violation) => {
-                    assert_eq!(violation.stuck, [5_000], "{violation}");
-                    assert!(violation.order.len() > 4_800, "{violation}");
+                    assert_eq!(violation.stuck, [2_000], "{violation}");
+                    assert!(violation.order.len() > 1_900, "{violation}");
                 }
                 other => panic!("{other:?}"),
             }
