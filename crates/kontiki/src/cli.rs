@@ -73,6 +73,8 @@ pub(crate) enum Command {
     },
     /// Measure this store, its parts and its peers.
     Bench(BenchArgs),
+    /// Run real nodes under faults of every kind, and check what their clients were told.
+    Chaos(ChaosArgs),
     /// Simulate whole clusters under faults of every kind, and check what must hold.
     Sim(SimArgs),
 }
@@ -122,6 +124,40 @@ pub(crate) struct NodeArgs {
     /// End when this process, the parent, ends.
     #[arg(long, hide = true)]
     pub(crate) parent: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit code 1: the history is not linearizable (the error names a page that \
+                        shows why), a node ended by itself, or one did not serve after the \
+                        faults.\n\nExample:\n  kontiki chaos --seconds 60 --history history.jsonl"
+)]
+pub(crate) struct ChaosArgs {
+    /// Number of nodes.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(3..=9))]
+    pub(crate) nodes: u64,
+    /// How long the faults go on.
+    #[arg(long, default_value_t = 60)]
+    pub(crate) seconds: u64,
+    /// Chooses faults and commands [default: another one each time]. Real processes do not run the
+    /// same way twice, though.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Clients that write and read.
+    #[arg(long, default_value_t = 12)]
+    pub(crate) clients: u64,
+    /// Where to write what the clients saw, as JSON lines (see docs/history.md).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) history: Option<PathBuf>,
+    /// Where to write the page that shows a violation [default: in the folder of the nodes].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) timeline: Option<PathBuf>,
+    /// A folder for the nodes that does not exist yet [default: a temporary one].
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Keep the folder, which otherwise is removed when nothing was found.
+    #[arg(long)]
+    pub(crate) keep: bool,
 }
 
 #[derive(Args, Debug)]

@@ -4,6 +4,7 @@
 //! outcome of a write is unknown.
 
 mod bench;
+mod chaos;
 mod cli;
 mod cluster;
 mod config;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Bench(args) => bench::run(args),
+        Command::Chaos(args) => chaos::run(&args),
         Command::Sim(args) => sim::run(&args),
     };
     match done {

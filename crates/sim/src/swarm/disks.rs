@@ -56,7 +56,7 @@ fn hard_state(disk: &SimDisk, path: &Path, random: &mut Random) -> Option<usize>
     let bytes = disk.contents(path)?;
     let is_one =
         |window: &&[u8]| matches!(window, [0x01 | 0x81, 1, 0, 0, 0, BODY_MIN | BODY_MAX, 0, 0, 0]);
-    let found = bytes.windows(HEADER).enumerate().filter(|(_, window)| is_one(window)).last();
+    let found = bytes.windows(HEADER).enumerate().rfind(|(_, window)| is_one(window));
     let (at, window) = found?;
     Some(at + HEADER + random.below(u64::from(window[5])) as usize)
 }
