@@ -135,7 +135,16 @@ impl Checks {
         let books = &self.books;
         let holds =
             |member: Member, id: LogId| books.get(&member).is_some_and(|book| book.holds(id));
-        self.commit_by_majority.knows(me, commit, leading, |at| raft.term_at(at), holds)?;
+        let term_at = |at| raft.term_at(at);
+        let judged = self.commit_by_majority.knows(me, commit, leading, term_at, holds);
+        if judged.is_err() {
+            // One step may commit, and then append another configuration, which is in effect at
+            // once and had no say in it.
+            let earlier = before.and_then(|(.., last)| raft.membership_at(last.index));
+            let Some((led, (_, membership))) = led.zip(earlier) else { return judged };
+            let leading = Some(Leading { term: led, membership });
+            self.commit_by_majority.knows(me, commit, leading, term_at, holds)?;
+        }
         for index in highest.0 + 1..=commit.0 {
             if let Some(of) = raft.term_at(Index(index)) {
                 let in_term = led.unwrap_or(term);
