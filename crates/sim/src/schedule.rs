@@ -1,6 +1,6 @@
 //! Virtual time: what happens when.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use kontiki_types::Instant;
@@ -9,46 +9,17 @@ use kontiki_types::Instant;
 /// that a run repeats.
 #[derive(Debug)]
 pub struct Schedule<E> {
-    heap: BinaryHeap<Reverse<Entry<E>>>,
+    /// When, the how manyeth, and where the event is. Events themselves stay where they are: they
+    /// are large, and a heap moves what it holds.
+    heap: BinaryHeap<Reverse<(Instant, u64, u32)>>,
+    events: Vec<Option<E>>,
+    free: Vec<u32>,
     added: u64,
-}
-
-#[derive(Debug)]
-struct Entry<E> {
-    at: Instant,
-    number: u64,
-    event: E,
-}
-
-impl<E> Entry<E> {
-    fn key(&self) -> (Instant, u64) {
-        (self.at, self.number)
-    }
-}
-
-impl<E> PartialEq for Entry<E> {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl<E> Eq for Entry<E> {}
-
-impl<E> PartialOrd for Entry<E> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<E> Ord for Entry<E> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.key().cmp(&other.key())
-    }
 }
 
 impl<E> Default for Schedule<E> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::new(), added: 0 }
+        Self { heap: BinaryHeap::new(), events: Vec::new(), free: Vec::new(), added: 0 }
     }
 }
 
@@ -56,12 +27,22 @@ impl<E> Schedule<E> {
     /// Lets `event` happen at `at`.
     pub fn add(&mut self, at: Instant, event: E) {
         self.added += 1;
-        self.heap.push(Reverse(Entry { at, number: self.added, event }));
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.events[place as usize] = Some(event);
+                place
+            }
+            None => {
+                self.events.push(Some(event));
+                (self.events.len() - 1) as u32
+            }
+        };
+        self.heap.push(Reverse((at, self.added, place)));
     }
 
     /// When the next event happens.
     pub fn next_at(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse(entry)| entry.at)
+        self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
     /// The next event, if it happens by `until`.
@@ -69,7 +50,9 @@ impl<E> Schedule<E> {
         if self.next_at()? > until {
             return None;
         }
-        self.heap.pop().map(|Reverse(entry)| (entry.at, entry.event))
+        let Reverse((at, _, place)) = self.heap.pop()?;
+        self.free.push(place);
+        Some((at, self.events[place as usize].take()?))
     }
 }
 

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use kontiki_types::{Index, LogId, Member, Term};
 
+use super::by_index::ByIndex;
 use super::{Checked, Violation};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct LeaderCompleteness {
     /// Committed entries, and the term of the leader that committed them.
-    committed: BTreeMap<Index, (LogId, Term)>,
+    committed: ByIndex<(LogId, Term)>,
     checked: BTreeMap<Term, Member>,
 }
 
@@ -21,7 +22,7 @@ impl LeaderCompleteness {
     /// # Errors
     /// Another entry was committed at that index.
     pub fn commits(&mut self, id: LogId, term: Term) -> Checked {
-        let (known, _) = *self.committed.entry(id.index).or_insert((id, term));
+        let (known, _) = self.committed.get_or_insert(id.index, (id, term));
         if known == id {
             return Ok(());
         }
@@ -43,7 +44,7 @@ impl LeaderCompleteness {
         if self.checked.insert(term, member) == Some(member) {
             return Ok(());
         }
-        for (&index, &(id, in_term)) in self.committed.range(first()..) {
+        for (index, (id, in_term)) in self.committed.from(first()) {
             if in_term < term && term_at(index) != Some(id.term) {
                 return fails(format!("{member}, which leads {term}, lacks committed {id}"));
             }
@@ -53,12 +54,12 @@ impl LeaderCompleteness {
 
     /// The term of the committed entry at `index`.
     pub fn term_at(&self, index: Index) -> Option<Term> {
-        self.committed.get(&index).map(|(id, _)| id.term)
+        self.committed.get(index).map(|(id, _)| id.term)
     }
 
     /// The last entry known to be committed.
     pub fn highest(&self) -> Index {
-        self.committed.last_key_value().map_or(Index(0), |(&index, _)| index)
+        self.committed.last().unwrap_or(Index(0))
     }
 }
 

@@ -8,12 +8,16 @@ use std::collections::BTreeMap;
 
 use kontiki_types::{LogId, Term};
 
+use super::by_index::ByIndex;
 use super::{Checked, Violation};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct LogMatching {
-    entries: BTreeMap<LogId, (Term, u64)>,
+    /// The first entry that was seen at each index: its term, the term before it, its content.
+    entries: ByIndex<(Term, Term, u64)>,
+    /// Those of other terms at the same index.
+    others: BTreeMap<LogId, (Term, u64)>,
 }
 
 impl LogMatching {
@@ -22,7 +26,13 @@ impl LogMatching {
     /// # Errors
     /// Some log had it with another content, or after another entry.
     pub fn has(&mut self, id: LogId, previous: Term, content: u64) -> Checked {
-        let known = *self.entries.entry(id).or_insert((previous, content));
+        let (term, before, first) =
+            self.entries.get_or_insert(id.index, (id.term, previous, content));
+        let known = if term == id.term {
+            (before, first)
+        } else {
+            *self.others.entry(id).or_insert((previous, content))
+        };
         if known == (previous, content) {
             return Ok(());
         }

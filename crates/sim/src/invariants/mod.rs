@@ -1,5 +1,6 @@
 //! What must hold after every step. One file each, named after the property.
 
+mod by_index;
 mod commit_by_majority;
 mod election_safety;
 mod leader_append_only;
@@ -46,3 +47,6 @@ impl std::error::Error for Violation {}
 
 /// Whether a property holds so far.
 pub type Checked = Result<(), Violation>;
+
+#[cfg(test)]
+mod tests;

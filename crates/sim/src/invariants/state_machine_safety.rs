@@ -1,17 +1,16 @@
 //! State Machine Safety (Raft paper, Figure 3 and §5.4.3): if a replica has applied an entry at an
 //! index, no replica ever applies another one there. And: in order, each once, without a gap.
 
-use std::collections::BTreeMap;
-
 use kontiki_types::{Index, LogId};
 
+use super::by_index::ByIndex;
 use super::{Checked, Violation};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct StateMachineSafety {
-    entries: BTreeMap<Index, (LogId, u64)>,
-    states: BTreeMap<Index, u64>,
+    entries: ByIndex<(LogId, u64)>,
+    states: ByIndex<u64>,
 }
 
 impl StateMachineSafety {
@@ -23,7 +22,7 @@ impl StateMachineSafety {
         if id.index != before.next() {
             return fails(format!("entry {id} is applied after {before}"));
         }
-        let known = *self.entries.entry(id.index).or_insert((id, content));
+        let known = self.entries.get_or_insert(id.index, (id, content));
         if known == (id, content) {
             return Ok(());
         }
@@ -35,7 +34,7 @@ impl StateMachineSafety {
     /// # Errors
     /// Another replica had another one.
     pub fn has_state(&mut self, index: Index, state: u64) -> Checked {
-        let known = *self.states.entry(index).or_insert(state);
+        let known = self.states.get_or_insert(index, state);
         if known == state {
             return Ok(());
         }
@@ -44,7 +43,7 @@ impl StateMachineSafety {
 
     /// The last entry that any replica has applied.
     pub fn highest(&self) -> Index {
-        self.entries.last_key_value().map_or(Index(0), |(&index, _)| index)
+        self.entries.last().unwrap_or(Index(0))
     }
 }
 

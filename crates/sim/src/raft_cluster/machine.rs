@@ -5,6 +5,8 @@ use std::rc::Rc;
 use kontiki_raft::{Entry, EntryData};
 use kontiki_types::Index;
 
+use crate::random::mix;
+
 /// What was applied.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
@@ -23,7 +25,7 @@ impl State {
     }
 
     fn push(&mut self, command: Rc<[u8]>) {
-        self.hash = mix(self.hash, hash(&command) as u64);
+        self.hash = mix(self.hash, hash64(&command));
         self.commands.push(command);
     }
 
@@ -49,23 +51,38 @@ impl State {
     }
 }
 
+/// What survives a crash: a beginning of what was applied.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Flushed {
+    pub(super) index: Index,
+    pub(super) commands: usize,
+    hash: u64,
+}
+
+impl Flushed {
+    fn of(state: &State) -> Self {
+        Self { index: state.index, commands: state.commands.len(), hash: state.hash }
+    }
+}
+
 /// The state in memory over one that survives a crash.
 #[derive(Debug, Default)]
 pub(super) struct Machine {
     pub(super) state: State,
-    pub(super) flushed: State,
+    pub(super) flushed: Flushed,
     /// From a snapshot; it survives once the log's new start does.
-    installed: Option<State>,
+    installed: Option<Flushed>,
 }
 
 impl Machine {
     pub(super) fn flush(&mut self) {
-        self.flushed = self.state.clone();
+        self.flushed = Flushed::of(&self.state);
     }
 
     pub(super) fn install(&mut self, state: State) {
-        self.state = state.clone();
-        self.installed = Some(state);
+        // What was flushed is a beginning of every later state: State Machine Safety sees to that.
+        self.installed = Some(Flushed::of(&state));
+        self.state = state;
     }
 
     /// The log on disk begins after `base`.
@@ -79,9 +96,29 @@ impl Machine {
     }
 
     pub(super) fn crash(&mut self) {
-        self.state = self.flushed.clone();
+        self.state.index = self.flushed.index;
+        self.state.commands.truncate(self.flushed.commands);
+        self.state.hash = self.flushed.hash;
         self.installed = None;
     }
+}
+
+/// What stands for the content of an entry.
+pub(super) fn content(data: &EntryData<Vec<u8>>) -> u64 {
+    match data {
+        EntryData::Noop => 1,
+        EntryData::Command(command) => hash64(command),
+        EntryData::Membership(membership) => hash64(format!("{membership:?}").as_bytes()),
+    }
+}
+
+fn hash64(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let hash =
+        words.iter().fold(bytes.len() as u64, |hash, word| mix(hash, u64::from_le_bytes(*word)));
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    mix(hash, u64::from_le_bytes(last))
 }
 
 /// FNV-1a over 128 bits.
@@ -90,8 +127,4 @@ pub(super) fn hash(bytes: &[u8]) -> u128 {
     bytes.iter().fold(start, |sum: u128, &byte| {
         (sum ^ u128::from(byte)).wrapping_mul(0x0100_0000_0000_0000_013b)
     })
-}
-
-fn mix(sum: u64, next: u64) -> u64 {
-    (sum.rotate_left(5) ^ next).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

@@ -5,8 +5,10 @@
 mod course;
 mod disk;
 mod machine;
+pub mod speed;
 mod view;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -24,7 +26,7 @@ use crate::network::{Kind, Network, Quality, Traffic};
 use crate::random::Random;
 use crate::schedule::Schedule;
 use disk::Disk;
-use machine::{Machine, State, hash};
+use machine::{Machine, State, content, hash};
 use view::View;
 
 type Core = Raft<Vec<u8>>;
@@ -85,6 +87,8 @@ struct Node {
     timer: Instant,
     draining: bool,
     snapshots_installed: u64,
+    /// What it was when it was last checked.
+    seen: Cell<Option<(Role, Term, Index, LogId)>>,
 }
 
 enum Event {
@@ -146,6 +150,7 @@ impl RaftCluster {
                 timer: Instant::MAX,
                 draining: false,
                 snapshots_installed: 0,
+                seen: Cell::new(None),
             };
             (id, node)
         });
@@ -264,6 +269,7 @@ impl RaftCluster {
         node.staged.clear();
         node.timer = Instant::MAX;
         node.draining = false;
+        node.seen.set(None);
         self.invariants.commit_by_majority.stops(member(id));
         self.invariants.leader_append_only.stops(member(id));
     }
@@ -474,7 +480,7 @@ impl RaftCluster {
             }
             Output::Apply(entries) => {
                 for entry in &entries {
-                    let content = hash(format!("{:?}", entry.data).as_bytes()) as u64;
+                    let content = content(&entry.data);
                     let before = node.machine.state.index;
                     let safety = &mut self.invariants.state_machine_safety;
                     safety.applies(before, entry.id, content)?;
@@ -547,9 +553,12 @@ impl RaftCluster {
         if !self.is_connected(from) || !self.is_connected(to) {
             return;
         }
+        let mut delays = delays.into_iter();
+        let Some(first) = delays.next() else { return };
         for delay in delays {
             self.schedule.add(self.now + delay, Event::Deliver(message.clone()));
         }
+        self.schedule.add(self.now + first, Event::Deliver(message));
     }
 
     /// Makes the state durable and drops the log up to it, each time enough was applied.
@@ -557,7 +566,7 @@ impl RaftCluster {
         let Some(every) = self.config.snapshot_every else { return };
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let applied = node.machine.state.commands.len() as u64;
-        if applied >= node.machine.flushed.commands.len() as u64 + every {
+        if applied >= node.machine.flushed.commands as u64 + every {
             node.machine.flush();
             let upto = node.machine.flushed.index;
             if let Some(raft) = &mut node.raft {
@@ -589,6 +598,11 @@ impl RaftCluster {
         let Some(node) = self.nodes.get(&id) else { return Ok(()) };
         let Some(raft) = &node.raft else { return Ok(()) };
         let (me, term, commit) = (node.me, raft.term(), raft.commit());
+        // Every property here speaks of these four only.
+        let seen = Some((raft.role(), term, commit, node.view.last()));
+        if node.seen.replace(seen) == seen {
+            return Ok(());
+        }
         let invariants = &mut self.invariants;
         let leads = raft.role() == Role::Leader;
         if leads {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use kontiki_raft::{EntryData, Recovered, WriteBatch};
 use kontiki_types::{Index, LogId, Term};
 
-use super::machine::hash;
+use super::machine::content;
 use crate::invariants::{Checked, LogMatching};
 
 /// See the module.
@@ -65,14 +65,7 @@ impl View {
             }
         }
         for entry in batch.entries() {
-            let content = match &entry.data {
-                EntryData::Noop => 1,
-                EntryData::Command(command) => hash(command) as u64,
-                EntryData::Membership(membership) => {
-                    hash(format!("{membership:?}").as_bytes()) as u64
-                }
-            };
-            matching.has(entry.id, self.last().term, content)?;
+            matching.has(entry.id, self.last().term, content(&entry.data))?;
             self.entries.push_back((entry.id, matches!(entry.data, EntryData::Command(_))));
         }
         Ok(())

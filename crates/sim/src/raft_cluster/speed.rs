@@ -1,0 +1,56 @@
+//! Long runs of bare cores under next to no trouble, to measure the simulator itself.
+
+use std::time::Duration;
+
+use kontiki_raft::Config;
+
+use super::{RaftCluster, RaftClusterConfig};
+use crate::invariants::Violation;
+
+/// The time between proposals.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Five cores for so many virtual hours, with a proposal each 100 ms if there is `load`; all
+/// properties are checked. The log is cut every thousand commands. Gives the number of commands that
+/// were applied.
+///
+/// # Errors
+/// A property is violated, or nothing was done.
+pub fn run(seed: u64, hours: u32, load: bool) -> Result<u64, Violation> {
+    let course = RaftClusterConfig::course(5);
+    let raft = Config { heartbeat: HEARTBEAT, election_timeout: 4 * HEARTBEAT, ..course.raft };
+    let config = RaftClusterConfig { raft, snapshot_every: Some(1000), ..course };
+    let mut cluster = RaftCluster::new(config, seed);
+    let leader = cluster.check_one_leader()?;
+    let mut commands = 0;
+    for _ in 0..hours {
+        commands += hour(&mut cluster, load)?;
+    }
+    if cluster.connected_leader() != Some(leader) {
+        let seen = format!("{leader} did not lead for {hours} hours");
+        return Err(Violation::new("A quiet cluster keeps its leader", seen));
+    }
+    Ok(commands)
+}
+
+fn hour(cluster: &mut RaftCluster, load: bool) -> Result<u64, Violation> {
+    if !load {
+        cluster.run(HOUR)?;
+        return Ok(0);
+    }
+    let end = cluster.now() + HOUR;
+    let mut commands = 0;
+    while cluster.now() < end {
+        let leader = cluster.connected_leader();
+        if leader.is_some_and(|leader| cluster.propose(leader, &COMMAND).is_some()) {
+            commands += 1;
+        }
+        cluster.run(TICK)?;
+    }
+    Ok(commands)
+}
+
+const COMMAND: [u8; 16] = [7; 16];
+const HOUR: Duration = Duration::from_secs(3600);
+/// As is usual between machines that are not in one room: ten times the tick for an election.
+const HEARTBEAT: Duration = Duration::from_millis(500);
