@@ -27,8 +27,8 @@ const PROGRAMS: [&str; 12] = [
 ];
 
 /// What `kontiki` understands (DESIGN §8: a contract).
-const KONTIKI: [&str; 9] =
-    ["up", "node", "get", "set", "append", "del", "cluster", "config", "bench"];
+const KONTIKI: [&str; 11] =
+    ["up", "node", "get", "set", "append", "del", "cluster", "config", "bench", "sim", "chaos"];
 
 /// What `kontiki cluster` understands.
 const CLUSTER: [&str; 4] = ["status", "transfer", "add-replica", "remove-replica"];

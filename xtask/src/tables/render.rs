@@ -13,7 +13,7 @@ pub fn table(root: &Path, name: &str) -> Result<String> {
     };
     let results: Value = serde_json::from_str(&text).with_context(|| format!("{name}.json"))?;
     match name {
-        "issue-2" => Ok(acceptance(&results)),
+        "issue-2" | "issue-3" => Ok(acceptance(&results)),
         "kv-side-by-side" => Ok(side_by_side(&results)),
         "raft" => Ok(raft(&results)),
         _ => bail!("nothing renders the table {name}\nhint: xtask/src/tables/render.rs"),
