@@ -9,7 +9,7 @@ use kontiki_sim::raft_cluster::speed;
 
 fn main() {
     for (name, load) in [("idle", false), ("a proposal each 100 ms", true)] {
-        let hours = if load { 2 } else { 20 };
+        let hours = if load { 10 } else { 50 };
         let begun = Instant::now();
         match speed::run(1, hours, load) {
             Ok(commands) => {

@@ -5,6 +5,7 @@
 mod course;
 mod disk;
 mod machine;
+mod nodes;
 pub mod speed;
 mod view;
 
@@ -27,6 +28,7 @@ use crate::random::Random;
 use crate::schedule::Schedule;
 use disk::Disk;
 use machine::{Machine, State, content, hash};
+use nodes::Nodes;
 use view::View;
 
 type Core = Raft<Vec<u8>>;
@@ -47,6 +49,8 @@ pub struct RaftClusterConfig {
     pub disk: (Duration, Duration),
     /// The log is cut each time so many commands were applied since.
     pub snapshot_every: Option<u64>,
+    /// Whether the bytes that are sent are counted: each message is encoded for that.
+    pub count_bytes: bool,
 }
 
 impl RaftClusterConfig {
@@ -64,6 +68,7 @@ impl RaftClusterConfig {
             network: Quality::good(),
             disk: (Duration::from_micros(50), Duration::from_micros(500)),
             snapshot_every: None,
+            count_bytes: true,
         }
     }
 }
@@ -117,7 +122,7 @@ pub struct RaftCluster {
     schedule: Schedule<Event>,
     network: Network,
     random: Random,
-    nodes: BTreeMap<NodeId, Node>,
+    nodes: Nodes<Node>,
     disconnected: BTreeSet<NodeId>,
     invariants: Invariants,
     violation: Option<Violation>,
@@ -152,14 +157,14 @@ impl RaftCluster {
                 snapshots_installed: 0,
                 seen: Cell::new(None),
             };
-            (id, node)
+            node
         });
         let mut cluster = Self {
             now: Instant(1_000_000),
             schedule: Schedule::default(),
             network,
             random,
-            nodes: nodes.collect(),
+            nodes: Nodes::new(nodes),
             disconnected: BTreeSet::new(),
             invariants: Invariants::default(),
             violation: None,
@@ -207,7 +212,7 @@ impl RaftCluster {
 
     /// All nodes.
     pub fn node_ids(&self) -> Vec<NodeId> {
-        self.nodes.keys().copied().collect()
+        self.nodes.ids().collect()
     }
 
     /// Whether a node runs.
@@ -548,7 +553,9 @@ impl RaftCluster {
     fn send(&mut self, message: Message<Vec<u8>>) {
         let (from, to) = (message.from.node, message.to.node);
         self.scratch.clear();
-        wire::encode_message(&message, &mut self.scratch);
+        if self.config.count_bytes {
+            wire::encode_message(&message, &mut self.scratch);
+        }
         let delays = self.network.send(from, to, kind(&message.body), self.scratch.len());
         if !self.is_connected(from) || !self.is_connected(to) {
             return;

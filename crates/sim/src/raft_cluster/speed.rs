@@ -19,7 +19,8 @@ const TICK: Duration = Duration::from_millis(100);
 pub fn run(seed: u64, hours: u32, load: bool) -> Result<u64, Violation> {
     let course = RaftClusterConfig::course(5);
     let raft = Config { heartbeat: HEARTBEAT, election_timeout: 4 * HEARTBEAT, ..course.raft };
-    let config = RaftClusterConfig { raft, snapshot_every: Some(1000), ..course };
+    let config =
+        RaftClusterConfig { raft, snapshot_every: Some(1000), count_bytes: false, ..course };
     let mut cluster = RaftCluster::new(config, seed);
     let leader = cluster.check_one_leader()?;
     let mut commands = 0;
