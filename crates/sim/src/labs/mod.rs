@@ -1,5 +1,5 @@
 //! The scenarios of the course's suites (MIT 6.5840 and 6.824) under their names, each with at
-//! least its thresholds, in virtual time.
+//! least its thresholds, in virtual time. `docs/course-suites.md` says how their words are taken.
 //!
 //! They are rewritten from descriptions. Indexes count client commands, not entries. Bytes are those
 //! of encoded live state: what is retained of the log, and the snapshot. To add one, write a
