@@ -1,17 +1,48 @@
 //! A state machine that remembers every command, and what a crash leaves of it.
 
-use std::rc::Rc;
-
 use kontiki_raft::{Entry, EntryData};
 use kontiki_types::Index;
 
 use crate::random::mix;
 
+/// Many short strings, one behind the other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Commands {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Commands {
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn get(&self, at: usize) -> Option<&[u8]> {
+        let end = *self.ends.get(at)?;
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        Some(&self.bytes[start..end])
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).filter_map(|at| self.get(at))
+    }
+
+    fn push(&mut self, command: &[u8]) {
+        self.bytes.extend_from_slice(command);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn truncate(&mut self, count: usize) {
+        self.ends.truncate(count);
+        self.bytes.truncate(self.ends.last().copied().unwrap_or(0));
+    }
+}
+
 /// What was applied.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     pub(super) index: Index,
-    pub(super) commands: Vec<Rc<[u8]>>,
+    pub(super) commands: Commands,
     /// Of all commands, in order.
     pub(super) hash: u64,
 }
@@ -20,18 +51,18 @@ impl State {
     pub(super) fn apply(&mut self, entry: &Entry<Vec<u8>>) {
         self.index = entry.id.index;
         if let EntryData::Command(command) = &entry.data {
-            self.push(command.as_slice().into());
+            self.push(command);
         }
     }
 
-    fn push(&mut self, command: Rc<[u8]>) {
-        self.hash = mix(self.hash, hash64(&command));
+    fn push(&mut self, command: &[u8]) {
+        self.hash = mix(self.hash, hash64(command));
         self.commands.push(command);
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.index.0.to_le_bytes().to_vec();
-        for command in &self.commands {
+        for command in self.commands.iter() {
             bytes.extend_from_slice(&(command.len() as u32).to_le_bytes());
             bytes.extend_from_slice(command);
         }
@@ -44,7 +75,7 @@ impl State {
         let mut state = Self { index, ..Self::default() };
         while let Some((length, after)) = rest.split_first_chunk::<4>() {
             let length = u32::from_le_bytes(*length) as usize;
-            state.push(after.get(..length)?.into());
+            state.push(after.get(..length)?);
             rest = &after[length..];
         }
         rest.is_empty().then_some(state)

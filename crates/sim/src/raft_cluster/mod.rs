@@ -140,24 +140,21 @@ impl RaftCluster {
         let ids: Vec<NodeId> = (1..=config.nodes).map(NodeId).collect();
         let voters: Vec<Member> = ids.iter().copied().map(member).collect();
         let base = Recovered::<Vec<u8>>::initial(Membership::new(voters, Vec::new())).base;
-        let nodes = ids.iter().map(|&id| {
-            let node = Node {
-                me: member(id),
-                raft: None,
-                disk: Disk::new(base.clone()),
-                machine: Machine::default(),
-                view: View::default(),
-                waiting: Vec::new(),
-                under_way: Vec::new(),
-                snapshot: None,
-                staged: Vec::new(),
-                life: 0,
-                timer: Instant::MAX,
-                draining: false,
-                snapshots_installed: 0,
-                seen: Cell::new(None),
-            };
-            node
+        let nodes = ids.iter().map(|&id| Node {
+            me: member(id),
+            raft: None,
+            disk: Disk::new(base.clone()),
+            machine: Machine::default(),
+            view: View::default(),
+            waiting: Vec::new(),
+            under_way: Vec::new(),
+            snapshot: None,
+            staged: Vec::new(),
+            life: 0,
+            timer: Instant::MAX,
+            draining: false,
+            snapshots_installed: 0,
+            seen: Cell::new(None),
         });
         let mut cluster = Self {
             now: Instant(1_000_000),

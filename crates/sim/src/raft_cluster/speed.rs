@@ -10,7 +10,7 @@ use crate::invariants::Violation;
 /// The time between proposals.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Five cores for so many virtual hours, with a proposal each 100 ms if there is `load`; all
+/// Clusters of five cores, one after the other, each for a virtual hour, with a proposal each 100 ms if there is `load`; all
 /// properties are checked. The log is cut every thousand commands. Gives the number of commands that
 /// were applied.
 ///
@@ -21,20 +21,20 @@ pub fn run(seed: u64, hours: u32, load: bool) -> Result<u64, Violation> {
     let raft = Config { heartbeat: HEARTBEAT, election_timeout: 4 * HEARTBEAT, ..course.raft };
     let config =
         RaftClusterConfig { raft, snapshot_every: Some(1000), count_bytes: false, ..course };
-    let mut cluster = RaftCluster::new(config, seed);
-    let leader = cluster.check_one_leader()?;
     let mut commands = 0;
-    for _ in 0..hours {
-        commands += hour(&mut cluster, load)?;
-    }
-    if cluster.connected_leader() != Some(leader) {
-        let seen = format!("{leader} did not lead for {hours} hours");
-        return Err(Violation::new("A quiet cluster keeps its leader", seen));
+    for hour in 0..u64::from(hours) {
+        let mut cluster = RaftCluster::new(config.clone(), seed + hour);
+        let leader = cluster.check_one_leader()?;
+        commands += run_hour(&mut cluster, load)?;
+        if cluster.connected_leader() != Some(leader) {
+            let seen = format!("{leader} did not lead for an hour");
+            return Err(Violation::new("A quiet cluster keeps its leader", seen));
+        }
     }
     Ok(commands)
 }
 
-fn hour(cluster: &mut RaftCluster, load: bool) -> Result<u64, Violation> {
+fn run_hour(cluster: &mut RaftCluster, load: bool) -> Result<u64, Violation> {
     if !load {
         cluster.run(HOUR)?;
         return Ok(0);
