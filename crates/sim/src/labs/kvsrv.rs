@@ -301,7 +301,8 @@ fn unreliable_net(seed: u64) -> Checked {
         service.begin_command(clerk, put_if("k", &version.to_string(), version));
         let done = service.finish(clerk)?;
         book.note(&done);
-        retried += u64::from(done.attempts > 2);
+        // The first one opens the session before.
+        retried += u64::from(version > 0 && done.attempts > 1);
         demand_eq!(put_result(&done.reply)?, Ok(version as i64 + 1), "the version made");
     }
     demand!(retried > 0, "nothing was lost, so nothing was tried");
