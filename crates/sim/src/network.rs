@@ -97,6 +97,8 @@ pub struct Network {
     quality: Quality,
     /// Ordered pairs of nodes between which nothing passes.
     cut: BTreeSet<(NodeId, NodeId)>,
+    /// Ordered pairs of which one hears the other late.
+    slow: Vec<((NodeId, NodeId), Duration)>,
     random: Random,
     traffic: Traffic,
 }
@@ -104,7 +106,8 @@ pub struct Network {
 impl Network {
     /// A network without partitions.
     pub fn new(quality: Quality, random: Random) -> Self {
-        Self { quality, cut: BTreeSet::new(), random, traffic: Traffic::default() }
+        let (cut, slow) = (BTreeSet::new(), Vec::new());
+        Self { quality, cut, slow, random, traffic: Traffic::default() }
     }
 
     /// Changes how well it works.
@@ -145,6 +148,12 @@ impl Network {
     /// Everything passes again.
     pub fn heal(&mut self) {
         self.cut.clear();
+        self.slow.clear();
+    }
+
+    /// What `from` sends to `to` takes this much longer. The other direction is as it was.
+    pub fn slow_one_way(&mut self, from: NodeId, to: NodeId, late: Duration) {
+        self.slow.push(((from, to), late));
     }
 
     /// Whether messages pass from `from` to `to`.
@@ -163,8 +172,10 @@ impl Network {
             self.traffic.lost += 1;
             return Copies([None, None]);
         }
-        let second = self.random.chance(self.quality.doubled).then(|| self.delay(kind));
-        Copies([second, Some(self.delay(kind))])
+        let slow = self.slow.iter().find(|(pair, _)| *pair == (from, to));
+        let late = slow.map_or(Duration::ZERO, |&(_, late)| late);
+        let second = self.random.chance(self.quality.doubled).then(|| late + self.delay(kind));
+        Copies([second, Some(late + self.delay(kind))])
     }
 
     /// Whether the message at hand is damaged on its way: then by this chance.

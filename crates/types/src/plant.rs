@@ -122,7 +122,7 @@ plants! {
     OneClockBelieved "one-clock-believed"
         "Log time follows the leader's own wall clock.";
     ExpiryByLocalClock "expiry-by-local-clock"
-        "A read judges expiry by this node's clock, not by log time.";
+        "A read judges expiry by the wall clock of the node, not by log time.";
 }
 
 impl Plant {

@@ -103,7 +103,11 @@ impl Group {
             self.reads.count -= reads.len();
             node.effects.push(Effect::Query {
                 group: self.id,
-                log_time: self.clock.estimate(node.now),
+                log_time: if planted(Plant::ExpiryByLocalClock) {
+                    node.wall
+                } else {
+                    self.clock.estimate(node.now)
+                },
                 reads: reads.into_iter().map(|waiting| (waiting.caller, waiting.read)).collect(),
             });
         }

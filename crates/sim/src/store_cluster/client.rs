@@ -162,9 +162,20 @@ impl StoreCluster {
             times: Vec::new(),
         });
         let (life, commands) = (of.life, call.commands.clone());
-        let arrives = Arrives::Commands { node, connection, commands };
-        let arrives_at = self.client_passes(node) + self.random.time(CLIENT_MIN, CLIENT_MAX);
-        self.schedule.add(arrives_at, Event::Client { client, life, arrives });
+        let mut arrives_at = self.client_passes(node) + self.random.time(CLIENT_MIN, CLIENT_MAX);
+        let mut send = |commands, at| {
+            let arrives = Arrives::Commands { node, connection, commands };
+            self.schedule.add(at, Event::Client { client, life, arrives });
+        };
+        if commands.len() == 1 || self.random.chance(500) {
+            send(commands, arrives_at);
+            return true;
+        }
+        // In several segments, one behind the other.
+        for command in commands {
+            send(vec![command], arrives_at);
+            arrives_at = arrives_at + self.random.time(Duration::from_micros(1), SEGMENT_MAX);
+        }
         true
     }
 
@@ -299,5 +310,7 @@ impl StoreCluster {
     }
 }
 
+/// What a client sends at once may arrive in pieces that are so far apart.
+const SEGMENT_MAX: Duration = Duration::from_millis(3);
 const CLIENT_MIN: Duration = Duration::from_micros(20);
 const CLIENT_MAX: Duration = Duration::from_micros(200);

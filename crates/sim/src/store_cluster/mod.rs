@@ -140,6 +140,8 @@ pub struct StoreCluster {
     answered: Vec<Answered>,
     exited: Vec<(NodeId, String)>,
     has_changed: Vec<u64>,
+    watches_installs: bool,
+    installing: Vec<NodeId>,
     changes: BTreeMap<u64, Option<Result<(), ChangeFailure>>>,
     next_change: u64,
     checks: Checks,
@@ -184,6 +186,8 @@ impl StoreCluster {
             answered: Vec::new(),
             exited: Vec::new(),
             has_changed: Vec::new(),
+            watches_installs: false,
+            installing: Vec::new(),
             changes: BTreeMap::new(),
             next_change: 1,
             checks: Checks::default(),
@@ -371,7 +375,8 @@ impl StoreCluster {
             if !(self.ended.is_empty()
                 && self.answered.is_empty()
                 && self.exited.is_empty()
-                && self.has_changed.is_empty())
+                && self.has_changed.is_empty()
+                && self.installing.is_empty())
             {
                 return Ok(Some(Woken::Something));
             }
@@ -395,6 +400,17 @@ impl StoreCluster {
     /// The nodes that ended by themselves since this was last asked, each with its last words.
     pub fn take_exited(&mut self) -> Vec<(NodeId, String)> {
         std::mem::take(&mut self.exited)
+    }
+
+    /// The next node that is about to install a snapshot is to be told by
+    /// [`StoreCluster::take_installing`], or no longer.
+    pub fn watch_for_installs(&mut self, watch: bool) {
+        self.watches_installs = watch;
+    }
+
+    /// The node that was watched for, once.
+    pub fn take_installing(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.installing)
     }
 
     /// The changes that are over since this was last asked.
@@ -562,6 +578,11 @@ impl StoreCluster {
                 Happening::Fooled { from } => {
                     let seen = format!("{id} takes a damaged frame of {from} for whole");
                     self.check(Err(Violation::new("A damaged frame is refused", seen)));
+                }
+                Happening::Installs => {
+                    if std::mem::take(&mut self.watches_installs) {
+                        self.installing.push(id);
+                    }
                 }
                 Happening::Failed(error) => self.exits(id, error),
             }

@@ -152,6 +152,8 @@ pub(super) enum Happening {
     Writes(Change),
     /// The oldest so many of them are durable.
     HasWritten(usize),
+    /// All of a snapshot is there.
+    Installs,
     /// A replica that is new here is open.
     Opens(LogBook),
     Applied {
@@ -443,6 +445,7 @@ impl Running {
                 queue.push_back(Work::WriteChunk { group, meta, offset, data });
             }
             Effect::InstallSnapshot { group, meta } => {
+                self.happenings.push(Happening::Installs);
                 queue.push_back(Work::InstallSnapshot { group, meta });
             }
             Effect::Create { group, member } => queue.push_back(Work::Create { group, member }),

@@ -80,7 +80,8 @@ impl Books {
                 (vec![Request::Transaction(inner)], extra)
             }
             2 => {
-                let count = random.between(2, 4);
+                let most = if random.chance(200) { 16 } else { 4 };
+                let count = random.between(2, most);
                 let commands = (0..count).map(|_| Request::Command(self.next_command(random)));
                 (commands.collect(), 0)
             }
@@ -114,10 +115,23 @@ impl Books {
         }
     }
 
+    /// A single command that changes nothing.
+    pub(super) fn read(random: &mut Random) -> Vec<Bytes> {
+        match random.below(4) {
+            0 => words(&["GET", &counter(random.below(COUNTERS))]),
+            1 => words(&["GET", &list(random.below(LISTS))]),
+            _ => words(&["GET", &register(random.below(REGISTERS), random.below(2))]),
+        }
+    }
+
     fn on_register(&mut self, random: &mut Random) -> Vec<Bytes> {
         let family = random.below(REGISTERS);
         let (key, other) = (register(family, random.below(2)), register(family, 1));
-        let value = self.value();
+        let mut value = self.value();
+        if random.chance(60) {
+            // So that a few of them fill a message, or the log that is kept.
+            value.extend(std::iter::repeat_n('x', random.between(500, 3000) as usize));
+        }
         match random.below(16) {
             0..5 => words(&["SET", &key, &value]),
             5..10 => words(&["GET", &key]),
@@ -135,7 +149,9 @@ impl Books {
         let key = expiring(random.below(EXPIRING));
         match random.below(4) {
             0 => {
-                let millis = random.between(50, 4000).to_string();
+                // The longer ones outlive every run, unless time is wrong.
+                let most = if random.chance(500) { 4000 } else { 2_000_000 };
+                let millis = random.between(50, most).to_string();
                 words(&["SET", &key, &self.value(), "PX", &millis])
             }
             1 => words(&["SET", &key, &self.value()]),

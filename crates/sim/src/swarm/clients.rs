@@ -13,6 +13,7 @@ use kontiki_replica::{Answer, Ask, Failure, RETENTION_MILLIS, SessionWrite};
 use kontiki_resp::Reply;
 use kontiki_types::{ClientId as Session, Incarnation, Instant, LogTime, NodeId, Seq};
 
+use super::books::Books;
 use super::{Alarm, Swarm};
 use crate::history::{Operation, Outcome, Request};
 use crate::invariants::{Checked, Violation};
@@ -29,6 +30,8 @@ pub(super) struct Client {
     under_way: Option<UnderWay>,
     /// Calls until the next pause.
     burst: u64,
+    /// Whether it mostly reads: such a client goes on where writers wait.
+    reads: bool,
 }
 
 enum Kind {
@@ -79,6 +82,7 @@ impl Swarm {
         for at in 0..connections + sessions {
             let mut random = random.fork();
             let node = nodes[at % nodes.len()];
+            let reads = random.chance(400);
             let kind = if at < connections {
                 Kind::Connection(self.cluster.client(node))
             } else {
@@ -97,6 +101,7 @@ impl Swarm {
                 generation: 0,
                 under_way: None,
                 burst: 1,
+                reads,
             });
             self.think(at);
         }
@@ -105,6 +110,18 @@ impl Swarm {
     /// Whether no client waits for anything.
     pub(super) fn all_clients_idle(&self) -> bool {
         self.clients.iter().all(|client| client.under_way.is_none())
+    }
+
+    /// Something has happened: whoever waits between two bursts has a reason to ask at once.
+    pub(super) fn wake_clients(&mut self) {
+        for at in 0..self.clients.len() {
+            let client = &mut self.clients[at];
+            if client.under_way.is_none() && client.random.chance(600) {
+                let most = if client.reads { BURST_MAX * 4 } else { BURST_MAX };
+                client.burst = client.random.between(2, most);
+                self.think(at);
+            }
+        }
     }
 
     /// The next call of a client comes after a while.
@@ -153,7 +170,11 @@ impl Swarm {
         match &mut client.kind {
             Kind::Connection(id) => {
                 let id = *id;
-                let (requests, extra) = self.books.next_call(&mut client.random);
+                let (requests, extra) = if client.reads && client.random.chance(850) {
+                    (vec![Request::Command(Books::read(&mut client.random))], 0)
+                } else {
+                    self.books.next_call(&mut client.random)
+                };
                 let call = to_call(&requests);
                 if self.cluster.call(id, &call) {
                     client.under_way = Some(UnderWay { requests, extra, at: now });

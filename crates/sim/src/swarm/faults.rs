@@ -18,6 +18,8 @@ pub(super) type Cuts = Vec<(NodeId, NodeId)>;
 #[derive(Debug, Default)]
 pub(super) struct Struck {
     pub(super) cuts: Cuts,
+    /// Pairs of nodes of which one hears the other late: from, to, by how much.
+    pub(super) slow: Vec<((NodeId, NodeId), Duration)>,
     pub(super) quality: Option<Quality>,
     pub(super) nodes: Vec<NodeId>,
     /// How often it was tried in vain.
@@ -26,7 +28,8 @@ pub(super) struct Struck {
 }
 
 /// How long after it went down a process is started again.
-const RESTART_MIN: Duration = Duration::from_millis(50);
+const RESTART_MIN: Duration = Duration::from_millis(5);
+const RESTART_QUICK: Duration = Duration::from_millis(60);
 const RESTART_MAX: Duration = Duration::from_millis(1500);
 /// How often a fault waits for its moment, and how long in between.
 const TRIES_MAX: u32 = 400;
@@ -63,7 +66,12 @@ impl Swarm {
             FaultKind::OneWay => {
                 let Some(&other) = random.pick(&others) else { return Ok(()) };
                 let pair = if random.chance(500) { (target, other) } else { (other, target) };
-                struck.cuts = vec![pair];
+                if random.chance(500) {
+                    struck.cuts = vec![pair];
+                } else {
+                    let late = random.time(Duration::from_millis(50), Duration::from_millis(1500));
+                    struck.slow = vec![(pair, late)];
+                }
             }
             FaultKind::ClientsCut => self.cluster.cut_clients(target, fault.length),
             FaultKind::SwizzleClog => {
@@ -80,6 +88,10 @@ impl Swarm {
             FaultKind::Kill => {
                 let crash = Crash::Kill(random.number());
                 self.crash(target, crash, &mut random);
+            }
+            FaultKind::TornWrite if random.chance(400) => {
+                self.cluster.watch_for_installs(true);
+                happened = false;
             }
             FaultKind::TornWrite => {
                 if !self.cluster.is_log_busy(target) {
@@ -107,7 +119,13 @@ impl Swarm {
                     self.set(at, Alarm::CrashAgain(target));
                 }
             }
-            FaultKind::Pause => self.cluster.pause(target, fault.length),
+            FaultKind::Pause => {
+                self.cluster.pause(target, fault.length);
+                // What is sent to it meanwhile waits in its sockets, or is lost with the connections.
+                if random.chance(500) {
+                    struck.cuts = others.iter().map(|&other| (other, target)).collect();
+                }
+            }
             FaultKind::WallClockJump => {
                 let ahead = random.below(7_200_000).cast_signed() - 3_600_000;
                 self.cluster.set_wall_clock(target, ahead);
@@ -192,6 +210,7 @@ impl Swarm {
         }
         self.struck[at] = struck;
         self.shape_network();
+        self.wake_clients();
         self.set(self.cluster.now() + fault.length, Alarm::FaultEnds(at));
         Ok(())
     }
@@ -223,6 +242,15 @@ impl Swarm {
                     self.restart_soon(two, RESTART_MIN);
                 }
             }
+            FaultKind::SyncFailure | FaultKind::WriteError => {
+                // A machine whose disk has failed is reset sooner or later.
+                let mut random = Random::new(!self.plan.faults[at].seed);
+                if random.chance(600) {
+                    struck.nodes.iter().for_each(|&node| {
+                        self.crash(node, Crash::LoseAll, &mut random);
+                    });
+                }
+            }
             FaultKind::ReplicaRemoved => {
                 struck.nodes.iter().for_each(|&node| self.wish_to_return(node));
             }
@@ -238,6 +266,9 @@ impl Swarm {
         for struck in &self.struck {
             for &(from, to) in &struck.cuts {
                 network.cut_one_way(from, to);
+            }
+            for &((from, to), late) in &struck.slow {
+                network.slow_one_way(from, to, late);
             }
             if let Some(other) = &struck.quality {
                 quality.delay_min = quality.delay_min.max(other.delay_min);
@@ -274,8 +305,8 @@ impl Swarm {
     /// A node crashes and is started again after a while.
     fn crash(&mut self, node: NodeId, crash: Crash, random: &mut Random) {
         if self.down(node, crash) {
-            let wait = random.time(RESTART_MIN, RESTART_MAX);
-            self.restart_soon(node, wait);
+            let most = if random.chance(400) { RESTART_QUICK } else { RESTART_MAX };
+            self.restart_soon(node, random.time(RESTART_MIN, most));
         }
     }
 
@@ -288,6 +319,17 @@ impl Swarm {
             self.cluster.crash(node, crash);
         }
         was_up
+    }
+
+    /// The power of a node fails that is about to install a snapshot.
+    pub(super) fn crash_at_install(&mut self, node: NodeId) {
+        if self.cluster.now() >= self.start + self.plan.faults_until {
+            return;
+        }
+        let mut random = self.cluster.fork_random();
+        let crash = any_crash(&mut random);
+        self.crash(node, crash, &mut random);
+        self.counts[FaultKind::TornWrite.number()] += 1;
     }
 
     /// A process of a restart loop crashes once more, if it is up.

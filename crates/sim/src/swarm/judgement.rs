@@ -7,7 +7,7 @@ use kontiki_storage::disk::Crash;
 use kontiki_types::NodeId;
 
 use super::books::Books;
-use super::{Alarm, OPERATIONS_MIN, Swarm, TIME_MIN};
+use super::{Alarm, FaultKind, OPERATIONS_MIN, Swarm, TIME_MIN};
 use crate::history::Request;
 use crate::invariants::{Checked, Violation};
 use crate::linearizability::{self, Budget, Clocks, Verdict};
@@ -34,6 +34,7 @@ const INPUTS_MAX: usize = 5000;
 impl Swarm {
     /// All faults stop, and the cluster recovers.
     pub(super) fn recover(&mut self) -> Checked {
+        self.cluster.watch_for_installs(false);
         for at in 0..self.plan.faults.len() {
             // What still waits for its moment has missed it.
             self.struck[at].tries = u32::MAX / 2;
@@ -90,7 +91,7 @@ impl Swarm {
         }
         let budget = Budget {
             steps: LINEARIZABILITY_STEPS,
-            clocks: Clocks { ahead: CLOCKS_AHEAD, behind: None },
+            clocks: Clocks { ahead: self.clocks_ahead(), behind: None },
             ..Budget::default()
         };
         match linearizability::check(&self.history, &budget) {
@@ -101,6 +102,19 @@ impl Swarm {
             }
         }
         Ok(())
+    }
+
+    /// By how much log time may be ahead of the true time.
+    fn clocks_ahead(&self) -> Duration {
+        let count = |kind: FaultKind| self.counts[kind.number()];
+        if count(FaultKind::WallClockJump) > 1 {
+            // Perhaps of a majority at once.
+            CLOCKS_JUMPED
+        } else if count(FaultKind::ClockDrift) > 0 {
+            CLOCKS_DRIFTED
+        } else {
+            CLOCKS_GOOD
+        }
     }
 
     /// The nodes with a replica.
@@ -189,4 +203,8 @@ fn liveness(seen: String) -> Checked {
 /// Steps that the search for an order may take.
 const LINEARIZABILITY_STEPS: u64 = 10_000_000;
 /// Wall clocks jump by up to an hour, and log time may follow a majority of them.
-const CLOCKS_AHEAD: Duration = Duration::from_secs(10_000);
+const CLOCKS_JUMPED: Duration = Duration::from_secs(10_000);
+/// A leader's clock runs up to a fifth too fast.
+const CLOCKS_DRIFTED: Duration = Duration::from_secs(60);
+/// Elapsed time is counted in whole milliseconds.
+const CLOCKS_GOOD: Duration = Duration::from_millis(500);

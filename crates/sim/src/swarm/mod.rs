@@ -103,6 +103,7 @@ enum Alarm {
     FaultEnds(usize),
     Restart(NodeId),
     CrashAgain(NodeId),
+    Install(NodeId),
     Client(usize, u64),
     Operator,
     Look,
@@ -252,6 +253,10 @@ impl Swarm {
                 self.crash_again(node);
                 Ok(())
             }
+            Alarm::Install(node) => {
+                self.crash_at_install(node);
+                Ok(())
+            }
             Alarm::Client(client, generation) => self.client_alarm(client, generation),
             Alarm::Operator => self.operate(),
             Alarm::Look => {
@@ -274,10 +279,16 @@ impl Swarm {
             self.restart_soon(node, wait);
         }
         self.cluster.take_changed();
+        for node in self.cluster.take_installing() {
+            let wait = self.cluster.random().time(Duration::ZERO, INSTALL_MAX);
+            self.set(self.cluster.now() + wait, Alarm::Install(node));
+        }
         Ok(())
     }
 }
 
+/// Installing a snapshot and writing the log's new start takes about so long.
+const INSTALL_MAX: Duration = Duration::from_micros(600);
 /// How long after it has ended by itself a process is started again.
 const EXIT_MIN: Duration = Duration::from_millis(100);
 const EXIT_MAX: Duration = Duration::from_millis(700);

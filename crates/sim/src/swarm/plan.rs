@@ -56,6 +56,14 @@ impl Plan {
         let config = config(voters, &mut random);
         let count = random.between(3, 7);
         let mut faults: Vec<Fault> = (0..count).map(|at| fault(at == 0, &mut random)).collect();
+        // Trouble seldom comes alone: what breaks a protocol is often a second fault while the first
+        // one lasts.
+        for at in 1..faults.len() {
+            let before = faults[at - 1];
+            if random.chance(400) {
+                faults[at].at = before.at + random.time(Duration::ZERO, before.length);
+            }
+        }
         faults.sort_by_key(|fault| fault.at);
         let clients = (random.between(3, 5) as usize, random.between(1, 2) as usize);
         Self { config, faults, clients, faults_until: FAULTS_UNTIL, seed: random.number() }
@@ -83,7 +91,7 @@ fn config(voters: u64, random: &mut Random) -> StoreConfig {
     config.raft.election_timeout = Duration::from_millis(heartbeat * random.between(4, 7));
     config.raft.snapshot_chunk_bytes = 4 << 10;
     config.raft.max_append_bytes = 4 << 10;
-    if random.chance(300) {
+    if random.chance(500) {
         config.raft.lease = Some(Lease { drift_ppm: LEASE_DRIFT_PPM });
     }
     config
