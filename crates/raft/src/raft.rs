@@ -399,6 +399,11 @@ impl<P: Payload> Raft<P> {
         self.commit
     }
 
+    /// Whether this replica would answer a read at `now` under its lease. For observers.
+    pub fn holds_lease(&self, now: Instant) -> bool {
+        self.has_lease(now)
+    }
+
     /// Bytes the log holds; what a driver decides by when to compact.
     pub fn log_bytes(&self) -> u64 {
         self.log.bytes()

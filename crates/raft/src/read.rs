@@ -170,7 +170,7 @@ impl<P: Payload> Raft<P> {
 
     /// Within the lease no other leader can have been elected: a majority has promised not to vote
     /// for an election timeout after it got the heartbeat, which is not before it was sent.
-    fn has_lease(&self, now: Instant) -> bool {
+    pub(crate) fn has_lease(&self, now: Instant) -> bool {
         let (Some(Lease { drift_ppm }), Some(lead)) = (self.config.lease, &self.lead) else {
             return false;
         };

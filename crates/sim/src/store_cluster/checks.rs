@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kontiki_raft::{Raft, Role};
-use kontiki_types::{Index, LogId, Member, NodeId, Term};
+use kontiki_raft::{PeerStatus, Raft, Role};
+use kontiki_types::{Index, Instant, LogId, Member, NodeId, Term};
 
 use super::log_book::{Change, LogBook};
 use crate::invariants::{
     Checked, CommitByMajority, ElectionSafety, LeaderAppendOnly, LeaderCompleteness, Leading,
-    LogMatching, StateMachineSafety, Violation, Votes,
+    LeaseExclusivity, LogMatching, StateMachineSafety, Violation, Votes,
 };
 
 /// What a replica was when it was last looked at.
@@ -24,6 +24,7 @@ pub(super) struct Checks {
     log_matching: LogMatching,
     commit_by_majority: CommitByMajority,
     votes: Votes,
+    leases: LeaseExclusivity,
     state_machine_safety: StateMachineSafety,
     /// Of every member that ever was: what one has acknowledged counts also after its end.
     books: BTreeMap<Member, LogBook>,
@@ -62,7 +63,33 @@ impl Checks {
     }
 
     pub(super) fn leads(&mut self, member: Member, term: Term) -> Checked {
+        self.leases.leads(member, term);
         self.election_safety.leads(member, term)
+    }
+
+    /// Looks at the lease of a leader that may have been deposed, at the time that it goes by.
+    pub(super) fn look_at_lease(&self, raft: &Raft<Bytes>, now: Instant) -> Checked {
+        if raft.role() != Role::Leader || !self.leases.is_deposed(raft.term()) {
+            return Ok(());
+        }
+        self.leases.holds(raft.status().me, raft.term(), raft.holds_lease(now))
+    }
+
+    /// What a leader takes for durable at its members is.
+    fn look_at_peers(&self, raft: &Raft<Bytes>, peers: &[PeerStatus]) -> Checked {
+        for peer in peers.iter().filter(|peer| peer.matched > Index(0)) {
+            let (Some(term), Some(book)) =
+                (raft.term_at(peer.matched), self.books.get(&peer.member))
+            else {
+                continue;
+            };
+            let id = LogId::new(term, peer.matched);
+            if !book.holds(id) {
+                let seen = format!("{} is taken to have {id} on disk, and has not", peer.member);
+                return Err(Violation::new("What is acknowledged is durable", seen));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn writes(&mut self, node: NodeId, change: Change) -> Checked {
@@ -115,6 +142,7 @@ impl Checks {
             if !matches!(before, Some((Role::Leader, led, ..)) if led == term) {
                 self.votes.leads(me, term, &raft.status().membership)?;
             }
+            self.look_at_peers(raft, &raft.status().peers)?;
             self.leader_append_only.leads(me, term, book.last(), |at| book.term_at(at))?;
             self.leader_completeness.leads(me, term, || book.first(), |at| raft.term_at(at))?;
         } else {

@@ -592,6 +592,8 @@ impl StoreCluster {
             self.nodes.get(&id).and_then(|node| node.running.as_ref()?.core.replica(GROUP));
         if let Some(raft) = replica {
             let checked = self.checks.look(id, raft);
+            let now = clock.monotonic(self.now);
+            let checked = checked.and_then(|()| self.checks.look_at_lease(raft, now));
             self.check(checked);
         }
     }

@@ -69,7 +69,7 @@ impl Swarm {
                 if random.chance(500) {
                     struck.cuts = vec![pair];
                 } else {
-                    let late = random.time(Duration::from_millis(50), Duration::from_millis(1500));
+                    let late = random.time(Duration::from_millis(50), Duration::from_millis(4000));
                     struck.slow = vec![(pair, late)];
                 }
             }

@@ -90,7 +90,7 @@ fn config(voters: u64, random: &mut Random) -> StoreConfig {
     config.raft.heartbeat = Duration::from_millis(heartbeat);
     config.raft.election_timeout = Duration::from_millis(heartbeat * random.between(4, 7));
     config.raft.snapshot_chunk_bytes = 4 << 10;
-    config.raft.max_append_bytes = 4 << 10;
+    config.raft.max_append_bytes = if random.chance(500) { 4 << 10 } else { 256 };
     if random.chance(500) {
         config.raft.lease = Some(Lease { drift_ppm: LEASE_DRIFT_PPM });
     }

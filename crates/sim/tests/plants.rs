@@ -1,0 +1,30 @@
+//! A few of the planted bugs, those that are found quickly: the checkers are at work. All of them:
+//! `cargo run --release -p kontiki-sim --features plants --example plants`.
+//!
+//! A binary of its own, since a bug is planted in the whole process.
+
+use kontiki_sim::plants::{Plant, search};
+use kontiki_sim::swarm::{SwarmConfig, run};
+
+/// Each with seeds of which one must find it: three times what any search has needed.
+const QUICK: [(Plant, u64); 8] = [
+    (Plant::VoteBeforeSync, 30),
+    (Plant::AckBeforeSync, 30),
+    (Plant::EmptyAppendMerged, 30),
+    (Plant::LostAppendForgotten, 30),
+    (Plant::ApplyBeforeDurable, 30),
+    (Plant::SnapshotWithoutRecords, 30),
+    (Plant::VoteLostByRecycling, 30),
+    (Plant::RecordFreedEarly, 60),
+];
+
+#[test]
+fn planted_bugs_are_found_and_their_seeds_pass_without_them() {
+    for (plant, bound) in QUICK {
+        let swarm = |seed| run(seed, &SwarmConfig::default()).violation.map_or(Ok(()), Err);
+        let found = search(plant, 0, bound, swarm);
+        let found = found.unwrap_or_else(|| panic!("{plant} is not found in {bound} seeds"));
+        println!("{plant}: seed {}: {}", found.seed, found.violation);
+        assert!(found.passes_without, "seed {} fails also without {plant}", found.seed);
+    }
+}
