@@ -67,7 +67,7 @@ fn find(plant: Plant, first: u64, bound: u64, unsound: &mut Vec<u64>) -> Option<
         if found.passes_without {
             return Some(Found { seeds: from - first, ..found });
         }
-        eprintln!("seed {from} fails also without {plant}");
+        eprintln!("seed {from} fails also without {plant}: {}", found.violation);
         unsound.push(from);
     }
 }

@@ -142,7 +142,10 @@ impl Checks {
             if !matches!(before, Some((Role::Leader, led, ..)) if led == term) {
                 self.votes.leads(me, term, &raft.status().membership)?;
             }
-            self.look_at_peers(raft, &raft.status().peers)?;
+            // What a deposed leader was told may have been overwritten since.
+            if !self.leases.is_deposed(term) {
+                self.look_at_peers(raft, &raft.status().peers)?;
+            }
             self.leader_append_only.leads(me, term, book.last(), |at| book.term_at(at))?;
             self.leader_completeness.leads(me, term, || book.first(), |at| raft.term_at(at))?;
         } else {

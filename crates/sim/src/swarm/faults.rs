@@ -183,10 +183,13 @@ impl Swarm {
                 self.cluster.wipe(target);
             }
             FaultKind::SwappedDisks => {
-                let free = |node: &&NodeId| !self.atlas.suspects.contains(node);
-                let others: Vec<_> = others.iter().filter(free).copied().collect();
+                // Twice swapped would be in its place again.
+                let free = |node: &NodeId| {
+                    !self.atlas.suspects.contains(node) && !self.swapped.contains(node)
+                };
+                let others: Vec<_> = others.iter().copied().filter(&free).collect();
                 let Some(&other) = random.pick(&others) else { return Ok(()) };
-                if self.atlas.suspects.contains(&target) {
+                if !free(&target) {
                     return Ok(());
                 }
                 struck.nodes.push(other);
