@@ -278,6 +278,11 @@ impl StoreCluster {
         Some(replica.status().membership)
     }
 
+    /// The term of a running node's replica.
+    pub fn term(&self, node: NodeId) -> Option<kontiki_types::Term> {
+        Some(self.nodes[&node].running.as_ref()?.core.replica(GROUP)?.term())
+    }
+
     /// The node that leads the highest term, if one does.
     pub fn leader(&self) -> Option<NodeId> {
         let leaders = self.nodes.iter().filter_map(|(&id, node)| {

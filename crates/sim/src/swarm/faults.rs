@@ -175,7 +175,8 @@ impl Swarm {
             }
             FaultKind::DiskStall => self.cluster.stall_disk(target, fault.length),
             FaultKind::WipedDirectory => {
-                if !self.atlas.may_damage(&self.cluster, target) {
+                let is_own = !self.swapped.contains(&target);
+                if !is_own || !self.atlas.may_damage(&self.cluster, target) {
                     return Ok(());
                 }
                 self.damage(target);

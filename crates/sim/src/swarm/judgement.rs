@@ -85,6 +85,9 @@ impl Swarm {
         }
         self.look()?;
         let nodes = self.members();
+        if nodes.is_empty() {
+            return liveness("nobody leads in the end".to_owned());
+        }
         for (at, key) in Books::keys().into_iter().enumerate() {
             let reply = self.read(nodes[at % nodes.len()], &key)?;
             self.books.audit(&key, &reply)?;
@@ -117,10 +120,11 @@ impl Swarm {
         }
     }
 
-    /// The nodes with a replica.
+    /// The nodes of the voters. A node whose replica was removed while it was down may not know it.
     fn members(&self) -> Vec<NodeId> {
-        let nodes = self.cluster.running();
-        nodes.into_iter().filter(|&node| self.cluster.membership(node).is_some()).collect()
+        let membership = self.cluster.leader().and_then(|leader| self.cluster.membership(leader));
+        let voters = membership.iter().flat_map(|membership| &membership.voters);
+        voters.map(|voter| voter.node).collect()
     }
 
     /// Whether all members have applied what is committed.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use kontiki_replica::ChangeKind;
-use kontiki_types::{Instant, NodeId};
+use kontiki_types::{Instant, Member, NodeId};
 
 use super::{Alarm, FaultKind, Swarm};
 use crate::invariants::{Checked, Violation};
@@ -189,7 +189,9 @@ impl Swarm {
         // What is not committed may be undone by the next leader.
         let settled =
             membership.outgoing.is_empty() && status.raft.membership_id.index <= status.raft.commit;
-        if !settled {
+        // A leader that nobody follows any more tells of times gone by.
+        let follows = |voter: Member| self.cluster.term(voter.node) == Some(status.raft.term);
+        if !settled || !membership.majority(follows) {
             return Ok(());
         }
         let incarnation = |node| self.cluster.incarnation(node);
