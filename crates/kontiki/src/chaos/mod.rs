@@ -238,3 +238,36 @@ const HEALING_MAX: Duration = Duration::from_secs(30);
 /// clocks that it has heard of.
 const CLOCK_AHEAD: Duration = Duration::from_millis(500);
 const CLOCK_BEHIND: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use kontiki_resp::Reply;
+    use kontiki_sim::history::Operation;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn a_stale_read_fails_the_run_and_is_drawn() {
+        let Command::Chaos(args) = Cli::parse_from(["kontiki", "chaos"]).command else {
+            panic!("another command")
+        };
+        let dir = std::env::temp_dir().join(format!("kontiki-judge-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a folder");
+        let known = |reply, at| Outcome::Known { reply, at };
+        let mut history = History::default();
+        let ok = || Reply::Simple("OK".into());
+        history.push(Operation::command(1, &["SET", "k", "old"], 1, known(ok(), 2)));
+        history.push(Operation::command(1, &["SET", "k", "new"], 3, known(ok(), 4)));
+        assert!(judge(&args, &history, &dir).is_ok());
+        let read = known(Reply::Bulk("old".into()), 6);
+        history.push(Operation::command(2, &["GET", "k"], 5, read));
+        let error = judge(&args, &history, &dir).expect_err("a stale read");
+        assert!(error.to_string().starts_with("not linearizable: k: "), "{error}");
+        let page = fs::read_to_string(dir.join("violation.html")).expect("the page");
+        assert!(page.contains("No order explains this answer"));
+        assert!(dir.join("history.jsonl").exists());
+        fs::remove_dir_all(&dir).expect("the folder");
+    }
+}

@@ -24,6 +24,9 @@ pub(super) struct Problem {
     /// For each key to which bytes are only ever appended, the longest value that was read: every
     /// value before is the front of it.
     pub(super) grows_to: Vec<Option<Bytes>>,
+    /// For each key that only grows, how long it must be when each required operation finds it, the
+    /// shortest first.
+    pub(super) found_at: Vec<Vec<(u64, usize)>>,
     /// For each value of a key to which values only ever come by SET, or which never has the same
     /// value twice, its number.
     values: HashMap<(usize, Value), usize, Fold>,
@@ -47,6 +50,8 @@ pub(super) struct Op {
     pub(super) reads: Vec<usize>,
     /// The numbered values that it sets.
     pub(super) sets: Vec<usize>,
+    /// Where it is in `Problem::found_at`, by keys.
+    pub(super) places_found_at: Vec<(usize, usize)>,
     /// Whether it is of use only to those who read what it sets.
     pub(super) only_sets: bool,
     commands: Vec<Vec<(usize, Step)>>,
@@ -92,8 +97,9 @@ impl Problem {
         let has_latest = clocks.behind.is_some()
             && required.iter().chain(&optional).any(|op| op.steps().any(|step| step.1.sets_life()));
         let grows_to = vec![None; keys.names.len()];
+        let found_at = vec![Vec::new(); keys.names.len()];
         let values = HashMap::default();
-        Self { keys: keys.names, required, optional, grows_to, values, has_latest }
+        Self { keys: keys.names, required, optional, grows_to, found_at, values, has_latest }
     }
 
     /// Finds out what of the future the search may know.
@@ -102,6 +108,15 @@ impl Problem {
             if self.all_steps(key, Step::only_appends) {
                 let read = self.required.iter().flat_map(|op| op.values_of(key, history));
                 self.grows_to[key] = read.max_by_key(|value| value.len());
+                let found = self.required.iter().enumerate();
+                let found = found.filter_map(|(at, op)| Some((op.length_found(key)?, at)));
+                self.found_at[key] = found.collect();
+                self.found_at[key].sort_unstable();
+            }
+        }
+        for (key, found_at) in self.found_at.iter().enumerate() {
+            for (place, &(_, at)) in found_at.iter().enumerate() {
+                self.required[at].places_found_at.push((key, place));
             }
         }
         let traceable = |key| {
@@ -115,7 +130,11 @@ impl Problem {
         for op in self.required.iter_mut().chain(&mut self.optional) {
             op.number_values(&traceable, &mut self.values);
             let mut steps = op.steps();
-            let only_sets = steps.all(|(key, step)| blindly[*key] && step.sets_for_good());
+            let is_silent = |step: &Step| {
+                step.sets_for_good()
+                    && (op.answers.is_none() || !matches!(step, Step::Set { get: true, .. }))
+            };
+            let only_sets = steps.all(|(key, step)| blindly[*key] && is_silent(step));
             drop(steps);
             op.only_sets = only_sets;
         }
@@ -201,6 +220,7 @@ impl Op {
             earlier_twin: None,
             reads: Vec::new(),
             sets: Vec::new(),
+            places_found_at: Vec::new(),
             only_sets: false,
             commands,
             shapes,
@@ -229,6 +249,24 @@ impl Op {
                     self.reads.push(number(*key, value));
                 }
             }
+        }
+    }
+
+    /// How long the value of `key` was when the operation began, as its answer tells.
+    fn length_found(&self, key: usize) -> Option<u64> {
+        let steps = self.commands.iter().enumerate().flat_map(|(command, steps)| {
+            steps.iter().enumerate().map(move |(place, step)| (command, place, step))
+        });
+        let (command, place, (_, step)) = steps.into_iter().find(|(_, _, step)| step.0 == key)?;
+        let Answered::Each(each) = &self.answers.as_ref()?[command] else { return None };
+        match (step, each[place]) {
+            (Step::Append(bytes), Answer::Integer(after)) => {
+                u64::try_from(after).ok()?.checked_sub(bytes.len() as u64)
+            }
+            (Step::Length, Answer::Integer(length)) => u64::try_from(length).ok(),
+            (Step::Get, Answer::Value(value)) => Some(value.length()),
+            (Step::Get, Answer::Nil) => Some(0),
+            _ => None,
         }
     }
 

@@ -8,13 +8,15 @@
 //!
 //! - *A read that fits is placed at once.* It changes nothing, and nothing waits for it: any order
 //!   that goes on from here goes on with the read moved to the front.
+//! - *A SET that nobody reads* is placed at once when nobody reads what is there any more, on a key
+//!   that is only set and read: what comes next in any order overwrites either.
 //! - *A configuration is tried once*, and one with more optional operations than another, all else
 //!   being equal, not at all (see `Seen`).
 //! - *Optional operations come last*, since an order needs none of them for itself. Of two that do
 //!   the same the one that was called first is placed first: in any order where it is not, the two
 //!   can be exchanged.
 //! - *A key that only grows* is at every moment the front of the longest value that was read of it
-//!   (`Problem::grows_to`).
+//!   (`Problem::grows_to`), and never longer than an operation without a place must find it.
 //! - *A value that must still be read* stays while nothing is left that brings it back, which is
 //!   known of keys that are only set, only appended to or only counted up. An optional SET of a value
 //!   that nobody reads any more is of no use.
@@ -85,6 +87,8 @@ pub(super) struct Search<'a> {
     call: u64,
     pub(super) steps: u64,
     cells: Vec<Cell>,
+    /// For each key, below which place of `Problem::found_at` all operations are placed.
+    found: Vec<usize>,
     /// For each numbered value, how many operations without a place were answered with it, and how
     /// many set it.
     unread: Vec<u32>,
@@ -118,6 +122,7 @@ impl<'a> Search<'a> {
             call: 0,
             steps: 0,
             cells,
+            found: vec![0; problem.keys.len()],
             unread,
             unset,
             most: 0,
@@ -135,8 +140,8 @@ impl<'a> Search<'a> {
                 return Found::OutOfBudget(self.most);
             }
             let placed = match cursor {
-                None => self.fitting_read().or_else(|| self.next(self.start())),
-                // There was a choice here, so there is no read that fits.
+                None => self.without_choice().or_else(|| self.next(self.start())),
+                // There was a choice here, so there is nothing that can be placed without one.
                 Some(cursor) => self.next(cursor),
             };
             match placed {
@@ -176,13 +181,14 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// A candidate that reads what is there, if there is one.
-    fn fitting_read(&mut self) -> Option<Placed> {
+    /// A candidate with which any order that goes on from here can begin, if there is one.
+    fn without_choice(&mut self) -> Option<Placed> {
         let mut entry = self.list.first();
         while let Some((place, at)) = entry.and_then(|at| Some((at, self.list.call_at(at)?))) {
             entry = self.list.after(place);
             let op = self.op(Which::Required(at));
-            if !op.only_reads || self.problem.has_latest && op.call > self.call {
+            let is_read = op.only_reads && (!self.problem.has_latest || op.call <= self.call);
+            if !is_read && !self.is_read_by_nobody(op) {
                 continue;
             }
             self.steps += 1;
@@ -198,6 +204,14 @@ impl<'a> Search<'a> {
             }
         }
         None
+    }
+
+    /// Whether `op` sets the one key to what nobody reads, and nobody reads what is there.
+    fn is_read_by_nobody(&self, op: &Op) -> bool {
+        let [Some(live)] = self.seen.cells(self.state) else { return false };
+        op.only_sets
+            && op.sets.iter().all(|&value| self.unread[value] == 0)
+            && self.problem.value(0, live.value).is_some_and(|value| self.unread[value] == 0)
     }
 
     /// The next operation from `cursor` on that can come next and leads to something new.
@@ -275,8 +289,23 @@ impl<'a> Search<'a> {
         self.cells.extend_from_slice(self.seen.cells(self.state));
         expire(&mut self.cells, op, gone);
         op.run(&mut self.cells, self.clocks, &self.problem.grows_to)?;
-        let loses = op.touched.iter().any(|&key| self.loses(op, key));
+        let loses = op.touched.iter().any(|&key| self.loses(op, key) || self.outgrows(op, key));
         (!loses).then_some(())
+    }
+
+    /// Whether `cells`, after `op`, has `key` longer than another operation must still find it.
+    fn outgrows(&mut self, op: &Op, key: usize) -> bool {
+        let found_at = &self.problem.found_at[key];
+        let length = self.cells[key].map_or(0, |live| live.value.length());
+        let is_placed = |at: usize| self.required.has(at);
+        let first = &mut self.found[key];
+        while found_at.get(*first).is_some_and(|&(_, at)| is_placed(at)) {
+            *first += 1;
+        }
+        let mut others = found_at[*first..]
+            .iter()
+            .filter(|&&(_, at)| !is_placed(at) && self.problem.required[at].index != op.index);
+        others.next().is_some_and(|&(found, _)| length > found)
     }
 
     /// Whether `cells`, after `op`, has lost the value of `key` for good, and some operation must
@@ -338,6 +367,9 @@ impl<'a> Search<'a> {
         let op = self.op(placed.which);
         op.reads.iter().for_each(|&value| self.unread[value] += 1);
         op.sets.iter().for_each(|&value| self.unset[value] += 1);
+        for &(key, place) in &op.places_found_at {
+            self.found[key] = self.found[key].min(place);
+        }
         match placed.which {
             Which::Required(at) => {
                 self.required.clear(at);
