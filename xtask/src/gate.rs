@@ -1,7 +1,7 @@
 //! The one gate: what has to hold before anything lands, and the rewriting twin that mends it.
 
 use anyhow::{Result, bail};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::program::Program;
@@ -109,8 +109,41 @@ fn tests(root: &Path) -> Result<bool> {
 
 /// The two crates that others may embed are complete without the rest of the tree.
 fn package(root: &Path) -> Result<bool> {
+    forget_unpacked_crates()?;
     let crates = ["package", "-p", "kontiki-types", "-p", "kontiki-raft"];
     cargo(root).args(crates).args(["--locked", "--allow-dirty", "--quiet"]).passes()
+}
+
+/// Cargo keeps what it has unpacked of a packaged crate by its version, which for ours means an
+/// earlier state of the tree.
+fn forget_unpacked_crates() -> Result<()> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| {
+        let home = std::env::var_os("HOME")?;
+        Some(Path::new(&home).join(".cargo"))
+    });
+    let Some(home) = home else { return Ok(()) };
+    for kept in ["registry/src", "registry/cache"] {
+        for registry in entries(&home.join(kept)) {
+            for unpacked in entries(&registry) {
+                let name = unpacked.file_name().unwrap_or_default().to_string_lossy();
+                if !name.starts_with("kontiki-") {
+                    continue;
+                }
+                if unpacked.is_dir() {
+                    std::fs::remove_dir_all(&unpacked)?;
+                } else {
+                    std::fs::remove_file(&unpacked)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is in a folder; nothing if there is none.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let read = std::fs::read_dir(folder).into_iter().flatten();
+    read.flatten().map(|entry| entry.path()).collect()
 }
 
 fn keeps_house_rules(root: &Path) -> Result<bool> {

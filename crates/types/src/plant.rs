@@ -2,7 +2,7 @@
 //!
 //! Each is a mistake that this field has really made. Where it belongs, product code asks
 //! [`planted`]: a constant `false`, and so no code at all, unless the feature `plants` is on. With
-//! the feature, at most one bug at a time is planted in the whole process, by [`plant`].
+//! the feature, at most one bug at a time is planted in the whole process, by `plant`.
 //!
 //! The simulator's README says which checker finds each, and within how many seeds.
 

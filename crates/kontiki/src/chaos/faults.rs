@@ -130,7 +130,7 @@ impl Faults {
         ways.know(cluster.pids());
         ways.set(|from, to| {
             let cuts = self.active.iter().filter(|fault| fault.cut.contains(&(from, to)));
-            cuts.map(|fault| fault.way).last().unwrap_or(Way::Open)
+            cuts.map(|fault| fault.way).next_back().unwrap_or(Way::Open)
         });
     }
 

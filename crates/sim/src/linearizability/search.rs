@@ -8,8 +8,8 @@
 //!
 //! - *A read that fits is placed at once.* It changes nothing, and nothing waits for it: any order
 //!   that goes on from here goes on with the read moved to the front.
-//! - *A SET that nobody reads* is placed at once when nobody reads what is there any more, on a key
-//!   that is only set and read: what comes next in any order overwrites either.
+//! - *A SET that nobody reads* is placed at once when nobody reads what is there any more, and that
+//!   stays, on a key that is only set and read: what comes next in any order overwrites either.
 //! - *A configuration is tried once*, and one with more optional operations than another, all else
 //!   being equal, not at all (see `Seen`).
 //! - *Optional operations come last*, since an order needs none of them for itself. Of two that do
@@ -206,10 +206,12 @@ impl<'a> Search<'a> {
         None
     }
 
-    /// Whether `op` sets the one key to what nobody reads, and nobody reads what is there.
+    /// Whether `op` sets the one key to what nobody reads, and nobody reads what is there, nor that
+    /// it expires.
     fn is_read_by_nobody(&self, op: &Op) -> bool {
         let [Some(live)] = self.seen.cells(self.state) else { return false };
         op.only_sets
+            && live.life.is_none()
             && op.sets.iter().all(|&value| self.unread[value] == 0)
             && self.problem.value(0, live.value).is_some_and(|value| self.unread[value] == 0)
     }

@@ -306,6 +306,17 @@ fn a_key_expires_when_its_time_has_come() {
     );
 }
 
+/// A SET that nobody reads may not be put before what reads that the key is gone (swarm, seed 89).
+#[test]
+fn that_a_key_is_gone_is_read_before_it_is_set_again() {
+    good(
+        "1..2 SET k a PX 2 = OK
+         5..6 GET k = nil
+         5..7 GET k = nil
+         5..8 SET k b = OK",
+    );
+}
+
 #[test]
 fn bad_a_key_expires_too_early() {
     bad("1..2 SET k a PX 100 = OK
