@@ -109,9 +109,12 @@ impl LogBook {
         Self { member, durable: has.clone(), has, hard_state, under_way: VecDeque::new() }
     }
 
-    /// The first entry that was durable here and is not in `now`.
+    /// The first entry that was durable here and is not in `now`. What a batch under way was about
+    /// to truncate may be gone or not: nobody knows how much of the batch the disk has.
     pub(super) fn lost_in(&self, now: &Self) -> Option<LogId> {
-        let after = |id: &LogId| id.index > now.has.base.index;
+        let truncated = self.under_way.iter().filter_map(|change| change.truncate_from).min();
+        let stays = |id: &LogId| truncated.is_none_or(|from| id.index < from);
+        let after = |id: &LogId| id.index > now.has.base.index && stays(id);
         let lost = |id: &LogId| now.has.get(id.index) != Some(*id);
         if self.durable.base.index > now.last().index {
             return Some(self.durable.base);
@@ -173,5 +176,33 @@ impl LogBook {
             self.durable.entries.extend(change.entries.iter().map(|(id, _)| *id));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kontiki_types::{Incarnation, NodeId, ReplicaId};
+
+    use super::*;
+
+    fn book(terms: &[u64]) -> LogBook {
+        let entries = terms.iter().zip(1..).map(|(&term, at)| LogId::new(Term(term), Index(at)));
+        let has = Run { base: LogId::ZERO, entries: entries.collect() };
+        let member = Member::new(NodeId(1), Incarnation(1), ReplicaId(1));
+        let hard_state = HardState::default();
+        LogBook { member, durable: has.clone(), has, hard_state, under_way: VecDeque::new() }
+    }
+
+    /// Swarm, seed 2000793 when it was found: the sync of a truncation failed, and the process ended.
+    #[test]
+    fn what_is_being_truncated_may_be_gone_and_nothing_else() {
+        let mut before = book(&[1, 1, 2]);
+        let (cut, replaced) = (book(&[1, 1]), book(&[1, 1, 3]));
+        assert!(before.lost_in(&cut).is_some() && before.lost_in(&replaced).is_some());
+        let truncate_from = Some(Index(3));
+        let change = Change { hard_state: None, base: None, truncate_from, entries: Vec::new() };
+        before.under_way.push_back(change);
+        assert!(before.lost_in(&cut).is_none() && before.lost_in(&replaced).is_none());
+        assert_eq!(before.lost_in(&book(&[1])), Some(LogId::new(Term(1), Index(2))));
     }
 }
