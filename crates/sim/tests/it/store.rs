@@ -314,6 +314,27 @@ fn ask_change(cluster: &mut StoreCluster, kind: ChangeKind, time: Duration) -> O
     cluster.changed(ticket).map(Result::is_ok)
 }
 
+/// The tick that would expire the key is refused; it was tried again at once, without end.
+#[test]
+fn a_leader_whose_disk_is_full_does_not_spin_while_a_key_is_due() {
+    run("a_leader_whose_disk_is_full_does_not_spin_while_a_key_is_due", 2, |seed| {
+        let mut cluster = cluster(seed);
+        let leader = leader(&mut cluster);
+        ask(&mut cluster, leader, &["SET", "key", "value", "PX", "2000"]);
+        let used: u64 = cluster.disk(leader).files().iter().map(|(_, bytes)| bytes).sum();
+        cluster.disk(leader).set_capacity(used);
+        cluster.run(SECOND)?;
+        cluster.keep_trace();
+        cluster.run(4 * SECOND)?;
+        assert_eq!(cluster.leader(), Some(leader));
+        let refused = ask(&mut cluster, leader, &["SET", "other", "value"]);
+        assert!(refused.error().is_some(), "the disk is not full: {refused:?}");
+        let steps = cluster.trace().len();
+        assert!(steps < 20_000, "{steps} steps in four seconds without a client");
+        Ok(())
+    });
+}
+
 /// The change stayed under way for ten minutes, and every other one was refused meanwhile.
 #[test]
 fn a_transfer_that_leads_nowhere_is_given_up() {
@@ -329,8 +350,7 @@ fn a_transfer_that_leads_nowhere_is_given_up() {
     });
 }
 
-/// Found by the swarm: the directory of a node that was being added was lost, and for ten minutes
-/// the replica could neither be removed nor its next directory be added.
+/// The directory of a node that was being added was lost, and for ten minutes the replica could neither be removed nor its next directory be added.
 #[test]
 fn a_node_that_never_comes_can_be_removed_while_it_is_added() {
     run("a_node_that_never_comes_can_be_removed_while_it_is_added", 2, |seed| {
