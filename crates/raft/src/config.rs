@@ -43,6 +43,11 @@ pub struct Config {
     pub write_deadline: Duration,
     /// Bytes of a snapshot in one message. Default 1 MiB.
     pub snapshot_chunk_bytes: usize,
+    /// Bytes of the log that stay in memory; of older entries that are durable and applied only the
+    /// terms do, and a follower that needs them is served by
+    /// [`Output::ReadEntries`](crate::Output::ReadEntries). Default `None`: all of the log stays in
+    /// memory, and nothing is ever read.
+    pub log_cache_bytes: Option<u64>,
     /// Serve reads under a leader lease instead of a confirmation round. Default off.
     pub lease: Option<Lease>,
 }
@@ -62,6 +67,7 @@ impl Config {
             max_waiting_reads: 1 << 16,
             write_deadline: Duration::from_secs(1),
             snapshot_chunk_bytes: 1 << 20,
+            log_cache_bytes: None,
             lease: None,
         }
     }

@@ -1,10 +1,12 @@
-//! The log in memory: everything after the base, whether durable or not.
+//! The log: everything after the base, whether durable or not.
 //!
-//! A sequence of shared ranges ([`Entries`]), as they were sealed by a leader or arrived in a
-//! message. Looking up an index is a look at the last range, else a binary search over ranges.
+//! What is in memory is a sequence of shared ranges ([`Entries`]), as they were sealed by a leader or
+//! arrived in a message. Looking up an index is a look at the last range, else a binary search over
+//! ranges. Of older entries, that are durable and applied, only what [`Evicted`] says may be known.
 //!
 //! Invariants
-//! - Indexes are contiguous from `base.id.index + 1` to `last.index`; no range is empty.
+//! - Indexes are contiguous from `base.id.index + 1` to `last.index`; no range is empty; the first
+//!   range begins behind `evicted.last`.
 //! - Terms never decrease along the log.
 //! - `memberships` holds the configurations among the entries, in order; the last one, or else the
 //!   base's, is in effect (§6: effective on append, rolled back on truncation).
@@ -19,9 +21,11 @@ use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{Index, LogId, Term};
 
 use crate::{Base, Entries, Entry, EntryData, Membership, Payload};
+use evicted::Evicted;
 
 pub(crate) struct Log<P> {
     base: Base,
+    evicted: Evicted,
     ranges: VecDeque<Range<P>>,
     last: LogId,
     base_cost: u64,
@@ -46,6 +50,7 @@ impl<P: Payload> Log<P> {
         let last = base.id;
         Self {
             base,
+            evicted: Evicted::none(last, 0),
             ranges: VecDeque::new(),
             last,
             base_cost: 0,
@@ -67,9 +72,19 @@ impl<P: Payload> Log<P> {
         self.last
     }
 
-    /// Bytes held.
+    /// Bytes of the log, whether in memory or not.
     pub(crate) fn bytes(&self) -> u64 {
         self.last_cost.saturating_sub(self.base_cost)
+    }
+
+    /// Bytes in memory.
+    pub(crate) fn cached_bytes(&self) -> u64 {
+        self.last_cost.saturating_sub(self.evicted.cost)
+    }
+
+    /// The last entry that is not in memory; the base if all others are.
+    pub(crate) fn evicted(&self) -> Index {
+        self.evicted.last.index
     }
 
     /// Position in bytes behind the last entry.
@@ -77,13 +92,14 @@ impl<P: Payload> Log<P> {
         self.last_cost
     }
 
-    /// Position in bytes behind the entry at `index`, clamped to what the log holds.
+    /// Position in bytes behind the entry at `index`, clamped to what the log holds; of an entry that
+    /// is not in memory, about.
     pub(crate) fn cost_at(&self, index: Index) -> u64 {
         if index >= self.last.index {
             return self.last_cost;
         }
         let Some(range) = self.range_of(index).and_then(|at| self.ranges.get(at)) else {
-            return self.base_cost;
+            return self.evicted.cost_at(index).unwrap_or(self.base_cost).max(self.base_cost);
         };
         let count = offset(range.first, index).saturating_add(1);
         range.entries.iter().take(count).fold(range.cost, |sum, entry| sum + entry.cost() as u64)
@@ -97,6 +113,9 @@ impl<P: Payload> Log<P> {
         if index == self.base.id.index {
             return Some(self.base.id.term);
         }
+        if index > self.base.id.index && index <= self.evicted.last.index {
+            return self.evicted.term_at(index);
+        }
         let range = self.ranges.get(self.range_of(index)?)?;
         range.entries.get(offset(range.first, index)).map(|entry| entry.id.term)
     }
@@ -108,8 +127,8 @@ impl<P: Payload> Log<P> {
     /// The last entry at or before `index` whose term is at most `term`; the base if none is.
     pub(crate) fn last_not_above(&self, index: Index, term: Term) -> LogId {
         let index = index.min(self.last.index);
-        let Some(at) = self.range_of(index) else { return self.base.id };
-        for range in self.ranges.iter().take(at + 1).rev() {
+        let count = self.range_of(index).map_or(0, |at| at + 1);
+        for range in self.ranges.iter().take(count).rev() {
             let count = offset(range.first, index).saturating_add(1).min(range.entries.len());
             let entries = range.entries.get(..count).unwrap_or(&[]);
             let below = entries.partition_point(|entry| entry.id.term <= term);
@@ -117,7 +136,8 @@ impl<P: Payload> Log<P> {
                 return entry.id;
             }
         }
-        self.base.id
+        let evicted = self.evicted.last_not_above(index, term);
+        evicted.filter(|id| id.index > self.base.id.index).unwrap_or(self.base.id)
     }
 
     /// Appends entries that follow on from the last one (the caller has checked).
@@ -152,16 +172,46 @@ impl<P: Payload> Log<P> {
         if !planted(Plant::ConfigurationStays) {
             self.memberships.retain(|(id, _)| id.index < from);
         }
+        if from <= self.evicted.last.index {
+            // Never asked for by the rules: what is not in memory is committed.
+            let last = from.prev().max(self.base.id.index);
+            let term = self.term_at(last).unwrap_or(self.base.id.term);
+            let cost = self.cost_at(last);
+            self.evicted.end_with(LogId::new(term, last), cost);
+        }
         match self.ranges.back() {
             Some(range) => {
                 self.last = range.entries.last().map_or(self.base.id, |entry| entry.id);
                 self.last_cost =
                     range.entries.iter().fold(range.cost, |sum, entry| sum + entry.cost() as u64);
             }
-            None => {
-                self.last = self.base.id;
-                self.last_cost = self.base_cost;
+            None => (self.last, self.last_cost) = (self.evicted.last, self.evicted.cost),
+        }
+    }
+
+    /// Drops from memory what is not among the last `keep` bytes, as far as `upto`, range by range.
+    /// The caller knows that it is on stable storage.
+    pub(crate) fn evict(&mut self, keep: u64, upto: Index) {
+        while self.cached_bytes() > keep
+            && self.ranges.front().is_some_and(|range| range.last() <= upto)
+            && let Some(range) = self.ranges.pop_front()
+        {
+            let cost = self.ranges.front().map_or(self.last_cost, |next| next.cost);
+            let (Some(mut first), Some(last)) = (range.entries.first(), range.entries.last()) else {
+                continue;
+            };
+            // Nearly always of one term; else term by term.
+            while first.id.term != last.id.term {
+                let of = range.entries.partition_point(|entry| entry.id.term <= first.id.term);
+                let (end, next) = (of.checked_sub(1), range.entries.get(of));
+                let (Some(end), Some(next)) = (end.and_then(|at| range.entries.get(at)), next)
+                else {
+                    break;
+                };
+                self.evicted.extend(first.id.index, end.id, range.cost);
+                first = next;
             }
+            self.evicted.extend(first.id.index, last.id, cost);
         }
     }
 
@@ -173,6 +223,11 @@ impl<P: Payload> Log<P> {
         let membership = membership.clone();
         self.base = Base { id: LogId::new(term, upto), membership, membership_id };
         self.base_cost = cost;
+        if upto < self.evicted.last.index {
+            self.evicted.start_after(upto);
+        } else {
+            self.evicted = Evicted::none(self.base.id, cost);
+        }
         self.memberships.retain(|(id, _)| id.index > upto);
         while let Some(range) = self.ranges.front_mut() {
             if range.first > upto {
@@ -197,11 +252,13 @@ impl<P: Payload> Log<P> {
             return true;
         }
         let origin = self.last_cost;
-        *self = Self { base_cost: origin, last_cost: origin, ..Self::new(base) };
+        let evicted = Evicted::none(base.id, origin);
+        *self = Self { evicted, base_cost: origin, last_cost: origin, ..Self::new(base) };
         false
     }
 
-    /// Entries from `from` on, at most `bytes_max` (but at least one), in one range.
+    /// Entries from `from` on, at most `bytes_max` (but at least one), in one range. None where they
+    /// are not in memory.
     pub(crate) fn slice(&self, from: Index, bytes_max: usize) -> Entries<P> {
         let Some(at) = self.range_of(from) else { return Entries::new() };
         let Some(range) = self.ranges.get(at) else { return Entries::new() };
@@ -224,7 +281,7 @@ impl<P: Payload> Log<P> {
         collected.into()
     }
 
-    /// The ranges that make up the entries from `from` to `to`.
+    /// The ranges that make up the entries from `from` to `to`, which are in memory.
     pub(crate) fn ranges(&self, from: Index, to: Index) -> impl Iterator<Item = Entries<P>> {
         let start = if from > to { None } else { self.range_of(from) };
         self.ranges
@@ -270,7 +327,7 @@ impl<P: Payload> Log<P> {
     }
 
     fn range_of(&self, index: Index) -> Option<usize> {
-        if index <= self.base.id.index || index > self.last.index {
+        if index <= self.evicted.last.index || index > self.last.index {
             return None;
         }
         // Nearly always it is one of the last two.
@@ -301,5 +358,6 @@ fn fit<P: Payload>(entries: &[Entry<P>], bytes: usize, bytes_max: usize) -> (usi
     (entries.len(), sum)
 }
 
+mod evicted;
 #[cfg(test)]
 mod tests;

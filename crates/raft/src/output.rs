@@ -40,6 +40,17 @@ pub enum Output<P> {
         /// The leader of the term, if known.
         leader: Option<Member>,
     },
+    /// A follower needs entries that are not in memory any more
+    /// ([`Config::log_cache_bytes`](crate::Config::log_cache_bytes)): read them from stable storage
+    /// and report [`Raft::entries_read`](crate::Raft::entries_read).
+    ReadEntries {
+        /// For whom.
+        to: Member,
+        /// The first.
+        from: Index,
+        /// At most this many bytes of them, about, but at least one.
+        max: usize,
+    },
     /// Some follower needs what the log no longer holds, and there is no snapshot that reaches to
     /// its start: build one of what is applied and report
     /// [`Raft::snapshot_built`](crate::Raft::snapshot_built).

@@ -33,6 +33,8 @@ pub(crate) struct Progress {
     /// What of `Replicate` is sent and not acknowledged: last index and bytes of each append.
     inflight: VecDeque<(Index, usize)>,
     inflight_bytes: usize,
+    /// Entries for it are being read from stable storage.
+    pub(crate) reading: bool,
     /// The commit index it has been told last.
     pub(crate) commit_sent: Index,
     /// The latest heartbeat round it has answered.
@@ -68,6 +70,7 @@ impl Progress {
             state: State::Probe { waiting: None },
             inflight: VecDeque::new(),
             inflight_bytes: 0,
+            reading: false,
             commit_sent: Index(0),
             acked_round: 0,
             acked_at: now,

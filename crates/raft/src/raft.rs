@@ -142,6 +142,7 @@ impl<P: Payload> Raft<P> {
         };
         let base = raft.log.base().id.index;
         raft.notice_removal(base, applied);
+        raft.evict();
         Ok(raft)
     }
 
@@ -288,6 +289,14 @@ impl<P: Payload> Raft<P> {
         if index > self.applied {
             self.applied = index;
             self.applied_cost = self.log.cost_at(index);
+            self.evict();
+        }
+    }
+
+    /// Keeps the log's share of the memory.
+    fn evict(&mut self) {
+        if let Some(keep) = self.config.log_cache_bytes {
+            self.log.evict(keep, self.applied.min(self.durability.durable()));
         }
     }
 
@@ -362,6 +371,7 @@ impl<P: Payload> Raft<P> {
             uncommitted_bytes: self.uncommitted_cost(),
             unapplied_bytes: self.unapplied_cost(),
             log_bytes: self.log.bytes(),
+            cached_bytes: self.log.cached_bytes(),
             waiting_reads: self.waiting_reads(),
             dropped_messages: self.dropped,
         }
@@ -404,7 +414,7 @@ impl<P: Payload> Raft<P> {
         self.has_lease(now)
     }
 
-    /// Bytes the log holds; what a driver decides by when to compact.
+    /// Bytes of the log, in memory or not; what a driver decides by when to compact.
     pub fn log_bytes(&self) -> u64 {
         self.log.bytes()
     }

@@ -5,11 +5,11 @@
 //! Neither needs a timer, and a slow disk at the follower is never taken for a loss.
 
 use kontiki_types::plant::{Plant, planted};
-use kontiki_types::{Index, Instant, Member};
+use kontiki_types::{Index, Instant, LogId, Member};
 
 use crate::progress::{Progress, State};
 use crate::raft::Raft;
-use crate::{AppendResult, Body, Message, Output, Payload, Role, Session};
+use crate::{AppendResult, Body, Entries, Message, Output, Payload, Role, Session};
 
 impl<P: Payload> Raft<P> {
     /// Sends every peer what it lacks and its window allows; or, if there is nothing to send, the
@@ -28,7 +28,9 @@ impl<P: Payload> Raft<P> {
         loop {
             let due = match peer.state {
                 State::Probe { waiting } => waiting.is_none(),
-                State::Replicate => peer.next <= last && peer.window_open(&self.config),
+                State::Replicate => {
+                    peer.next <= last && peer.window_open(&self.config) && !peer.reading
+                }
                 State::Snapshot(_) => false,
             };
             if !due {
@@ -46,12 +48,30 @@ impl<P: Payload> Raft<P> {
         }
     }
 
-    /// Sends one append. Returns `false` if the log no longer holds what would have to be sent.
+    /// Sends one append, or has its entries read first. Returns `false` if the log no longer holds
+    /// what would have to be sent.
     fn send_append(&mut self, peer: &mut Progress, round: u64) -> bool {
-        let prev = peer.next.prev();
-        let Some(term) = self.log.term_at(prev) else { return false };
-        let mut prev = kontiki_types::LogId::new(term, prev);
-        let entries = self.log.slice(peer.next, self.config.max_append_bytes);
+        let (from, max) = (peer.next, self.config.max_append_bytes);
+        let Some(term) = self.log.term_at(from.prev()) else { return false };
+        // A probe needs none: it asks where the logs agree.
+        if matches!(peer.state, State::Replicate) && from <= self.log.evicted() {
+            peer.reading = true;
+            self.outbox.push_back(Output::ReadEntries { to: peer.member, from, max });
+            return true;
+        }
+        let entries = self.log.slice(from, max);
+        self.send_entries(peer, round, LogId::new(term, from.prev()), entries);
+        true
+    }
+
+    fn send_entries(
+        &mut self,
+        peer: &mut Progress,
+        round: u64,
+        prev: LogId,
+        entries: Entries<P>,
+    ) {
+        let mut prev = prev;
         let end = entries.last().map_or(prev.index, |entry| entry.id.index);
         if planted(Plant::EmptyAppendMerged) && matches!(peer.state, State::Probe { .. }) {
             prev = self.log.last();
@@ -69,7 +89,31 @@ impl<P: Payload> Raft<P> {
         let body = Body::Append { session: peer.session, prev, commit: self.commit, entries };
         let message = Message { from: self.config.me, to: peer.member, term: self.term(), body };
         self.outbox.push_back(Output::Send(message));
-        true
+    }
+
+    /// Answer to [`Output::ReadEntries`]: entries of this replica's log from `from` on, as they are on
+    /// stable storage. None at all: they cannot be read, and the follower gets a snapshot instead
+    /// unless the log has been compacted meanwhile.
+    pub fn entries_read(&mut self, now: Instant, to: Member, from: Index, entries: Entries<P>) {
+        self.changed = true;
+        let Some(mut lead) = self.lead.take() else { return };
+        let round = lead.round;
+        if let Some(peer) = lead.peers.iter_mut().find(|peer| peer.member == to) {
+            peer.reading = false;
+            // Else it has been found out meanwhile that something else is to be sent.
+            if matches!(peer.state, State::Replicate) && peer.next == from {
+                let ours = entries.first().is_some_and(|entry| entry.id.index == from)
+                    && entries.iter().all(|entry| self.log.contains(entry.id));
+                match self.log.term_at(from.prev()) {
+                    Some(term) if ours => {
+                        self.send_entries(peer, round, LogId::new(term, from.prev()), entries);
+                    }
+                    Some(_) => self.cannot_be_read(now, peer),
+                    None => self.begin_snapshot(now, peer),
+                }
+            }
+        }
+        self.lead = Some(lead);
     }
 
     pub(crate) fn on_append_reply(
@@ -140,7 +184,7 @@ impl<P: Payload> Raft<P> {
 
     /// The log of `from` is ours up to `index`, durably.
     fn on_matched(&mut self, from: Member, index: Index) {
-        let (last, base) = (self.log.last().index, self.log.base().id.index);
+        let (last, start) = (self.log.last().index, self.readable_after());
         let Some(lead) = self.lead.as_mut() else { return };
         let Some(peer) = lead.peers.iter_mut().find(|peer| peer.member == from) else { return };
         if index > last {
@@ -150,8 +194,8 @@ impl<P: Payload> Raft<P> {
             State::Probe { waiting } => waiting.is_some() && index.next() >= peer.next,
             State::Replicate => false,
             // If the log has been compacted beyond the snapshot meanwhile, the next append finds out.
-            State::Snapshot(Some(transfer)) => index >= base.min(transfer.meta.id.index),
-            State::Snapshot(None) => index >= base,
+            State::Snapshot(Some(transfer)) => index >= start.min(transfer.meta.id.index),
+            State::Snapshot(None) => index >= start,
         };
         let news = peer.matched(index);
         if resume {

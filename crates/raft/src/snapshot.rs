@@ -50,6 +50,8 @@ pub(crate) struct Shelf {
     latest: Option<Arc<SnapshotMeta>>,
     building: bool,
     retry_at: Instant,
+    /// Entries up to here could not be read from stable storage.
+    unreadable: Index,
 }
 
 /// A snapshot on its way to another member.
@@ -84,8 +86,8 @@ impl<P: Payload> Raft<P> {
     /// The log no longer holds what `peer` needs.
     pub(crate) fn begin_snapshot(&mut self, now: Instant, peer: &mut Progress) {
         peer.clear_inflight();
-        let base = self.log.base().id.index;
-        match self.shelf.latest.clone().filter(|meta| meta.id.index >= base) {
+        let start = self.readable_after();
+        match self.shelf.latest.clone().filter(|meta| meta.id.index >= start) {
             Some(meta) => {
                 let mut transfer = Transfer { meta, offset: 0, phase: Phase::Reading, since: now };
                 self.next_chunk(now, peer.member, peer.session, &mut transfer);
@@ -96,6 +98,17 @@ impl<P: Payload> Raft<P> {
                 self.ask_for_snapshot();
             }
         }
+    }
+
+    /// What `peer` needs next is in the log, but cannot be read.
+    pub(crate) fn cannot_be_read(&mut self, now: Instant, peer: &mut Progress) {
+        self.shelf.unreadable = self.shelf.unreadable.max(peer.next);
+        self.begin_snapshot(now, peer);
+    }
+
+    /// A follower that has everything up to here can be sent the rest, as far as is known.
+    pub(crate) fn readable_after(&self) -> Index {
+        self.log.base().id.index.max(self.shelf.unreadable)
     }
 
     fn ask_for_snapshot(&mut self) {

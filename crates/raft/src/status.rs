@@ -38,8 +38,11 @@ pub struct Status {
     pub uncommitted_bytes: u64,
     /// Bytes committed and not applied.
     pub unapplied_bytes: u64,
-    /// Bytes the log holds.
+    /// Bytes of the log, in memory or not.
     pub log_bytes: u64,
+    /// Bytes of the log that are in memory; see
+    /// [`Config::log_cache_bytes`](crate::Config::log_cache_bytes).
+    pub cached_bytes: u64,
     /// Reads that wait.
     pub waiting_reads: usize,
     /// Messages dropped since the start because they named another receiver, came from a stranger

@@ -50,6 +50,8 @@ pub struct Auto {
     pub persist: bool,
     pub apply: bool,
     pub snapshots: bool,
+    /// Whether entries can be read from the disk.
+    pub readable: bool,
 }
 
 pub struct Cluster {
@@ -74,7 +76,7 @@ impl Cluster {
             nodes: Vec::new(),
             net: VecDeque::new(),
             now: Instant(1_000_000),
-            auto: Auto { persist: true, apply: true, snapshots: true },
+            auto: Auto { persist: true, apply: true, snapshots: true, readable: true },
             invariants: Invariants::default(),
             trace: Vec::new(),
             seed: 1,
@@ -229,6 +231,19 @@ impl Cluster {
                     .map_or(String::new(), |leader| format!(", leader {}", show::member(leader)));
                 self.trace.push(format!("{name} is {} in t{term}{leader}", show::role(role)));
                 self.invariants.role(node.me, role, term);
+            }
+            Output::ReadEntries { to, from, max } => {
+                let entries = if self.auto.readable {
+                    node.disk.read(from, max)
+                } else {
+                    Vec::new()
+                };
+                let end = entries.last().map_or(from.prev(), |entry| entry.id.index);
+                self.trace.push(format!(
+                    "{name} reads {from} to {end} for {}",
+                    show::member(to)
+                ));
+                raft.entries_read(now, to, from, entries.into());
             }
             Output::BuildSnapshot => {
                 self.trace.push(format!("{name} builds a snapshot"));

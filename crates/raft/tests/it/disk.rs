@@ -61,6 +61,14 @@ impl Disk {
     }
 }
 
+impl Disk {
+    /// Entries from `from` on, one for each 100 bytes asked for.
+    pub fn read(&self, from: Index, max: usize) -> Vec<Entry<Vec<u8>>> {
+        let entries = self.entries.iter().filter(|entry| entry.id.index >= from);
+        entries.take(max.div_ceil(100)).cloned().collect()
+    }
+}
+
 impl StableStorage<Vec<u8>> for Disk {
     type Error = Broken;
 

@@ -5,6 +5,7 @@ mod disk;
 mod invariants;
 mod show;
 
+mod cache;
 mod changes;
 mod durability;
 mod elections;

@@ -210,6 +210,7 @@ fn carry_out(
                 raft.compact(last.id.index);
             }
         }
+        Output::ReadEntries { to, from, .. } => raft.entries_read(now, to, from, Vec::new().into()),
         Output::BuildSnapshot => raft.snapshot_built(now, None),
         Output::ReadChunk { to, meta, offset, max } => {
             raft.chunk_read(now, to, &meta, offset, vec![0; max.min(100)]);

@@ -45,6 +45,7 @@ struct Plan {
     change: usize,
     slow_disk: bool,
     lease: bool,
+    cache: Option<u64>,
 }
 
 impl Plan {
@@ -59,6 +60,7 @@ impl Plan {
             change: [0, 4, 15][random.below(3)],
             slow_disk: random.chance(500),
             lease: random.chance(300),
+            cache: [None, Some(0), Some(300), Some(2_000)][random.below(4)],
         }
     }
 }
@@ -82,10 +84,11 @@ impl Run {
             config.max_inflight_appends = 4;
             config.max_uncommitted_bytes = 2_000;
             config.max_unapplied_bytes = 4_000;
+            config.log_cache_bytes = plan.cache;
             config.lease = plan.lease.then_some(Lease { drift_ppm: 1000 });
         })
         .seed(seed);
-        cluster.auto = Auto { persist: !plan.slow_disk, apply: true, snapshots: true };
+        cluster.auto = Auto { persist: !plan.slow_disk, ..cluster.auto };
         Self { cluster, random: Random::new(seed), plan, cut: Vec::new(), tokens: 0, commands: 0 }
     }
 
@@ -119,6 +122,7 @@ impl Run {
             }
             983..985 => self.fail_write(at),
             985..988 => {
+                self.cluster.auto.readable = !self.random.chance(200);
                 let full = self.random.chance(300);
                 if let Some(raft) = self.cluster.nodes[at].raft.as_mut() {
                     raft.set_storage_full(full);
@@ -269,7 +273,7 @@ impl Run {
     /// Faults stop: a leader must emerge, and all members of its configuration must agree.
     fn heal(&mut self) {
         check_log_matching(&self.cluster.nodes);
-        self.cluster.auto = Auto { persist: true, apply: true, snapshots: true };
+        self.cluster.auto = Auto { persist: true, apply: true, snapshots: true, readable: true };
         for at in 0..self.cluster.nodes.len() {
             self.cluster.persist(at, usize::MAX);
             if let Some(raft) = self.cluster.nodes[at].raft.as_mut() {
@@ -374,8 +378,9 @@ proptest! {
         change in 0usize..25,
         slow_disk: bool,
         lease: bool,
+        cache in prop::option::of(0u64..3_000),
     ) {
-        let plan = Plan { nodes, steps, loss, reorder, crash, change, slow_disk, lease };
+        let plan = Plan { nodes, steps, loss, reorder, crash, change, slow_disk, lease, cache };
         let mut run = Run::new(seed, plan);
         for _ in 0..steps {
             run.step();
