@@ -125,10 +125,10 @@ impl<D: Disk> Log<D> {
         }
         let count = encoder.records;
         let body = Bytes::copy_from_slice(&self.buffer[frame::HEADER..]);
-        self.write_frame(count)?;
+        let offset = self.write_frame(count)?;
         self.last_records = self.sequence;
         self.sync()?;
-        let taken = self.groups.replay(self.current.number, body);
+        let taken = self.groups.replay(self.current.number, offset, body);
         assert!(taken.is_ok(), "a record that was just encoded cannot be read: {taken:?}");
         Ok(())
     }
@@ -169,7 +169,7 @@ impl<F: File> Cleaner<F> {
     }
 }
 
-fn corrupt(path: &std::path::Path, offset: u64, detail: &str) -> LogError {
+pub(super) fn corrupt(path: &std::path::Path, offset: u64, detail: &str) -> LogError {
     let (file, detail) = (path.to_path_buf(), detail.to_owned());
     LogError::Corrupt(Box::new(Corruption { file, offset, detail, lost: Vec::new() }))
 }

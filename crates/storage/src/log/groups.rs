@@ -37,11 +37,20 @@ struct Group {
     log_bytes: u64,
 }
 
-/// Where a record in force stands.
+/// Where a record in force stands: in which segment, where in it its frame begins, and how many bytes
+/// it takes.
 #[derive(Clone, Copy, Default)]
-struct Place {
-    segment: u64,
-    bytes: u32,
+pub(super) struct Place {
+    pub segment: u64,
+    pub offset: u32,
+    pub bytes: u32,
+}
+
+impl Place {
+    /// A segment has less than 4 GiB.
+    pub(super) fn new(segment: u64, offset: u64, bytes: u32) -> Self {
+        Self { segment, offset: u32::try_from(offset).unwrap_or(u32::MAX), bytes }
+    }
 }
 
 /// One entry. `place.bytes` is 0 for a hole: an entry whose copy comes later in the log.
@@ -74,11 +83,12 @@ impl Groups {
         Self { recovering: true, ..Self::default() }
     }
 
-    /// Takes in all records of a frame in `segment`.
-    pub(super) fn replay(&mut self, segment: u64, body: Bytes) -> Result<(), String> {
+    /// Takes in all records of the frame that stands at `offset` in `segment`.
+    pub(super) fn replay(&mut self, segment: u64, offset: u64, body: Bytes) -> Result<(), String> {
         for record in Decoder::new(body) {
             let record = record.map_err(|_| "a whole frame has a record that is not understood")?;
-            let place = Place { segment, bytes: u32::try_from(record.bytes).unwrap_or(u32::MAX) };
+            let bytes = u32::try_from(record.bytes).unwrap_or(u32::MAX);
+            let place = Place::new(segment, offset, bytes);
             self.record(record, place)?;
         }
         Ok(())
@@ -87,14 +97,12 @@ impl Groups {
     fn record(&mut self, record: Record, place: Place) -> Result<(), String> {
         let group = record.group;
         match (record.body, record.rewritten) {
-            (Body::HardState(state), false) => {
-                self.hard_state(group, state, place.segment, place.bytes)
-            }
+            (Body::HardState(state), false) => self.hard_state(group, state, place),
             (Body::HardState(state), true) => self.fill_hard_state(group, state, place),
-            (Body::Base(base), false) => self.base(group, base, place.segment, place.bytes),
+            (Body::Base(base), false) => self.base(group, base, place),
             (Body::Base(base), true) => self.fill_base(group, base, place),
             (Body::Truncate(from), _) => self.truncate(group, from),
-            (Body::Entry(entry), false) => self.entry(group, &entry, place.segment, place.bytes)?,
+            (Body::Entry(entry), false) => self.entry(group, &entry, place)?,
             (Body::Entry(entry), true) => self.fill_entry(group, entry, place)?,
             (Body::Forget, _) => self.forget(group),
         }
@@ -102,15 +110,9 @@ impl Groups {
     }
 
     /// `group` has this hard state from here on.
-    pub(super) fn hard_state(
-        &mut self,
-        group: GroupId,
-        state: HardState,
-        segment: u64,
-        bytes: u32,
-    ) {
-        let bytes = if planted(Plant::VoteLostByRecycling) { 0 } else { bytes };
-        let place = Place { segment, bytes };
+    pub(super) fn hard_state(&mut self, group: GroupId, state: HardState, place: Place) {
+        let bytes = if planted(Plant::VoteLostByRecycling) { 0 } else { place.bytes };
+        let place = Place { bytes, ..place };
         let mut live = Live(&mut self.live);
         live.add(place);
         let group = self.groups.entry(group).or_default();
@@ -120,8 +122,7 @@ impl Groups {
     }
 
     /// The log of `group` begins after `base` from here on.
-    pub(super) fn base(&mut self, group: GroupId, base: Base, segment: u64, bytes: u32) {
-        let place = Place { segment, bytes };
+    pub(super) fn base(&mut self, group: GroupId, base: Base, place: Place) {
         let mut live = Live(&mut self.live);
         live.add(place);
         let group = self.groups.entry(group).or_default();
@@ -142,10 +143,8 @@ impl Groups {
         &mut self,
         group: GroupId,
         entry: &Entry<Bytes>,
-        segment: u64,
-        bytes: u32,
+        place: Place,
     ) -> Result<(), String> {
-        let place = Place { segment, bytes };
         let (index, term) = (entry.id.index.get(), entry.id.term);
         let mut live = Live(&mut self.live);
         let group = self.groups.entry(group).or_default();
@@ -215,6 +214,21 @@ impl Groups {
             group.put(index, Slot { term, place }, self.recovering.then_some(entry), &mut live);
         }
         Ok(())
+    }
+
+    /// Where the entry of `group` at `index` stands, if the log has it.
+    pub(super) fn place(&self, group: GroupId, index: Index) -> Option<Place> {
+        let slot = self.groups.get(&group)?.slot(index.get())?;
+        (slot.place.bytes > 0).then_some(slot.place)
+    }
+
+    /// Whether the entry of `group` with this id stands in the same frame as `place`.
+    pub(super) fn has(&self, group: GroupId, id: LogId, place: Place) -> bool {
+        let slot = self.groups.get(&group).and_then(|group| group.slot(id.index.get()));
+        slot.is_some_and(|slot| {
+            slot.term == id.term
+                && (slot.place.segment, slot.place.offset) == (place.segment, place.offset)
+        })
     }
 
     /// Whether a record read from `segment` is in force there.

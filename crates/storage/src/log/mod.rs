@@ -32,6 +32,7 @@ mod error;
 mod frame;
 mod groups;
 mod pool;
+mod read;
 mod record;
 mod scan;
 mod segment;
@@ -55,7 +56,7 @@ use clean::Cleaner;
 pub use counters::{Counters, Counts};
 pub use error::{Corruption, LogError, LostEntries, OpenError};
 use frame::Frame;
-use groups::Groups;
+use groups::{Groups, Place};
 pub use pool::SparePool;
 use record::Encoder;
 use scan::{TailFrame, io as open_error};
@@ -180,6 +181,7 @@ pub struct Log<D: Disk> {
 /// A segment that is not written any more.
 struct Closed {
     number: u64,
+    generation: u64,
     capacity: u64,
     end: u64,
 }
@@ -262,8 +264,11 @@ impl<D: Disk> Log<D> {
             let (file, offset, lost) = (directory.to_path_buf(), 0, Vec::new());
             OpenError::Corrupt(Box::new(Corruption { file, offset, detail, lost }))
         };
-        for frame in &tail {
-            groups.replay(number, frame.body.clone()).map_err(corrupt)?;
+        // They will stand in the segment that is about to begin, one behind the other.
+        let mut offset = segment::START as u64;
+        for TailFrame { frame, body, .. } in &tail {
+            groups.replay(number, offset, body.clone()).map_err(corrupt)?;
+            offset += frame.size();
         }
         let recovered = groups.recovered().map_err(corrupt)?;
         if let Some(last) = tail.back()
@@ -292,6 +297,7 @@ impl<D: Disk> Log<D> {
         let begun = fresh.begin_with(header, &tail, &counters)?;
         let closed = |segment: scan::Segment| Closed {
             number: segment.header.number,
+            generation: segment.header.generation,
             capacity: segment.header.capacity,
             end: segment.end,
         };
@@ -428,11 +434,11 @@ impl<D: Disk> Log<D> {
         while self.is_bloated() && self.maintain()? {}
         self.begin_frame();
         let records = self.encode(parts);
-        self.write_frame(records)?;
+        let offset = self.write_frame(records)?;
         if records > 0 {
             self.last_records = self.sequence;
         }
-        self.take_in(parts);
+        self.take_in(parts, offset);
         Ok(())
     }
 
@@ -477,35 +483,35 @@ impl<D: Disk> Log<D> {
     }
 
     /// What was written is in force: the same steps as at replay.
-    fn take_in<P: Part>(&mut self, parts: &[(GroupId, P)]) {
+    fn take_in<P: Part>(&mut self, parts: &[(GroupId, P)], offset: u64) {
         let segment = self.current.number;
         let mut sizes = self.sizes.iter().copied();
-        let mut size = || sizes.next().unwrap_or(0);
+        let mut place = || Place::new(segment, offset, sizes.next().unwrap_or(0));
         for (group, part) in parts {
             let group = *group;
             if part.forget() {
-                size();
+                place();
                 self.groups.forget(group);
             }
             if let Some(state) = part.hard_state() {
-                self.groups.hard_state(group, state, segment, size());
+                self.groups.hard_state(group, state, place());
             }
             if let Some(base) = part.base() {
-                self.groups.base(group, base.clone(), segment, size());
+                self.groups.base(group, base.clone(), place());
             }
             if let Some(from) = part.truncate_from() {
-                size();
+                place();
                 self.groups.truncate(group, from);
             }
             for entry in part.entries() {
-                let taken = self.groups.entry(group, entry, segment, size());
+                let taken = self.groups.entry(group, entry, place());
                 assert!(taken.is_ok(), "the log of {group} jumps to entry {}", entry.id);
             }
         }
     }
 
-    /// Writes the buffer as the next frame.
-    fn write_frame(&mut self, records: u32) -> Result<(), LogError> {
+    /// Writes the buffer as the next frame, and says where in the current segment it stands.
+    fn write_frame(&mut self, records: u32) -> Result<u64, LogError> {
         if self.failed {
             return Err(LogError::Failed);
         }
@@ -531,10 +537,11 @@ impl<D: Disk> Log<D> {
         self.check(written, "write")?;
         self.counters.wrote(self.buffer.len() as u64);
         self.buffer.truncate(length);
+        let offset = self.current.end;
         self.current.end += size;
         self.sequence += 1;
         self.crc = crc;
-        Ok(())
+        Ok(offset)
     }
 
     /// Returns once all frames written are on stable storage.
@@ -592,7 +599,8 @@ impl<D: Disk> Log<D> {
         };
         let last = std::mem::replace(&mut self.current, next);
         self.marked = self.synced;
-        self.old.push_back(Closed { number: last.number, capacity: last.capacity, end: last.end });
+        let Current { number, generation, capacity, end, .. } = last;
+        self.old.push_back(Closed { number, generation, capacity, end });
         Ok(())
     }
 

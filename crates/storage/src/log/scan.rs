@@ -44,6 +44,7 @@ pub(super) struct Segment {
 pub(super) struct TailFrame {
     pub frame: Frame,
     pub segment: u64,
+    pub offset: u64,
     pub body: Bytes,
 }
 
@@ -160,7 +161,7 @@ impl Scanner<'_> {
         self.last = (frame.sequence, frame.crc);
         self.oldest = self.oldest.max(frame.oldest);
         let body = Bytes::copy_from_slice(body);
-        self.tail.push_back(TailFrame { frame: *frame, segment, body });
+        self.tail.push_back(TailFrame { frame: *frame, segment, offset, body });
         self.mark(frame.durable).map_err(|detail| self.corrupt(segment, offset, detail))
     }
 
@@ -171,7 +172,7 @@ impl Scanner<'_> {
             && first.frame.sequence <= self.durable
         {
             self.durable_crc = first.frame.crc;
-            self.groups.replay(first.segment, first.body.clone())?;
+            self.groups.replay(first.segment, first.offset, first.body.clone())?;
             self.tail.pop_front();
         }
         Ok(())

@@ -4,6 +4,7 @@ mod basics;
 mod crashes;
 mod damage;
 mod format;
+mod reading;
 mod recycling;
 
 use std::collections::BTreeMap;

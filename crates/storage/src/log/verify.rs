@@ -39,7 +39,7 @@ pub fn verify_log<D: Disk>(
         OpenError::Corrupt(Box::new(Corruption { file, offset, detail, lost }))
     };
     for frame in &scan.tail {
-        scan.groups.replay(frame.segment, frame.body.clone()).map_err(corrupt)?;
+        scan.groups.replay(frame.segment, frame.offset, frame.body.clone()).map_err(corrupt)?;
     }
     let recovered = scan.groups.recovered().map_err(corrupt)?;
     Ok(LogReport {

@@ -61,7 +61,7 @@ fn victim(sealed: bool) -> Victim {
 fn examine(disk: &SimDisk) -> Result<Groups, OpenError> {
     let mut scan = scan::scan(disk, directory(), 7)?;
     for frame in &scan.tail {
-        scan.groups.replay(frame.segment, frame.body.clone()).unwrap();
+        scan.groups.replay(frame.segment, frame.offset, frame.body.clone()).unwrap();
     }
     let recovered = scan.groups.recovered().unwrap();
     Ok(recovered.into_iter().map(|(group, state)| (group, state.into())).collect())

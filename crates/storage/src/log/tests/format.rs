@@ -102,7 +102,7 @@ proptest! {
             body[at] = byte;
         }
         let mut groups = groups::Groups::recovering();
-        if groups.replay(1, Bytes::from(body)).is_ok() {
+        if groups.replay(1, 0, Bytes::from(body)).is_ok() {
             let _ = groups.recovered();
         }
     }
