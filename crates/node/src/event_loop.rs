@@ -9,11 +9,11 @@ use bytes::Bytes;
 use kontiki_kv::Outcome;
 use kontiki_kv::command::Read;
 use kontiki_net::PeerTransport;
-use kontiki_raft::{Receipt, Role, SnapshotMeta};
+use kontiki_raft::{Entries, Receipt, Role, SnapshotMeta};
 use kontiki_replica::{
     Ask, Caller, ChangeFailure, ChangeKind, Core, Effect, GroupStatus, NodeInfo, Opened, Request,
 };
-use kontiki_types::{GroupId, LogId, LogTime, Member, NodeId};
+use kontiki_types::{GroupId, Index, LogId, LogTime, Member, NodeId};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
@@ -50,6 +50,8 @@ pub(crate) enum Input {
     Frame { from: NodeId, frame: Bytes },
     /// From the log thread.
     Persisted(Vec<(GroupId, Receipt)>),
+    /// From the log thread: entries for a follower, none if they cannot be read.
+    EntriesRead { group: GroupId, to: Member, from: Index, entries: Entries<Bytes> },
     /// From the log thread: it has failed, for this reason.
     PersistFailed(String),
     /// From the log thread: whether the disk is (nearly) full.
@@ -232,6 +234,9 @@ impl EventLoop {
                 core.persist_failed();
                 return Some(Ended::Failed(reason));
             }
+            Input::EntriesRead { group, to, from, entries } => {
+                core.entries_read(group, to, from, entries);
+            }
             Input::StorageFull(full) => core.set_storage_full(full),
             Input::Applied { group, applied, log_time, next_due, outcomes } => {
                 core.applied(group, applied, log_time, next_due, outcomes);
@@ -279,6 +284,9 @@ impl EventLoop {
         for effect in effects {
             match effect {
                 Effect::Persist { group, batch: one } => batch.push(LogWork::Write(group, one)),
+                Effect::ReadEntries { group, to, from, max } => {
+                    batch.push(LogWork::Read { group, to, from, max });
+                }
                 Effect::Apply { group, entries } => work.push(Work::Apply { group, entries }),
                 Effect::Query { group, log_time, reads } => {
                     work.push(Work::Query { group, log_time, reads });

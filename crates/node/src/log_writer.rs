@@ -5,10 +5,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kontiki_raft::{Receipt, WriteBatch, persist};
+use kontiki_raft::{Entry, Receipt, WriteBatch, persist};
 use kontiki_storage::disk::RealDisk;
 use kontiki_storage::log::{Log, LogError};
-use kontiki_types::GroupId;
+use kontiki_types::{GroupId, Index, Member};
 use tracing::{error, warn};
 
 use crate::event_loop::{FailOnPanic, Input};
@@ -19,6 +19,8 @@ use crate::metrics::Metrics;
 pub(crate) enum LogWork {
     /// Make the batch durable.
     Write(GroupId, WriteBatch<Bytes>),
+    /// Read entries from `from` on, about `max` bytes of them, for a follower.
+    Read { group: GroupId, to: Member, from: Index, max: usize },
     /// Drop everything about a group whose replica has its tombstone.
     Forget(GroupId),
 }
@@ -92,9 +94,23 @@ impl LogWriter {
                     self.write(batch, receipts)?;
                     self.log.forget_group(group)?;
                 }
+                // What is read has long been written: its place among the writes does not matter.
+                LogWork::Read { group, to, from, max } => {
+                    let entries = self.read(group, from, max).into();
+                    self.events.send(Input::EntriesRead { group, to, from, entries });
+                }
             }
         }
         self.write(batch, receipts)
+    }
+
+    /// Nothing where the log is damaged: the follower gets a snapshot instead, and the next start
+    /// names what is lost.
+    fn read(&self, group: GroupId, from: Index, max: usize) -> Vec<Entry<Bytes>> {
+        self.log.read(group, from, max).unwrap_or_else(|error| {
+            error!(%group, %from, %error, "entries of the log cannot be read");
+            Vec::new()
+        })
     }
 
     fn write(

@@ -45,6 +45,7 @@ pub(crate) struct Metrics {
     last_index: PerGroup,
     first_index: PerGroup,
     log_bytes: PerGroup,
+    cached_bytes: PerGroup,
     uncommitted_bytes: PerGroup,
     pending_writes: PerGroup,
     waiting_reads: PerGroup,
@@ -107,6 +108,11 @@ impl Metrics {
             last_index: metric!("raft_last_index", "Last log index", PerGroup::default()),
             first_index: metric!("raft_first_index", "First log index kept", PerGroup::default()),
             log_bytes: metric!("raft_log_bytes", "Bytes of log kept", PerGroup::default()),
+            cached_bytes: metric!(
+                "raft_log_cached_bytes",
+                "Bytes of log in memory",
+                PerGroup::default()
+            ),
             uncommitted_bytes: metric!(
                 "raft_uncommitted_bytes",
                 "Bytes appended and not committed",
@@ -167,6 +173,7 @@ impl Metrics {
         show(&self.last_index, raft.last.index.0);
         show(&self.first_index, raft.first.0);
         show(&self.log_bytes, raft.log_bytes);
+        show(&self.cached_bytes, raft.cached_bytes);
         show(&self.uncommitted_bytes, raft.uncommitted_bytes);
         show(&self.pending_writes, status.pending_writes as u64);
         show(&self.waiting_reads, status.waiting_reads as u64);

@@ -46,6 +46,8 @@ pub struct RaftLimits {
     pub unapplied_bytes_max: usize,
     /// Bytes of a snapshot in one message.
     pub snapshot_chunk_bytes: usize,
+    /// Bytes of each group's log that stay in memory.
+    pub log_cache_bytes: u64,
 }
 
 impl Default for RaftLimits {
@@ -63,6 +65,7 @@ impl Default for RaftLimits {
             uncommitted_bytes_max: config.max_uncommitted_bytes,
             unapplied_bytes_max: config.max_unapplied_bytes,
             snapshot_chunk_bytes: config.snapshot_chunk_bytes,
+            log_cache_bytes: 16 << 20,
         }
     }
 }
@@ -81,6 +84,7 @@ impl RaftLimits {
             max_uncommitted_bytes: self.uncommitted_bytes_max,
             max_unapplied_bytes: self.unapplied_bytes_max,
             snapshot_chunk_bytes: self.snapshot_chunk_bytes,
+            log_cache_bytes: Some(self.log_cache_bytes),
             ..Config::new(me)
         }
     }

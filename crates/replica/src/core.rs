@@ -11,7 +11,7 @@ use kontiki_raft::{
 };
 use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{
-    GroupId, Incarnation, Instant, LogId, LogTime, Member, NodeId, ReplicaId, Term,
+    GroupId, Incarnation, Index, Instant, LogId, LogTime, Member, NodeId, ReplicaId, Term,
 };
 
 use crate::clock::WallClocks;
@@ -32,7 +32,7 @@ pub struct Caller {
 }
 
 /// What the driver must do. Effects of one group are to be carried out in order by each stage:
-/// the log for `Persist`, the apply stage for `Apply`, `Query` and the snapshot effects.
+/// the log for `Persist` and `ReadEntries`, the apply stage for `Apply`, `Query` and the snapshot effects.
 #[derive(Debug)]
 pub enum Effect {
     /// Make the batch durable by [`kontiki_raft::persist`] and report [`Core::persisted`].
@@ -83,6 +83,17 @@ pub enum Effect {
         term: Term,
         /// Who leads, if known.
         leader: Option<Member>,
+    },
+    /// Read entries from the log on disk and report [`Core::entries_read`].
+    ReadEntries {
+        /// The group.
+        group: GroupId,
+        /// For whom.
+        to: Member,
+        /// The first.
+        from: Index,
+        /// At most about this many bytes of them, but at least one.
+        max: usize,
     },
     /// Build a snapshot of what is applied and report [`Core::snapshot_built`].
     BuildSnapshot {
@@ -432,6 +443,18 @@ impl Core {
     pub fn outgrown(&self) -> Vec<GroupId> {
         let outgrown = self.groups.iter().filter(|(_, group)| group.wants_persisted_engine());
         outgrown.map(|(&id, _)| id).collect()
+    }
+
+    /// Answer to [`Effect::ReadEntries`]: what the log has from `from` on; nothing if it cannot be
+    /// read.
+    pub fn entries_read(
+        &mut self,
+        group: GroupId,
+        to: Member,
+        from: Index,
+        entries: Entries<Bytes>,
+    ) {
+        self.with(group, |group, node| group.raft().entries_read(node.now, to, from, entries));
     }
 
     /// Answer to [`Effect::BuildSnapshot`]: what was built, or `None`.

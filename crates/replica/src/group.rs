@@ -304,6 +304,9 @@ impl Group {
             Output::ReadReady { token, index } => self.read_ready(token, index, node),
             Output::ReadFailed { token } => self.read_failed(token),
             Output::Role { role, term, leader } => self.role_changed(role, term, leader, node),
+            Output::ReadEntries { to, from, max } => {
+                node.effects.push(Effect::ReadEntries { group, to, from, max });
+            }
             Output::BuildSnapshot => node.effects.push(Effect::BuildSnapshot { group }),
             Output::ReadChunk { to, meta, offset, max } => {
                 node.effects.push(Effect::ReadChunk { group, to, meta, offset, max });

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 
-use kontiki_raft::{Base, Entry, HardState, Recovered, StableStorage, WriteBatch, wire};
+use kontiki_raft::{Base, Entries, Entry, EntryData, HardState, Recovered, StableStorage, WriteBatch, wire};
 use kontiki_types::{GroupId, Index, LogId, Term};
 
 #[derive(Clone, Debug, Default)]
@@ -79,6 +79,20 @@ impl Disk {
             entries: self.content.entries.iter().cloned().collect(),
             applied,
         }
+    }
+
+    /// Entries from `from` on, of about `bytes_max`, but at least one.
+    pub(super) fn read(&self, from: Index, bytes_max: usize) -> Entries<Vec<u8>> {
+        let mut bytes = 0;
+        let entries = self.content.entries.iter().skip_while(|entry| entry.id.index < from);
+        let fits = |entry: &&Entry<Vec<u8>>| {
+            let before = bytes;
+            if let EntryData::Command(command) = &entry.data {
+                bytes += command.len();
+            }
+            before < bytes_max
+        };
+        entries.take_while(fits).cloned().collect()
     }
 
     fn write(&mut self, batch: &WriteBatch<Vec<u8>>) {

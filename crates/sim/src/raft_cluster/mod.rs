@@ -510,6 +510,9 @@ impl RaftCluster {
                     }
                 }
             }
+            Output::ReadEntries { to, from, max } => {
+                raft.entries_read(now, to, from, node.disk.read(from, max));
+            }
             Output::BuildSnapshot => Self::build_snapshot(node, now),
             Output::ReadChunk { to, meta, offset, max } => {
                 let data = match &node.snapshot {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use kontiki_raft::{Receipt, WriteBatch, persist};
+use kontiki_raft::{Entries, Receipt, WriteBatch, persist};
 use kontiki_storage::disk::SimDisk;
 use kontiki_storage::log::{Log, LogError};
-use kontiki_types::GroupId;
+use kontiki_types::{GroupId, Index, Member};
 
 use crate::random::Random;
 
@@ -38,7 +38,16 @@ impl DiskSpeed {
 /// What the log is asked to do, in order.
 pub(super) enum LogWork {
     Write(GroupId, WriteBatch<Bytes>),
+    Read { group: GroupId, to: Member, from: Index, max: usize },
     Forget(GroupId),
+}
+
+/// Entries that were asked for.
+pub(super) struct Reading {
+    pub(super) group: GroupId,
+    pub(super) to: Member,
+    pub(super) from: Index,
+    pub(super) entries: Entries<Bytes>,
 }
 
 /// The log and what waits for it.
@@ -57,6 +66,7 @@ pub(super) struct LogStage {
     /// Grows with each write, so that an idle time is told from a busy one.
     writes: u64,
     is_full: bool,
+    reads: Vec<Reading>,
 }
 
 impl LogStage {
@@ -70,6 +80,7 @@ impl LogStage {
             stall: Duration::ZERO,
             writes: 0,
             is_full: false,
+            reads: Vec::new(),
         }
     }
 
@@ -101,6 +112,11 @@ impl LogStage {
         for work in std::mem::take(&mut self.under_way) {
             match work {
                 LogWork::Write(group, one) => batch.push((group, one)),
+                LogWork::Read { group, to, from, max } => {
+                    // As on a real node: what cannot be read is answered with nothing.
+                    let entries = self.log.read(group, from, max).unwrap_or_default().into();
+                    self.reads.push(Reading { group, to, from, entries });
+                }
                 LogWork::Forget(group) => {
                     self.write(&mut batch, &mut receipts)?;
                     self.log.forget_group(group).map_err(|error| error.to_string())?;
@@ -113,6 +129,11 @@ impl LogStage {
             Ok(_) | Err(LogError::NoSpace { .. }) => Ok(receipts),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// What was read since this was last asked.
+    pub(super) fn take_reads(&mut self) -> Vec<Reading> {
+        std::mem::take(&mut self.reads)
     }
 
     fn write(

@@ -23,11 +23,12 @@ use super::GROUP;
 use super::apply_stage::{ApplyStage, Work};
 use super::host::SimHost;
 use super::log_book::{Change, LogBook};
-use super::log_stage::{LogStage, LogWork};
+use super::log_stage::{LogStage, LogWork, Reading};
 use crate::random::Random;
 
 /// Everything that can happen to a node.
 pub(super) enum Input {
+    EntriesRead(Reading),
     Request {
         caller: Caller,
         ask: Ask,
@@ -313,6 +314,9 @@ impl Running {
             Step::LogDone => {
                 let receipts = self.log.finish()?;
                 self.happenings.push(Happening::HasWritten(receipts.len()));
+                for reading in self.log.take_reads() {
+                    self.input(Input::EntriesRead(reading));
+                }
                 self.input(Input::Persisted(receipts));
                 self.begin_log();
                 if let Some(moment) = self.log.unsealed() {
@@ -390,6 +394,9 @@ impl Running {
                     self.happenings.push(Happening::BadFrame { from, error, intact });
                 }
             },
+            Input::EntriesRead(Reading { group, to, from, entries }) => {
+                core.entries_read(group, to, from, entries);
+            }
             Input::StorageFull(full) => core.set_storage_full(full),
             Input::Persisted(receipts) => {
                 for (group, receipt) in receipts {
@@ -425,6 +432,9 @@ impl Running {
             Effect::Persist { group, batch } => {
                 self.happenings.push(Happening::Writes(Change::of(&batch)));
                 self.log.add(LogWork::Write(group, batch));
+            }
+            Effect::ReadEntries { group, to, from, max } => {
+                self.log.add(LogWork::Read { group, to, from, max });
             }
             Effect::Apply { group, entries } => queue.push_back(Work::Apply { group, entries }),
             Effect::Query { group, log_time, reads } => {

@@ -53,7 +53,10 @@ impl Plan {
         let mut random = random.fork();
         let drawn = if random.chance(700) { 3 } else { 5 };
         let voters = nodes.unwrap_or(drawn);
-        let config = config(voters, &mut random);
+        let mut config = config(voters, &mut random);
+        // Followers that lag are served from memory, from the disk, or by a snapshot.
+        let caches = [None, Some(0), Some(1 << 10), Some(4 << 10)];
+        config.raft.log_cache_bytes = Random::new(seed ^ 0xcac4e).pick(&caches).copied().flatten();
         let count = random.between(3, 7);
         let mut faults: Vec<Fault> = (0..count).map(|at| fault(at == 0, &mut random)).collect();
         // Trouble seldom comes alone: what breaks a protocol is often a second fault while the first
