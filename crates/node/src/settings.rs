@@ -65,7 +65,7 @@ impl Default for RaftLimits {
             uncommitted_bytes_max: config.max_uncommitted_bytes,
             unapplied_bytes_max: config.max_unapplied_bytes,
             snapshot_chunk_bytes: config.snapshot_chunk_bytes,
-            log_cache_bytes: 16 << 20,
+            log_cache_bytes: 4 << 20,
         }
     }
 }

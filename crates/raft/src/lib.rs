@@ -26,7 +26,8 @@
 //!    returned is applied; another entry at that index means that it never will be. Until either is
 //!    seen its outcome is unknown, also when this replica leads no more.
 //! 9. Compact the log ([`Raft::compact`]) up to what the state machine has made durable, and answer
-//!    the requests for snapshots.
+//!    the requests for snapshots; and with a bound on the log in memory
+//!    ([`Config::log_cache_bytes`]) those for entries.
 //!
 //! There is no tenth duty about what to send before or after what is durable: what asserts durable
 //! state does not come out before its receipt is in, and receipts come from [`persist()`] only.

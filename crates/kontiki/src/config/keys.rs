@@ -211,7 +211,7 @@ sections! {
         /// Log that is kept for followers that lag; one further behind gets a snapshot.
         log_keep: Size = mib(256), "\"256MiB\"";
         /// Log that stays in memory; what is older is read from disk for a follower that needs it.
-        log_cache: Size = mib(16), "\"16MiB\"";
+        log_cache: Size = mib(4), "\"4MiB\"";
         /// A file of the log.
         segment_bytes: Size = mib(64), "\"64MiB\"";
     }
