@@ -67,6 +67,9 @@ pub struct JobSpec {
     /// Records on which user code fails again and again are left out. See
     /// [`bisect`](crate::bisect).
     pub skip_bad_records: bool,
+    /// A random number that whoever submits draws for this job, so that submitting it again, for
+    /// want of an answer, gives the same job. 0: none.
+    pub token: u64,
     /// What the workers need to know.
     pub payload: Vec<u8>,
 }
@@ -80,6 +83,7 @@ impl JobSpec {
             reduces,
             failures_max: 4,
             skip_bad_records: false,
+            token: 0,
             payload: Vec::new(),
         }
     }

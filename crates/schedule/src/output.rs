@@ -81,7 +81,7 @@ pub enum Verdict {
     /// The report is taken; what it says is durable. Map output is to be kept until the job ends.
     Accepted,
     /// The output may, and must, be put in its final place now; then
-    /// [`Scheduler::committed`](crate::Scheduler::committed). Valid for as long as the worker's
+    /// [`Report::Committed`](crate::Report::Committed). Valid for as long as the worker's
     /// lease.
     Granted,
     /// Another attempt was first, or the job has ended: throw the output away.

@@ -189,6 +189,7 @@ impl Encoder {
         for number in [spec.maps, spec.reduces, spec.failures_max, spec.skip_bad_records.into()] {
             self.number(u64::from(number));
         }
+        self.number(spec.token);
         self.bytes(&spec.payload);
     }
 
@@ -300,8 +301,9 @@ impl Decoder<'_> {
             1 => true,
             _ => return None,
         };
+        let token = self.number()?;
         let payload = self.bytes()?.to_vec();
-        Some(JobSpec { name, maps, reduces, failures_max, skip_bad_records, payload })
+        Some(JobSpec { name, maps, reduces, failures_max, skip_bad_records, token, payload })
     }
 
     fn counters(&mut self) -> Option<Counters> {
@@ -355,13 +357,14 @@ mod tests {
             "\\PC*".prop_map(Outcome::Failed),
             Just(Outcome::Cancelled)
         ];
-        let spec = ("\\PC*", any::<(u32, u32, u32, bool)>(), vec(any::<u8>(), 0..40)).prop_map(
-            |(name, (maps, reduces, failures_max, skip_bad_records), payload)| JobSpec {
+        let spec = ("\PC*", any::<(u32, u32, u32, bool, u64)>(), vec(any::<u8>(), 0..40)).prop_map(
+            |(name, (maps, reduces, failures_max, skip_bad_records, token), payload)| JobSpec {
                 name,
                 maps,
                 reduces,
                 failures_max,
                 skip_bad_records,
+                token,
                 payload,
             },
         );

@@ -169,7 +169,8 @@ impl Scheduler {
         self.next_tick
     }
 
-    /// Takes a job. It may be spoken of once [`Output::Submitted`] comes out.
+    /// Takes a job. It may be spoken of once [`Output::Submitted`] comes out. A job whose token is
+    /// known is that one, whatever else the spec says.
     ///
     /// # Errors
     /// A job that cannot be.
@@ -180,6 +181,11 @@ impl Scheduler {
         }
         if spec.failures_max == 0 {
             return Err(SubmitError::NoAttempts);
+        }
+        let known = self.jobs.values().find(|job| spec.token != 0 && job.spec.token == spec.token);
+        if let Some(job) = known.map(|job| job.id) {
+            self.durability.hold(Output::Submitted { job });
+            return Ok(job);
         }
         self.jobs_begun += 1;
         let job = JobId(u64::from(self.jobs_begun) << 32 | self.random() & 0xffff_ffff);

@@ -686,3 +686,14 @@ fn a_job_that_cannot_be_is_refused() {
     let none = JobSpec { failures_max: 0, ..JobSpec::new("test", 1, 1) };
     assert!(bench.scheduler.submit(none, bench.now).is_err());
 }
+
+#[test]
+fn a_job_that_is_submitted_again_is_the_same() {
+    let mut bench = Bench::new();
+    let spec = JobSpec { token: 9, ..JobSpec::new("test", 2, 1) };
+    let job = bench.submit_spec(spec.clone());
+    assert_eq!(bench.submit_spec(spec.clone()), job);
+    bench.restart();
+    assert_eq!(bench.submit_spec(spec.clone()), job);
+    assert_ne!(bench.submit_spec(JobSpec { token: 10, ..spec }), job);
+}
