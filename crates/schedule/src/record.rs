@@ -357,17 +357,10 @@ mod tests {
             "\\PC*".prop_map(Outcome::Failed),
             Just(Outcome::Cancelled)
         ];
-        let spec = ("\PC*", any::<(u32, u32, u32, bool, u64)>(), vec(any::<u8>(), 0..40)).prop_map(
-            |(name, (maps, reduces, failures_max, skip_bad_records, token), payload)| JobSpec {
-                name,
-                maps,
-                reduces,
-                failures_max,
-                skip_bad_records,
-                token,
-                payload,
-            },
-        );
+        let spec = ("\\PC*", any::<(u32, u32, u32, bool, u64)>(), vec(any::<u8>(), 0..40))
+            .prop_map(|(name, (maps, reduces, failures_max, skip_bad_records, token), payload)| {
+                JobSpec { name, maps, reduces, failures_max, skip_bad_records, token, payload }
+            });
         prop_oneof![
             any::<u32>().prop_map(|epoch| Record::Started { epoch }),
             (any::<u64>(), spec)
