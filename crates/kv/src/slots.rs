@@ -64,25 +64,36 @@ impl SlotState {
     }
 }
 
+/// Slots that come into memory together, when the first of them is written.
+const TOGETHER: usize = 64;
+
+#[derive(Clone, Debug)]
+struct Chunk {
+    states: [SlotState; TOGETHER],
+    /// A bit for each of them that is in [`Slots::changed`].
+    changed: u64,
+}
+
+/// What every slot is that was never written.
+const UNWRITTEN: Chunk = Chunk {
+    states: [SlotState { incarnation: 0, version: 0, deleted: 0, keys: 0, litter: false };
+        TOGETHER],
+    changed: 0,
+};
+
 /// All slots, with totals and the set of those changed since the last commit.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    states: Vec<SlotState>,
-    // Invariant: the sum of `states[..].keys`.
+    chunks: Vec<Option<Box<Chunk>>>,
+    // Invariant: the sum of the `keys` of all states.
     keys: u64,
     changed: Vec<Slot>,
-    is_changed: Vec<bool>,
 }
 
 impl Slots {
     pub(crate) fn new() -> Self {
-        let slots = usize::from(SLOTS);
-        Self {
-            states: vec![SlotState::default(); slots],
-            keys: 0,
-            changed: Vec::new(),
-            is_changed: vec![false; slots],
-        }
+        let chunks = vec![None; usize::from(SLOTS).div_ceil(TOGETHER)];
+        Self { chunks, keys: 0, changed: Vec::new() }
     }
 
     /// Rows under live incarnations.
@@ -91,26 +102,34 @@ impl Slots {
     }
 
     pub(crate) fn get(&self, slot: Slot) -> &SlotState {
-        &self.states[usize::from(slot.get())]
+        let (chunk, place) = place(slot);
+        let chunk = self.chunks.get(chunk).and_then(Option::as_deref);
+        &chunk.unwrap_or(&UNWRITTEN).states[place]
     }
 
     /// Every slot that was ever written, in order.
     pub(crate) fn used(&self) -> impl Iterator<Item = (Slot, &SlotState)> {
-        self.from(Slot::default()).filter(|(_, state)| **state != SlotState::default())
+        self.from(Slot::default())
     }
 
-    /// All slots from `first` on.
+    /// Every slot from `first` on that was ever written, in order.
     pub(crate) fn from(&self, first: Slot) -> impl Iterator<Item = (Slot, &SlotState)> {
-        let first = first.get();
-        let slots = (first..SLOTS).filter_map(Slot::new);
-        slots.zip(&self.states[usize::from(first)..])
+        let (chunk, _) = place(first);
+        let chunks = self.chunks.iter().enumerate().skip(chunk);
+        let states = chunks.flat_map(|(chunk, states)| {
+            let states = states.iter().flat_map(|chunk| &chunk.states);
+            states.enumerate().map(move |(at, state)| (chunk * TOGETHER + at, state))
+        });
+        let used = states.filter(|(_, state)| **state != SlotState::default());
+        let named = used.filter_map(|(slot, state)| Some((Slot::new(slot as u16)?, state)));
+        named.skip_while(move |(slot, _)| *slot < first)
     }
 
     /// Takes what was stored.
     pub(crate) fn restore(&mut self, slot: Slot, state: SlotState) {
-        let place = &mut self.states[usize::from(slot.get())];
-        self.keys = self.keys.saturating_sub(place.keys).saturating_add(state.keys);
-        *place = state;
+        let (chunk, place) = self.place_mut(slot);
+        let before = core::mem::replace(&mut chunk.states[place], state);
+        self.keys = self.keys.saturating_sub(before.keys).saturating_add(state.keys);
     }
 
     /// A key of `slot` was set; answers its version.
@@ -152,20 +171,33 @@ impl Slots {
 
     /// The slots changed since this was last asked, in order of their first change.
     pub(crate) fn take_changed(&mut self) -> Vec<Slot> {
-        for slot in &self.changed {
-            self.is_changed[usize::from(slot.get())] = false;
+        let changed = core::mem::take(&mut self.changed);
+        for &slot in &changed {
+            self.place_mut(slot).0.changed = 0;
         }
-        core::mem::take(&mut self.changed)
+        changed
     }
 
     fn change(&mut self, slot: Slot) -> &mut SlotState {
-        let place = usize::from(slot.get());
-        if !self.is_changed[place] {
-            self.is_changed[place] = true;
+        let (chunk, at) = place(slot);
+        let chunk = self.chunks[chunk].get_or_insert_with(|| Box::new(UNWRITTEN));
+        if chunk.changed & 1 << at == 0 {
+            chunk.changed |= 1 << at;
             self.changed.push(slot);
         }
-        &mut self.states[place]
+        &mut chunk.states[at]
     }
+
+    fn place_mut(&mut self, slot: Slot) -> (&mut Chunk, usize) {
+        let (chunk, at) = place(slot);
+        (self.chunks[chunk].get_or_insert_with(|| Box::new(UNWRITTEN)), at)
+    }
+}
+
+/// Where a slot's state is: the chunk, and the place in it.
+fn place(slot: Slot) -> (usize, usize) {
+    let slot = usize::from(slot.get());
+    (slot / TOGETHER, slot % TOGETHER)
 }
 
 #[cfg(test)]

@@ -194,6 +194,18 @@ impl Frames {
     }
 }
 
+/// Groups, in their order. A list that keeps its memory: this is filled and emptied all the time.
+#[derive(Debug, Default)]
+struct Dirty(Vec<GroupId>);
+
+impl Dirty {
+    fn insert(&mut self, group: GroupId) {
+        if let Err(place) = self.0.binary_search(&group) {
+            self.0.insert(place, group);
+        }
+    }
+}
+
 /// A group as the driver opened it.
 #[derive(Debug)]
 pub struct Opened {
@@ -219,7 +231,7 @@ pub struct Core {
     config: GroupConfig,
     groups: BTreeMap<GroupId, Group>,
     /// Groups with inputs since the last flush.
-    dirty: BTreeSet<GroupId>,
+    dirty: Dirty,
     tombstones: BTreeSet<(GroupId, ReplicaId)>,
     creating: BTreeSet<GroupId>,
     infos: BTreeMap<NodeId, NodeInfo>,
@@ -248,7 +260,7 @@ impl Core {
             me,
             config,
             groups: BTreeMap::new(),
-            dirty: BTreeSet::new(),
+            dirty: Dirty::default(),
             tombstones: tombstones.into_iter().collect(),
             creating: BTreeSet::new(),
             walls: WallClocks::default(),
@@ -404,7 +416,9 @@ impl Core {
         for group in self.groups.values_mut() {
             group.raft().persist_failed(self.now);
         }
-        self.dirty.extend(self.groups.keys());
+        for &group in self.groups.keys() {
+            self.dirty.insert(group);
+        }
     }
 
     /// The log is (nearly) full, or no longer is.
@@ -499,9 +513,16 @@ impl Core {
 
     /// Runs the timers that are due.
     pub fn tick(&mut self) {
-        let groups: Vec<GroupId> = self.groups.keys().copied().collect();
-        for group in groups {
-            self.with(group, Group::tick);
+        for (&id, group) in &mut self.groups {
+            group.tick(&mut Node {
+                now: self.now,
+                wall: self.wall,
+                id: self.me.id,
+                walls: &self.walls,
+                frames: &mut self.frames,
+                effects: &mut self.effects,
+            });
+            self.dirty.insert(id);
         }
         if self.info_at <= self.now {
             self.info_at = self.now + self.config.info_interval;
@@ -527,10 +548,12 @@ impl Core {
     /// Lets every group with inputs act, and returns what is to be done. Call it after a batch of
     /// inputs: what arrived together leaves together.
     pub fn flush(&mut self) -> Vec<Effect> {
-        while let Some(group) = self.dirty.pop_first() {
-            self.with(group, Group::flush);
-            self.dirty.remove(&group);
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for &group in &dirty.0 {
+            self.at(group, Group::flush);
         }
+        dirty.0.clear();
+        self.dirty = dirty;
         std::mem::take(&mut self.effects)
     }
 
@@ -593,6 +616,16 @@ impl Core {
         group: GroupId,
         act: impl FnOnce(&mut Group, &mut Node<'_>) -> R,
     ) -> Option<R> {
+        let done = self.at(group, act)?;
+        self.dirty.insert(group);
+        Some(done)
+    }
+
+    fn at<R>(
+        &mut self,
+        group: GroupId,
+        act: impl FnOnce(&mut Group, &mut Node<'_>) -> R,
+    ) -> Option<R> {
         let replica = self.groups.get_mut(&group)?;
         let mut node = Node {
             now: self.now,
@@ -602,7 +635,6 @@ impl Core {
             frames: &mut self.frames,
             effects: &mut self.effects,
         };
-        self.dirty.insert(group);
         Some(act(replica, &mut node))
     }
 }

@@ -9,6 +9,8 @@
 //! make its replica differ from the others for good, and TCP's 16 bits let one in 65,536 such
 //! flips through.
 
+use core::ops::Range;
+
 use bytes::Bytes;
 use kontiki_raft::{Message, wire};
 use kontiki_types::{ClientId, GroupId, Incarnation, LogTime, NodeId, Seq};
@@ -92,8 +94,10 @@ const REFUSED: u8 = 3;
 const INFO: u8 = 4;
 
 /// Where the checksum stands, and what it covers begins.
-const CHECKSUM: core::ops::Range<usize> = 1..5;
+const CHECKSUM: Range<usize> = 1..5;
 const HEADER_BYTES: usize = 13;
+/// Room for what most frames hold: a few messages without large entries.
+const FRAME_BYTES_USUAL: usize = 256;
 
 /// Collects the messages to one node.
 #[derive(Debug, Default)]
@@ -164,6 +168,7 @@ impl FrameBuilder {
 
     fn message(&mut self, kind: u8, write: impl FnOnce(&mut Vec<u8>)) {
         if self.bytes.is_empty() {
+            self.bytes.reserve(FRAME_BYTES_USUAL);
             self.bytes.resize(HEADER_BYTES, 0);
         }
         self.bytes.push(kind);
@@ -219,8 +224,9 @@ impl Frame {
         let message = match kind {
             RAFT => {
                 let group = GroupId(self.u32(end)?);
-                let body = self.bytes.slice(self.at..end);
-                let decoded = wire::decode_message(&body, &mut |range| body.slice(range));
+                let (bytes, from) = (&self.bytes, self.at);
+                let slice = |range: Range<usize>| bytes.slice(from + range.start..from + range.end);
+                let decoded = wire::decode_message(&bytes[from..end], slice);
                 match decoded {
                     Ok(message) => PeerMessage::Raft(group, message),
                     Err(_) => return self.bad("a consensus message cannot be decoded"),

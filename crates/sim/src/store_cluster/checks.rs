@@ -15,6 +15,14 @@ use crate::invariants::{
 /// What a replica was when it was last looked at.
 type Seen = (Role, Term, Index, LogId);
 
+fn book<'a>(
+    books: &'a [LogBook],
+    places: &BTreeMap<Member, usize>,
+    member: Member,
+) -> Option<&'a LogBook> {
+    places.get(&member).and_then(|&place| books.get(place))
+}
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Checks {
@@ -27,9 +35,18 @@ pub(super) struct Checks {
     leases: LeaseExclusivity,
     state_machine_safety: StateMachineSafety,
     /// Of every member that ever was: what one has acknowledged counts also after its end.
-    books: BTreeMap<Member, LogBook>,
-    here: BTreeMap<NodeId, Member>,
-    seen: BTreeMap<NodeId, Seen>,
+    books: Vec<LogBook>,
+    /// Which of the books is a member's.
+    places: BTreeMap<Member, usize>,
+    here: BTreeMap<NodeId, Here>,
+}
+
+/// The replica that is open on a node.
+struct Here {
+    member: Member,
+    /// Which of the books is its own.
+    place: usize,
+    seen: Option<Seen>,
 }
 
 impl Checks {
@@ -41,11 +58,18 @@ impl Checks {
         let member = book.member;
         self.commit_by_majority.stops(member);
         self.leader_append_only.stops(member);
-        self.seen.remove(&node);
-        self.here.insert(node, member);
-        book.vote(&mut self.votes)?;
-        let Some(before) = self.books.insert(member, book) else { return Ok(()) };
-        let now = &self.books[&member];
+        let place = *self.places.entry(member).or_insert(self.books.len());
+        self.here.insert(node, Here { member, place, seen: None });
+        let before = match self.books.get_mut(place) {
+            Some(known) => Some(std::mem::replace(known, book)),
+            None => {
+                self.books.push(book);
+                None
+            }
+        };
+        let Some(now) = self.books.get(place) else { return Ok(()) };
+        now.vote(&mut self.votes)?;
+        let Some(before) = before else { return Ok(()) };
         let lost = before.lost_in(now).map(|id| id.to_string());
         let lost = lost.or_else(|| before.forgotten_in(now).map(|state| format!("{state:?}")));
         let Some(lost) = lost else { return Ok(()) };
@@ -55,11 +79,10 @@ impl Checks {
 
     /// `node` stops. What of its log is durable still counts.
     pub(super) fn stops(&mut self, node: NodeId) {
-        if let Some(member) = self.here.remove(&node) {
+        if let Some(Here { member, .. }) = self.here.remove(&node) {
             self.commit_by_majority.stops(member);
             self.leader_append_only.stops(member);
         }
-        self.seen.remove(&node);
     }
 
     pub(super) fn leads(&mut self, member: Member, term: Term) -> Checked {
@@ -79,7 +102,7 @@ impl Checks {
     fn look_at_peers(&self, raft: &Raft<Bytes>, peers: &[PeerStatus]) -> Checked {
         for peer in peers.iter().filter(|peer| peer.matched > Index(0)) {
             let (Some(term), Some(book)) =
-                (raft.term_at(peer.matched), self.books.get(&peer.member))
+                (raft.term_at(peer.matched), book(&self.books, &self.places, peer.member))
             else {
                 continue;
             };
@@ -93,13 +116,13 @@ impl Checks {
     }
 
     pub(super) fn writes(&mut self, node: NodeId, change: Change) -> Checked {
-        let book = self.here.get(&node).and_then(|member| self.books.get_mut(member));
+        let book = self.here.get(&node).and_then(|here| self.books.get_mut(here.place));
         let Some(book) = book else { return Ok(()) };
         book.begin(change, &mut self.log_matching)
     }
 
     pub(super) fn has_written(&mut self, node: NodeId, batches: usize) -> Checked {
-        let book = self.here.get(&node).and_then(|member| self.books.get_mut(member));
+        let book = self.here.get(&node).and_then(|here| self.books.get_mut(here.place));
         book.map_or(Ok(()), |book| book.end(batches, &mut self.votes))
     }
 
@@ -111,7 +134,7 @@ impl Checks {
         id: LogId,
         content: u64,
     ) -> Checked {
-        let book = self.here.get(&node).and_then(|member| self.books.get(member));
+        let book = self.here.get(&node).and_then(|here| self.books.get(here.place));
         if let Some(book) = book.filter(|book| !book.holds(id)) {
             let seen = format!("{} applies {id}, which its disk does not have", book.member);
             return Err(Violation::new("What is applied is durable", seen));
@@ -121,11 +144,11 @@ impl Checks {
 
     /// Looks at the replica of `node` if it has changed.
     pub(super) fn look(&mut self, node: NodeId, raft: &Raft<Bytes>) -> Checked {
-        let book = self.here.get(&node).and_then(|member| self.books.get(member));
-        let Some(book) = book else { return Ok(()) };
+        let Some(here) = self.here.get_mut(&node) else { return Ok(()) };
+        let Some(book) = self.books.get(here.place) else { return Ok(()) };
         let (role, term, commit) = (raft.role(), raft.term(), raft.commit());
         let seen = (role, term, commit, book.last());
-        let before = self.seen.insert(node, seen);
+        let before = here.seen.replace(seen);
         if before == Some(seen) {
             return Ok(());
         }
@@ -163,9 +186,10 @@ impl Checks {
         let membership = led.map(|_| raft.status().membership);
         let leading =
             led.zip(membership.as_deref()).map(|(term, membership)| Leading { term, membership });
-        let books = &self.books;
-        let holds =
-            |member: Member, id: LogId| books.get(&member).is_some_and(|book| book.holds(id));
+        let (books, places) = (&self.books, &self.places);
+        let holds = |member: Member, id: LogId| {
+            self::book(books, places, member).is_some_and(|book| book.holds(id))
+        };
         let term_at = |at| raft.term_at(at);
         let judged = self.commit_by_majority.knows(me, commit, leading, term_at, holds);
         if judged.is_err() {

@@ -460,6 +460,9 @@ impl StoreCluster {
                     let at = node.paused_until;
                     return self.schedule.add(at, Event::Step { node: id, life, step });
                 }
+                if node.running.as_ref().is_none_or(|running| running.is_moot(step)) {
+                    return;
+                }
                 self.mark(1, id, step.number());
                 self.note(|| format!("{id} {step:?}"));
                 self.at(id, |node| {
@@ -564,7 +567,7 @@ impl StoreCluster {
                     self.check(checked);
                 }
                 Happening::Opens(book) => {
-                    let checked = self.checks.opens(id, book);
+                    let checked = self.checks.opens(id, *book);
                     self.check(checked);
                 }
                 Happening::Applied { before, entry: (entry, payload) } => {
@@ -606,8 +609,13 @@ impl StoreCluster {
     fn send(&mut self, from: NodeId, to: NodeId, frame: Bytes) {
         let clogged = |id| self.nodes.get(&id).map_or(Instant(0), |node| node.clogged_until);
         let leaves = self.now.max(clogged(from)).max(clogged(to));
-        for delay in self.network.send(from, to, Kind::Request, frame.len()) {
-            let (mut frame, mut intact) = (frame.clone(), true);
+        let mut rest = frame;
+        let mut delays =
+            self.network.send(from, to, Kind::Request, rest.len()).into_iter().peekable();
+        while let Some(delay) = delays.next() {
+            let is_last = delays.peek().is_none();
+            let frame = if is_last { std::mem::take(&mut rest) } else { rest.clone() };
+            let (mut frame, mut intact) = (frame, true);
             if let Some(random) = self.network.corrupts() {
                 (frame, intact) = (corrupted(&frame, random), false);
             }

@@ -156,7 +156,7 @@ pub(super) enum Happening {
     /// All of a snapshot is there.
     Installs,
     /// A replica that is new here is open.
-    Opens(LogBook),
+    Opens(Box<LogBook>),
     Applied {
         before: LogId,
         entry: (LogId, Option<Bytes>),
@@ -189,6 +189,8 @@ pub(super) struct Running {
     pub(super) stage: ApplyStage,
     random: Random,
     inbox: Vec<Input>,
+    /// Exchanged for the inbox when that is emptied, so that both keep their memory.
+    emptied: Vec<Input>,
     acting: bool,
     /// For when the event loop is woken by its timer.
     timer: Instant,
@@ -215,6 +217,7 @@ impl Running {
             stage,
             random,
             inbox: Vec::new(),
+            emptied: Vec::new(),
             acting: false,
             timer: Instant::MAX,
             applying: false,
@@ -232,7 +235,7 @@ impl Running {
 
     /// A replica is open.
     pub(super) fn opens(&mut self, book: LogBook) {
-        self.happenings.push(Happening::Opens(book));
+        self.happenings.push(Happening::Opens(Box::new(book)));
     }
 
     /// The first steps.
@@ -298,13 +301,21 @@ impl Running {
         self.happenings.push(Happening::Later(delay, step));
     }
 
+    /// Whether a step has nothing to do any more: a timer that was set anew since, or the seal of a
+    /// batch that is not the last one.
+    pub(super) fn is_moot(&self, step: Step) -> bool {
+        match step {
+            Step::Timer(set) => set != self.timer,
+            Step::Seal(moment) => self.log.unsealed() != Some(moment),
+            _ => false,
+        }
+    }
+
     /// # Errors
     /// The node cannot go on.
     pub(super) fn step(&mut self, step: Step) -> Result<(), String> {
         match step {
             Step::Act => self.act(),
-            // A timer that was set anew says nothing any more.
-            Step::Timer(set) if set != self.timer => Ok(()),
             Step::Timer(set) if self.clock.0 < set => {
                 // The clock runs slower than when this was set.
                 self.happenings.push(Happening::Timer(set));
@@ -361,9 +372,11 @@ impl Running {
             self.timer = Instant::MAX;
         }
         self.core.set_time(now, wall);
-        for input in std::mem::take(&mut self.inbox) {
+        let mut inputs = std::mem::replace(&mut self.inbox, std::mem::take(&mut self.emptied));
+        for input in inputs.drain(..) {
             self.take(input)?;
         }
+        self.emptied = inputs;
         self.core.tick();
         let effects = self.core.flush();
         for (to, frame) in self.core.take_frames() {
@@ -418,7 +431,7 @@ impl Running {
             }
             Input::Opened(opened) => {
                 let book = LogBook::of(opened.raft.me, &opened.recovered);
-                self.happenings.push(Happening::Opens(book));
+                self.happenings.push(Happening::Opens(Box::new(book)));
                 core.open(*opened).map_err(|error| error.to_string())?;
             }
             Input::Closed { group, member } => core.close(group, member.replica),

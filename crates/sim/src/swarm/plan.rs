@@ -57,7 +57,7 @@ impl Plan {
         // Followers that lag are served from memory, from the disk, or by a snapshot.
         let caches = [None, Some(0), Some(1 << 10), Some(4 << 10)];
         config.raft.log_cache_bytes = Random::new(seed ^ 0xcac4e).pick(&caches).copied().flatten();
-        let count = random.between(3, 7);
+        let count = random.between(4, 8);
         let mut faults: Vec<Fault> = (0..count).map(|at| fault(at == 0, &mut random)).collect();
         // Trouble seldom comes alone: what breaks a protocol is often a second fault while the first
         // one lasts.
