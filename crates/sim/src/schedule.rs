@@ -5,15 +5,38 @@ use std::collections::BinaryHeap;
 
 use kontiki_types::Instant;
 
+/// When an event happens, the how manyeth it is, and its place: 64 bits, 40 and 24, in one number,
+/// which is compared in one go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key(u128);
+
+const PLACE_BITS: u32 = 24;
+const ADDED_BITS: u32 = 40;
+
+impl Key {
+    fn new(at: Instant, added: u64, place: usize) -> Self {
+        assert!(place < 1 << PLACE_BITS && added < 1 << ADDED_BITS, "more events than are counted");
+        let low = added << PLACE_BITS | place as u64;
+        Self(u128::from(at.0) << 64 | u128::from(low))
+    }
+
+    fn at(self) -> Instant {
+        Instant((self.0 >> 64) as u64)
+    }
+
+    fn place(self) -> usize {
+        self.0 as usize & ((1 << PLACE_BITS) - 1)
+    }
+}
+
 /// Events in the order of their times; those of one time in the order in which they were added, so
 /// that a run repeats.
 #[derive(Debug)]
 pub struct Schedule<E> {
-    /// When, the how manyeth, and where the event is. Events themselves stay where they are: they
-    /// are large, and a heap moves what it holds.
-    heap: BinaryHeap<Reverse<(Instant, u64, u32)>>,
+    /// Events themselves stay where they are: they are large, and a heap moves what it holds.
+    heap: BinaryHeap<Reverse<Key>>,
     events: Vec<Option<E>>,
-    free: Vec<u32>,
+    free: Vec<usize>,
     added: u64,
 }
 
@@ -29,20 +52,20 @@ impl<E> Schedule<E> {
         self.added += 1;
         let place = match self.free.pop() {
             Some(place) => {
-                self.events[place as usize] = Some(event);
+                self.events[place] = Some(event);
                 place
             }
             None => {
                 self.events.push(Some(event));
-                (self.events.len() - 1) as u32
+                self.events.len() - 1
             }
         };
-        self.heap.push(Reverse((at, self.added, place)));
+        self.heap.push(Reverse(Key::new(at, self.added, place)));
     }
 
     /// When the next event happens.
     pub fn next_at(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse((at, ..))| *at)
+        self.heap.peek().map(|Reverse(key)| key.at())
     }
 
     /// The next event, if it happens by `until`.
@@ -50,9 +73,9 @@ impl<E> Schedule<E> {
         if self.next_at()? > until {
             return None;
         }
-        let Reverse((at, _, place)) = self.heap.pop()?;
-        self.free.push(place);
-        Some((at, self.events[place as usize].take()?))
+        let Reverse(key) = self.heap.pop()?;
+        self.free.push(key.place());
+        Some((key.at(), self.events[key.place()].take()?))
     }
 }
 
