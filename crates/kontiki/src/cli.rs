@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::bench::BenchArgs;
 use crate::config::{ConfigArgs, LogFormat, Size};
+use crate::mr::MrArgs;
 use crate::sim::SimArgs;
 
 /// A linearizable, durable, replicated store that Redis clients can use.
@@ -77,6 +78,8 @@ pub(crate) enum Command {
     Chaos(ChaosArgs),
     /// Simulate whole clusters under faults of every kind, and check what must hold.
     Sim(SimArgs),
+    /// MapReduce: run a job, make data, look at map output.
+    Mr(MrArgs),
 }
 
 #[derive(Args, Debug)]
@@ -246,7 +249,7 @@ pub(crate) struct ReplicaArgs {
 }
 
 /// A size as the settings write it: `64KiB`, `256MiB`, `1048576`.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     text.parse::<Size>().map(|size| size.0)
 }
 

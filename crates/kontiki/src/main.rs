@@ -9,6 +9,7 @@ mod cli;
 mod cluster;
 mod config;
 mod keys;
+mod mr;
 mod node;
 mod sim;
 mod up;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Chaos(args) => chaos::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::Mr(args) => mr::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

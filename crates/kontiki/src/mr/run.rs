@@ -1,0 +1,263 @@
+//! mr run: checks everything first, then runs the job in this process.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, bail};
+use kontiki_mapreduce::apps::sample;
+use kontiki_mapreduce::input::{InputFile, MapTask, list, plan};
+use kontiki_mapreduce::local::{self, LocalJob, Progress, Summary};
+use kontiki_mapreduce::spec::{Application, REDUCES};
+use kontiki_mapreduce::streaming::{Commands, check_command};
+use kontiki_mapreduce::task::{MEMORY_BYTES_MIN, Program, output_name};
+
+use super::progress::Reporter;
+use super::{App, RunArgs};
+
+/// A job that has been checked.
+struct Plan {
+    files: Vec<InputFile>,
+    tasks: Vec<MapTask>,
+    reduces: u32,
+    application: Application,
+}
+
+pub(super) fn run(args: &RunArgs) -> Result<()> {
+    let start = Instant::now();
+    let plan = prepare(args)?;
+    let program = plan.application.program();
+    let made = make_output(&args.output)?;
+    let done = if args.sequential {
+        sequential(args, &plan, &*program)
+    } else {
+        local(args, &plan, &program, start)
+    };
+    if done.is_err() && made {
+        // Ours, and without use; what is in it by now keeps it.
+        let _ = fs::remove_dir(&args.output);
+    }
+    done
+}
+
+/// Everything that can be wrong before any work.
+fn prepare(args: &RunArgs) -> Result<Plan> {
+    if args.memory < MEMORY_BYTES_MIN {
+        bail!("--memory is below the least, {} MiB", MEMORY_BYTES_MIN >> 20);
+    }
+    if args.split_size == 0 {
+        bail!("--split-size is 0");
+    }
+    let mut reduces = args.reduces.unwrap_or(REDUCES);
+    if args.app == Some(App::Top) {
+        if args.reduces.is_some_and(|reduces| reduces != 1) {
+            bail!("top has one reduce; leave --reduces away");
+        }
+        reduces = 1;
+    }
+    if args.pattern.is_some() != (args.app == Some(App::Grep)) {
+        bail!("--pattern goes with grep, and grep with --pattern");
+    }
+    for command in [&args.mapper, &args.combiner, &args.reducer].into_iter().flatten() {
+        check_command(command).map_err(|error| anyhow!(error))?;
+    }
+    check_output(&args.output)?;
+    let inputs: Vec<&[u8]> = args.input.iter().map(|input| input.as_bytes()).collect();
+    let files = list(&inputs)?;
+    let tasks = plan(&files, args.split_size);
+    let application = application(args, &files, &tasks, reduces)?;
+    Ok(Plan { files, tasks, reduces, application })
+}
+
+fn application(
+    args: &RunArgs,
+    files: &[InputFile],
+    tasks: &[MapTask],
+    reduces: u32,
+) -> Result<Application> {
+    Ok(match args.app {
+        Some(App::Wc) => Application::WordCount,
+        Some(App::Indexer) => Application::Indexer,
+        Some(App::Grep) => {
+            let pattern = args.pattern.as_deref().unwrap_or_default().as_bytes().to_vec();
+            // Sequential runs have a task per file.
+            let maps = if args.sequential { files.len() } else { tasks.len() };
+            Application::Grep { pattern, maps: u32::try_from(maps).unwrap_or(u32::MAX) }
+        }
+        Some(App::Sort) => Application::Sort { borders: sample(files, reduces)? },
+        Some(App::Top) => Application::Top { most: args.top },
+        None => Application::Streaming(Commands {
+            mapper: args.mapper.clone().unwrap_or_default(),
+            combiner: args.combiner.clone(),
+            reducer: args.reducer.clone().unwrap_or_default(),
+        }),
+    })
+}
+
+fn check_output(output: &Path) -> Result<()> {
+    match fs::read_dir(output) {
+        Ok(mut entries) => {
+            if entries.next().is_some() {
+                bail!(
+                    "the output folder {} is not empty\nhint: name another one, or empty it",
+                    output.display()
+                );
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("the output {}", output.display())),
+    }
+}
+
+/// Makes the output folder; whether it was not there.
+fn make_output(output: &Path) -> Result<bool> {
+    if output.is_dir() {
+        return Ok(false);
+    }
+    let made = fs::create_dir_all(output);
+    made.with_context(|| format!("cannot make the output folder {}", output.display()))?;
+    Ok(true)
+}
+
+fn sequential(args: &RunArgs, plan: &Plan, program: &dyn Program) -> Result<()> {
+    let temporary = args.output.join("_sequential");
+    let done = program.sequential(&plan.files, &temporary);
+    let named = done.map_err(anyhow::Error::from).and_then(|()| {
+        fs::rename(&temporary, args.output.join(output_name(0))).context("cannot name the output")
+    });
+    if named.is_err() {
+        // What is half-written is of no use; if it stays, its name tells what it is.
+        let _ = fs::remove_file(&temporary);
+    }
+    named
+}
+
+fn local(args: &RunArgs, plan: &Plan, program: &Arc<dyn Program>, start: Instant) -> Result<()> {
+    let work = args.work.clone().unwrap_or_else(|| args.output.join("_work"));
+    let made_work = !work.is_dir();
+    fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    let job = LocalJob {
+        program: &**program,
+        maps: &plan.tasks,
+        reduces: plan.reduces,
+        workers: args.workers.unwrap_or(cores),
+        memory_bytes: args.memory,
+        output: &args.output,
+        work: &work,
+    };
+    let total: u64 = plan.tasks.iter().map(MapTask::bytes).sum();
+    let progress = Progress::default();
+    let reporter = Reporter::new(&progress, plan.tasks.len() as u64, plan.reduces, total);
+    let done = std::thread::scope(|scope| {
+        if !args.quiet {
+            scope.spawn(|| reporter.report());
+        }
+        let done = local::run(&job, &progress);
+        reporter.end();
+        done
+    });
+    if !args.keep_work {
+        clear(&work, made_work);
+    }
+    let summary = match done {
+        Ok(summary) => summary,
+        Err(error) => {
+            remove_output(&args.output, plan.reduces);
+            return Err(error.into());
+        }
+    };
+    if !args.quiet {
+        eprintln!("{}", sentence(&summary, plan, start));
+        for (group, name, sum) in summary.counters.iter() {
+            eprintln!("counter {group} {name} {sum}");
+        }
+    }
+    if args.json {
+        println!("{}", json(&summary, plan, start));
+    }
+    Ok(())
+}
+
+/// Removes our files from the work folder, and the folder if we made it.
+fn clear(work: &PathBuf, made: bool) {
+    if made {
+        // Left files do no harm, and the output is right.
+        let _ = local::clear(work);
+        return;
+    }
+    let entries = fs::read_dir(work).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if ["map-", "reduce-", "combine-"].iter().any(|ours| name.starts_with(ours)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// A job that failed leaves no output.
+fn remove_output(output: &Path, reduces: u32) {
+    for reduce in 0..reduces {
+        let _ = fs::remove_file(output.join(output_name(reduce)));
+    }
+}
+
+fn sentence(summary: &Summary, plan: &Plan, start: Instant) -> String {
+    let mut text = Vec::new();
+    let map = &summary.map;
+    let reduce = &summary.reduce;
+    // Writing to a vector does not fail.
+    let _ = write!(
+        text,
+        "{} maps, {} reduces in {:.2} s: {} bytes in {} lines; {} pairs emitted, {} shuffled in {} bytes",
+        plan.tasks.len(),
+        plan.reduces,
+        start.elapsed().as_secs_f64(),
+        map.input_bytes,
+        map.input_records,
+        map.emitted,
+        map.records,
+        map.stored_bytes,
+    );
+    let spilled = map.spilled_bytes + reduce.spilled_bytes;
+    if map.spills > 0 || spilled > 0 {
+        let _ = write!(text, ", {} spills, {spilled} bytes merged twice", map.spills);
+    }
+    let _ = write!(text, "; {} lines of output", reduce.output_records);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn json(summary: &Summary, plan: &Plan, start: Instant) -> serde_json::Value {
+    let counters: Vec<serde_json::Value> = summary
+        .counters
+        .iter()
+        .map(|(group, name, sum)| serde_json::json!({"group": group, "name": name, "sum": sum}))
+        .collect();
+    let (map, reduce) = (&summary.map, &summary.reduce);
+    serde_json::json!({
+        "seconds": start.elapsed().as_secs_f64(),
+        "maps": plan.tasks.len(),
+        "reduces": plan.reduces,
+        "map_attempts": summary.map_attempts,
+        "reduce_attempts": summary.reduce_attempts,
+        "input_bytes": map.input_bytes,
+        "input_records": map.input_records,
+        "emitted": map.emitted,
+        "emitted_bytes": map.emitted_bytes,
+        "shuffled": map.records,
+        "shuffle_bytes": map.stored_bytes,
+        "shuffle_decoded_bytes": map.decoded_bytes,
+        "map_spills": map.spills,
+        "spilled_bytes": map.spilled_bytes + reduce.spilled_bytes,
+        "runs": reduce.runs,
+        "keys": reduce.keys,
+        "output_records": reduce.output_records,
+        "output_bytes": reduce.output_bytes,
+        "counters": counters,
+    })
+}

@@ -1,0 +1,336 @@
+//! User code as commands, with the conventions of Hadoop Streaming.
+//!
+//! - The mapper reads lines of input and writes lines: the key up to the first tab, then the value. A
+//!   line without a tab is a key.
+//! - The reducer reads such lines, those of one key one after the other, keys in byte order; what it
+//!   writes is the output, byte for byte.
+//! - The combiner reads what the reducer would read of one map's output, and writes what the mapper
+//!   would write.
+//! - A command that ends with another exit code than 0 fails the attempt; the end of what it wrote
+//!   to stderr is in the error.
+//! - `reporter:counter:GROUP,NAME,AMOUNT` on stderr counts. `reporter:status:` is read, and shown
+//!   nowhere yet.
+//! - Variables say which task it is: `mapreduce_job_id`, `mapreduce_task_id`,
+//!   `mapreduce_task_attempt_id`, `mapreduce_task_partition`, `mapreduce_task_ismap`,
+//!   `mapreduce_job_reduces`; for mappers also `mapreduce_map_input_file`, `.._start` and
+//!   `.._length` of the first part.
+//!
+//! Commands run in `/bin/sh`, in the current folder of the worker. One process serves a whole
+//! attempt; a mapper whose task has several small files reads them one after the other.
+
+mod command;
+mod stderr;
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ChildStdin;
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{Emit, HashPartition};
+use crate::buffer::{SortBuffer, Spiller};
+use crate::error::TaskError;
+use crate::input::{BatchReader, InputFile, MapTask, plan};
+use crate::merge::{Sorted, Surroundings};
+use crate::shuffle::{Fetch, LocalFetch, ShuffleFile};
+use crate::task::{
+    Attempt, Counters, MapFigures, MapOutput, Monitor, Program, ReduceOutput, ReduceTask,
+    Unwatched, finish_map, map_spiller, reduce_with,
+};
+use command::{Child, Variables};
+
+pub use command::check_command;
+
+/// The commands of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commands {
+    /// Maps.
+    pub mapper: String,
+    /// Combines the output of one map, if there is one.
+    pub combiner: Option<String>,
+    /// Reduces.
+    pub reducer: String,
+}
+
+/// The program of a job whose user code is commands.
+#[derive(Debug, Clone)]
+pub struct Streaming {
+    commands: Commands,
+}
+
+/// Memory for each of the two buffers that a job with a combiner fills at the same time.
+fn gather_bytes(attempt: &Attempt, combined: bool) -> usize {
+    let half = usize::try_from(attempt.memory_bytes / 2).unwrap_or(usize::MAX);
+    if combined { half / 2 } else { half }
+}
+
+impl Streaming {
+    /// A job of these commands.
+    pub fn new(commands: Commands) -> Streaming {
+        Streaming { commands }
+    }
+
+    /// Runs the mapper over all parts; its lines are in `buffer` then.
+    fn run_mapper(
+        &self,
+        task: &MapTask,
+        attempt: &Attempt,
+        monitor: &dyn Monitor,
+        buffer: &mut SortBuffer<HashPartition>,
+        figures: &mut MapFigures,
+    ) -> Result<Counters, TaskError> {
+        let variables = Variables::of_map(task, attempt);
+        let record_bytes_max = attempt.record_bytes_max();
+        let feed = |mut stdin: ChildStdin| -> Result<(), TaskError> {
+            for part in &task.parts {
+                let mut reader = BatchReader::open(part, task.number, record_bytes_max)?;
+                while let Some(batch) = reader.next_batch()? {
+                    if monitor.is_cancelled() {
+                        return Err(TaskError::Cancelled);
+                    }
+                    figures.input_records += batch.records().count() as u64;
+                    let whole = batch.bytes.ends_with(b"\n");
+                    monitor.advanced(batch.bytes.len() as u64);
+                    let written = stdin
+                        .write_all(batch.bytes)
+                        .and_then(|()| if whole { Ok(()) } else { stdin.write_all(b"\n") });
+                    if !wants_more(written)? {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        };
+        Child::run(&self.commands.mapper, &variables, monitor, feed, |stdout| {
+            emit_lines(stdout, buffer, record_bytes_max)
+        })
+    }
+
+    /// Sends the runs of `file` through the combiner; its lines are in `buffer` then.
+    fn run_combiner(
+        &self,
+        combiner: &str,
+        file: &Path,
+        task: &MapTask,
+        attempt: &Attempt,
+        monitor: &dyn Monitor,
+        buffer: &mut SortBuffer<HashPartition>,
+    ) -> Result<Counters, TaskError> {
+        let variables = Variables::of_map(task, attempt);
+        let source = ShuffleFile::open(file, task.number)?;
+        let mut paths = vec![PathBuf::new(); task.number as usize];
+        paths.push(file.to_owned());
+        let fetch = LocalFetch::new(paths);
+        let name = format!("combine-{}-{:016x}", task.number, attempt.attempt);
+        let feed = |stdin: ChildStdin| -> Result<(), TaskError> {
+            let mut stdin = io::BufWriter::with_capacity(256 * 1024, stdin);
+            for bucket in 0..attempt.reduces.max(1) {
+                let surroundings = Surroundings {
+                    fetch: &fetch,
+                    folder: &attempt.folder,
+                    name: &name,
+                    memory_bytes: gather_bytes(attempt, true) as u64,
+                    monitor,
+                };
+                let sorted = Sorted::prepare(&[source.bucket(bucket)?], surroundings)?;
+                let mut merge = sorted.merge()?;
+                while let Some((key, value)) = merge.current() {
+                    if !wants_more(write_line(&mut stdin, key, value))? {
+                        return Ok(());
+                    }
+                    merge.advance()?;
+                }
+            }
+            wants_more(stdin.flush()).map(|_| ())
+        };
+        let record_bytes_max = attempt.record_bytes_max();
+        Child::run(combiner, &variables, monitor, feed, |stdout| {
+            emit_lines(stdout, buffer, record_bytes_max)
+        })
+    }
+}
+
+/// A pair as the line it was; the value holds the tab, so that a line without one stays without.
+fn write_line(to: &mut impl Write, key: &[u8], value: &[u8]) -> io::Result<()> {
+    to.write_all(key)?;
+    to.write_all(value)?;
+    to.write_all(b"\n")
+}
+
+/// A command may end before it has read everything, as `head` does; its exit code decides.
+fn wants_more(written: io::Result<()>) -> Result<bool, TaskError> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(source) => Err(TaskError::files("write to", Path::new("a command"), source)),
+    }
+}
+
+/// Emits every line of `stdout` as a pair.
+fn emit_lines(
+    stdout: &mut dyn Read,
+    buffer: &mut SortBuffer<HashPartition>,
+    record_bytes_max: usize,
+) -> Result<(), TaskError> {
+    let failed = |source| TaskError::files("read from", Path::new("a command"), source);
+    let mut reader = BufReader::with_capacity(256 * 1024, stdout);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        // One byte more than allowed tells that a line is too long.
+        let most = record_bytes_max as u64 + 2;
+        let read = (&mut reader).take(most).read_until(b'\n', &mut line).map_err(failed)?;
+        if read == 0 {
+            return Ok(());
+        }
+        let line = line.strip_suffix(b"\n").unwrap_or(&line);
+        let tab = memchr::memchr(b'\t', line).unwrap_or(line.len());
+        let (key, value) = line.split_at_checked(tab).unwrap_or((line, b""));
+        buffer.emit(key, value);
+        if let Some(error) = buffer.spiller.take_error() {
+            return Err(error);
+        }
+    }
+}
+
+impl Program for Streaming {
+    fn map(
+        &self,
+        task: &MapTask,
+        attempt: &Attempt,
+        monitor: &dyn Monitor,
+    ) -> Result<MapOutput, TaskError> {
+        let combiner = self.commands.combiner.as_deref();
+        let limit = gather_bytes(attempt, combiner.is_some());
+        let new_buffer = |spiller: Spiller| SortBuffer::new(HashPartition, spiller, limit);
+        let mut figures = MapFigures { input_bytes: task.bytes(), ..MapFigures::default() };
+        let mut buffer = new_buffer(map_spiller(task, attempt)?);
+        let mut counters = self.run_mapper(task, attempt, monitor, &mut buffer, &mut figures)?;
+        let Some(combiner) = combiner else {
+            let (writer, spilled, _) = buffer.finish().into_parts()?;
+            return finish_map(writer, spilled, counters, figures, task, attempt, monitor);
+        };
+        let (writer, spilled, _) = buffer.finish().into_parts()?;
+        let file = writer.path().with_extension("uncombined");
+        let failed = |source| TaskError::files("write", &file, source);
+        let section = writer.finish_as(&file).map_err(failed)?;
+        figures.spilled_bytes = section.stored_bytes;
+        let combined = map_spiller(task, attempt).and_then(|spiller| {
+            let mut buffer = new_buffer(spiller);
+            let counted =
+                self.run_combiner(combiner, &file, task, attempt, monitor, &mut buffer)?;
+            Ok((buffer, counted))
+        });
+        // Not needed any more, however it went; if it cannot be removed it goes with its folder.
+        let _ = fs::remove_file(&file);
+        let (buffer, counted) = combined?;
+        counters.add_all(&counted);
+        let (writer, _, _) = buffer.finish().into_parts()?;
+        finish_map(writer, spilled, counters, figures, task, attempt, monitor)
+    }
+
+    fn reduce(
+        &self,
+        task: ReduceTask,
+        fetch: &dyn Fetch,
+        attempt: &Attempt,
+        monitor: &dyn Monitor,
+    ) -> Result<ReduceOutput, TaskError> {
+        let variables = Variables::of_reduce(task, attempt);
+        let mut counted = Counters::default();
+        let mut output = reduce_with(task, fetch, attempt, monitor, |merge, output| {
+            let mut keys = 0;
+            let feed = |stdin: ChildStdin| -> Result<(), TaskError> {
+                let mut stdin = io::BufWriter::with_capacity(256 * 1024, stdin);
+                let mut last: Option<Vec<u8>> = None;
+                while let Some((key, value)) = merge.current() {
+                    if last.as_deref() != Some(key) {
+                        keys += 1;
+                        let last = last.get_or_insert_default();
+                        last.clear();
+                        last.extend_from_slice(key);
+                    }
+                    if !wants_more(write_line(&mut stdin, key, value))? {
+                        return Ok(());
+                    }
+                    merge.advance()?;
+                }
+                wants_more(stdin.flush()).map(|_| ())
+            };
+            counted = Child::run(&self.commands.reducer, &variables, monitor, feed, |stdout| {
+                let mut buffer = vec![0; 256 * 1024];
+                loop {
+                    let read = stdout.read(&mut buffer).map_err(|source| {
+                        TaskError::files("read from", Path::new("a command"), source)
+                    })?;
+                    let bytes = buffer.get(..read).unwrap_or_default();
+                    if bytes.is_empty() {
+                        return Ok(());
+                    }
+                    output.write_lines(bytes)?;
+                }
+            })?;
+            Ok(keys)
+        })?;
+        output.counters.add_all(&counted);
+        Ok(output)
+    }
+
+    fn sequential(&self, files: &[InputFile], output: &Path) -> Result<(), TaskError> {
+        let failed = |source| TaskError::files("write", output, source);
+        let attempt = Attempt {
+            job: 0,
+            attempt: 0,
+            reduces: 1,
+            memory_bytes: 4 << 30,
+            folder: PathBuf::new(),
+        };
+        let mut lines: Vec<Vec<u8>> = Vec::new();
+        for (number, file) in files.iter().enumerate() {
+            for mut task in plan(std::slice::from_ref(file), u64::MAX / 2) {
+                task.number = number as u32;
+                let feed = |mut stdin: ChildStdin| -> Result<(), TaskError> {
+                    for part in &task.parts {
+                        let mut reader = BatchReader::open(part, task.number, 1 << 30)?;
+                        while let Some(batch) = reader.next_batch()? {
+                            wants_more(stdin.write_all(batch.bytes))?;
+                            if !batch.bytes.ends_with(b"\n") {
+                                wants_more(stdin.write_all(b"\n"))?;
+                            }
+                        }
+                    }
+                    Ok(())
+                };
+                let variables = Variables::of_map(&task, &attempt);
+                Child::run(&self.commands.mapper, &variables, &Unwatched, feed, |stdout| {
+                    let mut all = Vec::new();
+                    stdout.read_to_end(&mut all).map_err(failed)?;
+                    lines.extend(all.split(|byte| *byte == b'\n').map(<[u8]>::to_vec));
+                    if lines.last().is_some_and(Vec::is_empty) {
+                        lines.pop();
+                    }
+                    Ok(())
+                })?;
+            }
+        }
+        let key = |line: &[u8]| memchr::memchr(b'\t', line).unwrap_or(line.len());
+        lines.sort_by(|one, two| one.get(..key(one)).cmp(&two.get(..key(two))));
+        let variables = Variables::of_reduce(ReduceTask { number: 0, maps: 1 }, &attempt);
+        let feed = |stdin: ChildStdin| -> Result<(), TaskError> {
+            let mut stdin = io::BufWriter::new(stdin);
+            for line in &lines {
+                wants_more(write_line(&mut stdin, line, b""))?;
+            }
+            wants_more(stdin.flush()).map(|_| ())
+        };
+        Child::run(&self.commands.reducer, &variables, &Unwatched, feed, |stdout| {
+            let mut file = fs::File::create(output).map_err(failed)?;
+            io::copy(stdout, &mut file).map(|_| ()).map_err(failed)
+        })?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! A job whose types are forgotten, so that a worker can run any.
+
+use std::path::Path;
+
+use super::{Attempt, MapOutput, Monitor, ReduceOutput, ReduceTask, map, reduce, sequential};
+use crate::api::Job;
+use crate::error::TaskError;
+use crate::input::{InputFile, MapTask};
+use crate::shuffle::Fetch;
+
+/// The tasks of a job.
+pub trait Program: Send + Sync {
+    /// Runs one attempt of a map task. Blocks; call it from a thread of its own.
+    ///
+    /// # Errors
+    /// [`TaskError`]; nothing is left in the attempt's folder then.
+    fn map(
+        &self,
+        task: &MapTask,
+        attempt: &Attempt,
+        monitor: &dyn Monitor,
+    ) -> Result<MapOutput, TaskError>;
+
+    /// Runs one attempt of a reduce task over the output of all maps. Blocks.
+    ///
+    /// # Errors
+    /// [`TaskError`]; [`TaskError::lost_map`] names the map that must run again, if one must.
+    fn reduce(
+        &self,
+        task: ReduceTask,
+        fetch: &dyn Fetch,
+        attempt: &Attempt,
+        monitor: &dyn Monitor,
+    ) -> Result<ReduceOutput, TaskError>;
+
+    /// Runs the whole job in one thread without splits, combiner, shuffle files or budget, all
+    /// pairs in memory: what every other run is compared with. The output is the file `output`.
+    ///
+    /// # Errors
+    /// [`TaskError`].
+    fn sequential(&self, files: &[InputFile], output: &Path) -> Result<(), TaskError>;
+}
+
+/// The program of a [`Job`], compiled for its types.
+#[derive(Debug, Clone, Copy)]
+pub struct Compiled<J>(pub J);
+
+impl<J: Job> Program for Compiled<J> {
+    fn map(
+        &self,
+        task: &MapTask,
+        attempt: &Attempt,
+        monitor: &dyn Monitor,
+    ) -> Result<MapOutput, TaskError> {
+        map::run(&self.0, task, attempt, monitor)
+    }
+
+    fn reduce(
+        &self,
+        task: ReduceTask,
+        fetch: &dyn Fetch,
+        attempt: &Attempt,
+        monitor: &dyn Monitor,
+    ) -> Result<ReduceOutput, TaskError> {
+        reduce::run(&self.0, task, fetch, attempt, monitor)
+    }
+
+    fn sequential(&self, files: &[InputFile], output: &Path) -> Result<(), TaskError> {
+        sequential::run(&self.0, files, output)
+    }
+}
