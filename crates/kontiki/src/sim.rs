@@ -46,6 +46,9 @@ pub(crate) struct SimArgs {
     /// Voters of the swarm's clusters, 3 or 5 [default: by the seed].
     #[arg(long, value_parser = clap::value_parser!(u64).range(3..=5))]
     nodes: Option<u64>,
+    /// No faults, and three nodes unless --nodes says otherwise: a store under the swarm's load.
+    #[arg(long)]
+    calm: bool,
     /// Write what the clients saw to this file, as JSON lines; with --seed.
     #[arg(long, value_name = "FILE", requires = "seed")]
     history: Option<PathBuf>,
@@ -113,6 +116,7 @@ fn run_lab(lab: &Lab, args: &SimArgs) -> Result<()> {
 fn config(args: &SimArgs) -> SwarmConfig {
     SwarmConfig {
         nodes: args.nodes,
+        is_calm: args.calm,
         only_faults: args.faults.clone(),
         clients: args.clients,
         faults_until: args.faults_until.map(Duration::from_secs),
@@ -143,7 +147,7 @@ fn run_swarm(args: &SimArgs) -> Result<()> {
         cpu.as_secs_f64() * 1e3 / count as f64,
         summary.virtual_time.as_secs_f64() / cpu.as_secs_f64(),
     );
-    let shortcomings = summary.shortcomings();
+    let shortcomings = summary.shortcomings(&config);
     for shortcoming in &shortcomings {
         println!("insufficient: {shortcoming}");
     }
@@ -232,6 +236,10 @@ fn one_seed(seed: u64, config: &SwarmConfig, history: Option<&Path>) -> Result<(
     Ok(())
 }
 
+fn calm(config: &SwarmConfig) -> &'static str {
+    if config.is_calm { " --calm" } else { "" }
+}
+
 /// Says what a seed violates, what of it is needed for that, and how to see it again.
 fn fail(report: &Report, config: &SwarmConfig) -> Result<()> {
     let seed = report.seed;
@@ -239,7 +247,7 @@ fn fail(report: &Report, config: &SwarmConfig) -> Result<()> {
     println!("violation: {violation}");
     let is_shrunk = config.only_faults.is_some();
     if !is_shrunk && let Some(shrunk) = swarm::shrink(report, config) {
-        let mut command = format!("kontiki sim --seed {seed}");
+        let mut command = format!("kontiki sim --seed {seed}{}", calm(config));
         if let Some(nodes) = shrunk.config.nodes {
             command.push_str(&format!(" --nodes {nodes}"));
         }
@@ -264,6 +272,6 @@ fn fail(report: &Report, config: &SwarmConfig) -> Result<()> {
         println!("shrunk: {command}");
     }
     let nodes = config.nodes.map_or(String::new(), |nodes| format!(" --nodes {nodes}"));
-    println!("replay: kontiki sim --scenario {SWARM} --seed {seed}{nodes}");
+    println!("replay: kontiki sim --scenario {SWARM} --seed {seed}{}{nodes}", calm(config));
     bail!("seed {seed} violates a property")
 }

@@ -197,7 +197,8 @@ impl<P: Payload> Log<P> {
             && let Some(range) = self.ranges.pop_front()
         {
             let cost = self.ranges.front().map_or(self.last_cost, |next| next.cost);
-            let (Some(mut first), Some(last)) = (range.entries.first(), range.entries.last()) else {
+            let (Some(mut first), Some(last)) = (range.entries.first(), range.entries.last())
+            else {
                 continue;
             };
             // Nearly always of one term; else term by term.

@@ -64,13 +64,7 @@ impl<P: Payload> Raft<P> {
         true
     }
 
-    fn send_entries(
-        &mut self,
-        peer: &mut Progress,
-        round: u64,
-        prev: LogId,
-        entries: Entries<P>,
-    ) {
+    fn send_entries(&mut self, peer: &mut Progress, round: u64, prev: LogId, entries: Entries<P>) {
         let mut prev = prev;
         let end = entries.last().map_or(prev.index, |entry| entry.id.index);
         if planted(Plant::EmptyAppendMerged) && matches!(peer.state, State::Probe { .. }) {

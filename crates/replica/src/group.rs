@@ -286,6 +286,8 @@ impl Group {
         }
         if self.writes.len() > 0 || self.reads.len() > 0 || self.change.is_some() {
             self.retry_at = self.retry_at.min(node.now + self.config.retry_interval);
+        } else {
+            self.retry_at = Instant::MAX;
         }
     }
 

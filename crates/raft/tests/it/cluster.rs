@@ -233,16 +233,10 @@ impl Cluster {
                 self.invariants.role(node.me, role, term);
             }
             Output::ReadEntries { to, from, max } => {
-                let entries = if self.auto.readable {
-                    node.disk.read(from, max)
-                } else {
-                    Vec::new()
-                };
+                let entries =
+                    if self.auto.readable { node.disk.read(from, max) } else { Vec::new() };
                 let end = entries.last().map_or(from.prev(), |entry| entry.id.index);
-                self.trace.push(format!(
-                    "{name} reads {from} to {end} for {}",
-                    show::member(to)
-                ));
+                self.trace.push(format!("{name} reads {from} to {end} for {}", show::member(to)));
                 raft.entries_read(now, to, from, entries.into());
             }
             Output::BuildSnapshot => {

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 
-use kontiki_raft::{Base, Entries, Entry, EntryData, HardState, Recovered, StableStorage, WriteBatch, wire};
+use kontiki_raft::{
+    Base, Entries, Entry, EntryData, HardState, Recovered, StableStorage, WriteBatch, wire,
+};
 use kontiki_types::{GroupId, Index, LogId, Term};
 
 #[derive(Clone, Debug, Default)]

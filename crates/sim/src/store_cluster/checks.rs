@@ -160,14 +160,15 @@ impl Checks {
             let seen = format!("{me} goes by that of {id}, and has another entry there");
             return Err(Violation::new("The configuration in effect is in the log", seen));
         }
-        let leads = role == Role::Leader;
-        if leads {
+        let status = (role == Role::Leader).then(|| raft.status());
+        let leads = status.is_some();
+        if let Some(status) = &status {
             if !matches!(before, Some((Role::Leader, led, ..)) if led == term) {
-                self.votes.leads(me, term, &raft.status().membership)?;
+                self.votes.leads(me, term, &status.membership)?;
             }
             // What a deposed leader was told may have been overwritten since.
             if !self.leases.is_deposed(term) {
-                self.look_at_peers(raft, &raft.status().peers)?;
+                self.look_at_peers(raft, &status.peers)?;
             }
             self.leader_append_only.leads(me, term, book.last(), |at| book.term_at(at))?;
             self.leader_completeness.leads(me, term, || book.first(), |at| raft.term_at(at))?;
@@ -183,7 +184,7 @@ impl Checks {
             _ => None,
         };
         let led = led.filter(|_| commit > highest);
-        let membership = led.map(|_| raft.status().membership);
+        let membership = led.map(|_| status.unwrap_or_else(|| raft.status()).membership);
         let leading =
             led.zip(membership.as_deref()).map(|(term, membership)| Leading { term, membership });
         let (books, places) = (&self.books, &self.places);

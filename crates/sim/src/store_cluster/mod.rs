@@ -261,6 +261,11 @@ impl StoreCluster {
         self.nodes[&node].running.is_some()
     }
 
+    /// Whether all nodes run.
+    pub fn all_run(&self) -> bool {
+        self.nodes.values().all(|node| node.running.is_some())
+    }
+
     /// The nodes that run.
     pub fn running(&self) -> Vec<NodeId> {
         self.node_ids().into_iter().filter(|&id| self.is_running(id)).collect()

@@ -321,6 +321,11 @@ impl Running {
                 self.happenings.push(Happening::Timer(set));
                 Ok(())
             }
+            Step::Timer(_) if self.has_nothing_due() => {
+                self.timer = self.core.next_deadline();
+                self.happenings.push(Happening::Timer(self.timer));
+                Ok(())
+            }
             Step::Timer(_) => self.act(),
             Step::LogDone => {
                 let receipts = self.log.finish()?;
@@ -358,6 +363,11 @@ impl Running {
                 Ok(())
             }
         }
+    }
+
+    /// Whether the moment that the timer was set for has been put off, and nothing else waits.
+    fn has_nothing_due(&self) -> bool {
+        !self.acting && self.inbox.is_empty() && self.core.next_deadline() > self.clock.0
     }
 
     /// Takes everything that waits, lets the core act once, and hands out what it wants done.
@@ -599,4 +609,4 @@ const APPLY_MAX: Duration = Duration::from_micros(200);
 const ENGINE_MIN: Duration = Duration::from_millis(1);
 const ENGINE_MAX: Duration = Duration::from_millis(20);
 const SEAL_AFTER: Duration = Duration::from_millis(20);
-const HOUSEKEEPING: Duration = Duration::from_millis(250);
+const HOUSEKEEPING: Duration = Duration::from_millis(500);

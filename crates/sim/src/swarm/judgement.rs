@@ -57,8 +57,7 @@ impl Swarm {
             return liveness(format!("nobody leads {ELECT_WITHIN:?} after the last fault"));
         }
         let repaired = self.live(begun + REPAIR_WITHIN, |swarm| {
-            swarm.operator.is_done()
-                && swarm.cluster.running().len() == swarm.cluster.node_ids().len()
+            swarm.operator.is_done() && swarm.cluster.all_run()
         })?;
         if !repaired {
             let (wishes, running) = (self.operator.wishes(), self.cluster.running());

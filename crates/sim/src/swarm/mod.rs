@@ -49,6 +49,9 @@ use plan::{Plan, TIME_MIN};
 pub struct SwarmConfig {
     /// So many voters: 3 or 5. By the seed if `None`.
     pub nodes: Option<u64>,
+    /// Three voters, nobody else and no faults, unless `nodes` says otherwise: clients under good
+    /// conditions.
+    pub is_calm: bool,
     /// Only these of its faults, counted from 0 in the order of their times. All if `None`.
     pub only_faults: Option<Vec<usize>>,
     /// At most so many clients on connections, and so many that keep sessions.
@@ -141,7 +144,7 @@ struct Swarm {
 
 /// Runs one seed.
 pub fn run(seed: u64, config: &SwarmConfig) -> Report {
-    let mut plan = Plan::of(seed, config.nodes);
+    let mut plan = Plan::of(seed, config);
     let planned: Vec<_> =
         plan.faults.iter().enumerate().map(|(at, fault)| (at, fault.at, fault.kind)).collect();
     if let Some((connections, sessions)) = config.clients {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use kontiki_raft::Lease;
 use kontiki_replica::GroupConfig;
 
-use super::FaultKind;
+use super::{FaultKind, SwarmConfig};
 use crate::network::Quality;
 use crate::random::Random;
 use crate::store_cluster::{DiskSpeed, StoreConfig};
@@ -47,17 +47,20 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn of(seed: u64, nodes: Option<u64>) -> Self {
+    pub(super) fn of(seed: u64, of: &SwarmConfig) -> Self {
         let mut random = Random::new(seed ^ 0x5eed);
         // Seeds that follow each other must have nothing in common.
         let mut random = random.fork();
         let drawn = if random.chance(700) { 3 } else { 5 };
-        let voters = nodes.unwrap_or(drawn);
+        let voters = of.nodes.unwrap_or(if of.is_calm { 3 } else { drawn });
         let mut config = config(voters, &mut random);
         // Followers that lag are served from memory, from the disk, or by a snapshot.
         let caches = [None, Some(0), Some(1 << 10), Some(4 << 10)];
         config.raft.log_cache_bytes = Random::new(seed ^ 0xcac4e).pick(&caches).copied().flatten();
-        let count = random.between(4, 8);
+        if of.is_calm {
+            config.spares = 0;
+        }
+        let count = if of.is_calm { 0 } else { random.between(4, 8) };
         let mut faults: Vec<Fault> = (0..count).map(|at| fault(at == 0, &mut random)).collect();
         // Trouble seldom comes alone: what breaks a protocol is often a second fault while the first
         // one lasts.
@@ -83,13 +86,13 @@ fn config(voters: u64, random: &mut Random) -> StoreConfig {
         group: GroupConfig {
             request_timeout: Duration::from_secs(2),
             retry_interval: Duration::from_millis(50),
-            info_interval: Duration::from_secs(2),
+            info_interval: Duration::from_secs(5),
             log_keep_bytes: random.between(4, 24) << 10,
             ..GroupConfig::default()
         },
         ..StoreConfig::default()
     };
-    let heartbeat = random.between(80, 180);
+    let heartbeat = random.between(100, 200);
     config.raft.heartbeat = Duration::from_millis(heartbeat);
     config.raft.election_timeout = Duration::from_millis(heartbeat * random.between(4, 7));
     config.raft.snapshot_chunk_bytes = 4 << 10;
