@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use kontiki_sim::labs::{self, LABS, Lab};
+use kontiki_sim::farm::SCENARIOS;
+use kontiki_sim::labs::{LABS, Lab};
 use kontiki_sim::swarm::{self, Report, Summary, SwarmConfig};
 
 /// The scenario that a seed runs unless another one is named.
@@ -75,24 +76,29 @@ fn two(text: &str) -> Result<(usize, usize), String> {
 pub(crate) fn run(args: &SimArgs) -> Result<()> {
     if args.list {
         println!("{SWARM:<48} all kinds of faults at once, on whole nodes");
-        for lab in LABS {
+        for lab in scenarios() {
             println!("{:<48} {}", lab.name, lab.about);
         }
         return Ok(());
     }
     if args.all {
-        for lab in LABS {
+        for lab in scenarios() {
             run_lab(lab, args)?;
         }
         return run_swarm(args);
     }
     match args.scenario.as_deref() {
         None | Some(SWARM) => run_swarm(args),
-        Some(name) => match labs::find(name) {
+        Some(name) => match scenarios().find(|lab| lab.name == name) {
             Some(lab) => run_lab(lab, args),
             None => bail!("there is no scenario {name}\nhint: kontiki sim --list shows them"),
         },
     }
+}
+
+/// All scenarios but the swarm.
+fn scenarios() -> impl Iterator<Item = &'static Lab> {
+    LABS.iter().chain(SCENARIOS)
 }
 
 fn run_lab(lab: &Lab, args: &SimArgs) -> Result<()> {

@@ -7,6 +7,7 @@
 //! - [`store_cluster`]: whole nodes on disks that forget what is not synced, with clients.
 //! - [`labs`]: the course suites' scenarios, by name.
 //! - [`scenarios`]: what a cluster is put through, and the books that are compared in the end.
+//! - [`farm`]: a MapReduce coordinator and its workers.
 //! - [`swarm`]: whole nodes under all kinds of faults at once.
 //! - [`history`], [`linearizability`]: what clients saw, and whether one store can have answered it.
 //! - [`timeline`]: a history that has no order, as a page to look at.
@@ -15,6 +16,7 @@
 //! The same seed gives the same run. Nothing here reads a clock, starts a thread or iterates over a
 //! map without an order.
 
+pub mod farm;
 pub mod history;
 pub mod invariants;
 pub mod labs;
