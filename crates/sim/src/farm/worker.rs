@@ -23,8 +23,8 @@ const FETCH_TRIES: u32 = 3;
 pub(super) enum Deed {
     Ask(Ask),
     Fetch(WorkerId, Fetch),
-    /// Put the output of a reduce in its place.
-    Rename(AttemptRef, Counts),
+    /// Put the output of a reduce in its place; the grant is good until then.
+    Rename(AttemptRef, Counts, Instant),
     /// A map has run to its end.
     Mapped(AttemptRef),
 }
@@ -51,6 +51,11 @@ enum State {
     Ready {
         output: Counts,
         ask: Instant,
+    },
+    /// It was granted, and is being put in its place.
+    Placing {
+        output: Counts,
+        until: Instant,
     },
     /// It has ended.
     Ended {
@@ -149,7 +154,7 @@ impl Worker {
     }
 
     /// Does what is due.
-    pub(super) fn step(&mut self, now: Instant, toy: &Toy) -> Vec<Deed> {
+    pub(super) fn step(&mut self, now: Instant, toy: &Toy, lease: Duration) -> Vec<Deed> {
         let mut deeds = Vec::new();
         if !self.registered {
             if now >= self.next_register {
@@ -179,12 +184,19 @@ impl Worker {
             }
         }
         for attempt in self.running.keys().copied().collect::<Vec<_>>() {
-            self.attend(attempt, now, toy, &mut deeds);
+            self.attend(attempt, now, toy, lease, &mut deeds);
         }
         deeds
     }
 
-    fn attend(&mut self, attempt: AttemptRef, now: Instant, toy: &Toy, deeds: &mut Vec<Deed>) {
+    fn attend(
+        &mut self,
+        attempt: AttemptRef,
+        now: Instant,
+        toy: &Toy,
+        lease: Duration,
+        deeds: &mut Vec<Deed>,
+    ) {
         let (id, life) = (self.id, self.life);
         let Some((state, progress)) = self.running.get_mut(&attempt) else { return };
         *progress += 1;
@@ -242,6 +254,19 @@ impl Worker {
                 *ask = now + RETRY;
                 deeds.push(Deed::Ask(Ask::Report(id, life, attempt, Report::Ready)));
             }
+            State::Placing { output, until } if now >= *until => {
+                let output = std::mem::take(output);
+                let valid_until = self.lease_from + lease;
+                // A grant is good for as long as the lease; it is looked at at the last moment.
+                if now < valid_until {
+                    let mut counters = Counters::new();
+                    counters.add("toy", "keys", output.len() as i64);
+                    *state = State::Ended { report: Report::Committed(counters), ask: now };
+                    deeds.push(Deed::Rename(attempt, output, valid_until));
+                } else {
+                    *state = State::Ready { output, ask: now };
+                }
+            }
             State::Ended { report, ask } if now >= *ask => {
                 *ask = now + RETRY;
                 deeds.push(Deed::Ask(Ask::Report(id, life, attempt, report.clone())));
@@ -250,7 +275,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn answered(&mut self, answer: Answer, now: Instant, lease: Duration) -> Vec<Deed> {
+    pub(super) fn answered(&mut self, answer: Answer, now: Instant) {
         match answer {
             Answer::Registered(heard, asked) => {
                 self.registered = true;
@@ -276,10 +301,9 @@ impl Worker {
                     }
                 }
             }
-            Answer::Verdict(attempt, verdict) => return self.verdict(attempt, verdict, now, lease),
+            Answer::Verdict(attempt, verdict) => self.verdict(attempt, verdict, now),
             Answer::Outputs(job, since, outputs) => self.learn(job, since, outputs),
         }
-        Vec::new()
     }
 
     fn cancel(&mut self, heard: &Heard) {
@@ -325,28 +349,17 @@ impl Worker {
         }
     }
 
-    fn verdict(
-        &mut self,
-        attempt: AttemptRef,
-        verdict: Verdict,
-        now: Instant,
-        lease: Duration,
-    ) -> Vec<Deed> {
-        let Some((state, _)) = self.running.get_mut(&attempt) else { return Vec::new() };
+    fn verdict(&mut self, attempt: AttemptRef, verdict: Verdict, now: Instant) {
+        let Some((state, _)) = self.running.get_mut(&attempt) else { return };
         match (verdict, state) {
             (Verdict::Accepted, State::Ended { .. }) => {
                 self.running.remove(&attempt);
             }
             (Verdict::Granted, state @ State::Ready { .. }) => {
-                // A grant is good for as long as the lease; it is looked at at the last moment.
-                if now < self.lease_from + lease
-                    && let State::Ready { output, .. } = state
-                {
+                if let State::Ready { output, .. } = state {
                     let output = std::mem::take(output);
-                    let mut counters = Counters::new();
-                    counters.add("toy", "keys", output.len() as i64);
-                    *state = State::Ended { report: Report::Committed(counters), ask: now };
-                    return vec![Deed::Rename(attempt, output)];
+                    let time = self.random.time(Duration::ZERO, Duration::from_secs(2));
+                    *state = State::Placing { output, until: now + time };
                 }
             }
             (Verdict::Superseded, _) => {
@@ -358,7 +371,6 @@ impl Worker {
             }
             _ => {}
         }
-        Vec::new()
     }
 
     /// Another worker asks for a bucket, or answers.

@@ -1,11 +1,11 @@
 //! The coordinator, the workers, and what happens between and to them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use kontiki_schedule::{
-    AttemptRef, Config, JobId, JobSpec, Journal, Outcome, Output, Phase, Record, Scheduler,
-    WorkerId, WriteBatch, persist,
+    AttemptRef, Config, JobId, JobSpec, Journal, Life, Outcome, Output, Phase, Record, Scheduler,
+    Verdict, WorkerId, WriteBatch, persist,
 };
 use kontiki_types::{Instant, NodeId};
 
@@ -68,6 +68,16 @@ pub(super) struct Seen {
     pub(super) starts: u32,
 }
 
+/// The output of a reduce, where everybody sees it.
+struct Placed {
+    by: AttemptRef,
+    worker: WorkerId,
+    life: Life,
+    /// Until when its worker could take its grant as good.
+    valid_until: Instant,
+    counts: Counts,
+}
+
 enum Event {
     Ask(Ask),
     Answer(WorkerId, Answer),
@@ -115,8 +125,10 @@ pub(super) struct World {
     writing: VecDeque<WriteBatch>,
     disk_free_at: Instant,
     workers: BTreeMap<WorkerId, Worker>,
-    /// Where the job's output goes: by reduce the attempt and what it wrote.
-    finals: BTreeMap<u32, (AttemptRef, Counts)>,
+    /// Where the job's output goes.
+    finals: BTreeMap<u32, Placed>,
+    /// Reduces whose workers know that they are committed.
+    told: BTreeSet<u32>,
     job: Option<JobId>,
     done: bool,
     mapped: u32,
@@ -170,6 +182,7 @@ impl World {
             disk_free_at: Instant(0),
             workers,
             finals: BTreeMap::new(),
+            told: BTreeSet::new(),
             job: None,
             done: false,
             mapped: 0,
@@ -262,6 +275,13 @@ impl World {
         let records = self.journal.0.clone();
         let scheduler = Scheduler::recover(self.config.clone(), seed, records, self.now)
             .map_err(|error| Violation::new("A journal can be read again", error.to_string()))?;
+        if let Some(job) = self.job {
+            let done = scheduler.job(job, self.now).map(|job| job.reduces.done as usize);
+            if done.is_none_or(|done| done < self.told.len()) {
+                let seen = format!("{} commits were told, and {done:?} are known", self.told.len());
+                return Err(Violation::new("What was told is durable", seen));
+            }
+        }
         self.events.add(scheduler.next_deadline(), Event::Tick);
         self.scheduler = Some(scheduler);
         self.disk_free_at = self.now;
@@ -305,6 +325,10 @@ impl World {
                     self.answer(worker, Answer::Assigned(pull, assignments));
                 }
                 Output::Verdict { worker, attempt, verdict } => {
+                    let placed = self.finals.get(&attempt.task.number);
+                    if verdict == Verdict::Accepted && placed.is_some_and(|one| one.by == attempt) {
+                        self.told.insert(attempt.task.number);
+                    }
                     self.answer(worker, Answer::Verdict(attempt, verdict));
                 }
                 Output::Cancel { .. } => {}
@@ -324,7 +348,7 @@ impl World {
         self.done = true;
         for reduce in 0..self.toy.reduces {
             let expected = self.toy.expected(reduce);
-            let found = self.finals.get(&reduce).map(|(_, counts)| counts);
+            let found = self.finals.get(&reduce).map(|placed| &placed.counts);
             if found != Some(&expected) {
                 return Err(Violation::new(
                     OUTPUT,
@@ -395,7 +419,7 @@ impl World {
     }
 
     fn answered(&mut self, to: WorkerId, answer: Answer) -> Checked {
-        let (now, lease) = (self.now, self.config.lease);
+        let now = self.now;
         let Some(worker) = self.workers.get_mut(&to).filter(|worker| worker.is_up) else {
             return Ok(());
         };
@@ -403,8 +427,8 @@ impl World {
             self.events.add(worker.paused_until, Event::Answer(to, answer));
             return Ok(());
         }
-        let deeds = worker.answered(answer, now, lease);
-        self.perform(to, deeds)
+        worker.answered(answer, now);
+        Ok(())
     }
 
     fn fetched(&mut self, from: WorkerId, to: WorkerId, fetch: Fetch) -> Checked {
@@ -429,7 +453,7 @@ impl World {
             self.events.add(worker.paused_until, Event::Step(id));
             return Ok(());
         }
-        let deeds = worker.step(now, &self.toy);
+        let deeds = worker.step(now, &self.toy, self.config.lease);
         self.events.add(now + STEP, Event::Step(id));
         self.perform(id, deeds)
     }
@@ -447,15 +471,36 @@ impl World {
                     debug_assert_eq!(attempt.task.phase, Phase::Map);
                     self.mapped += 1;
                 }
-                Deed::Rename(attempt, counts) => {
-                    if self.done {
-                        let seen = format!("{attempt:?} put another one in its place");
-                        return Err(Violation::new("Output is final when a job is done", seen));
-                    }
-                    self.finals.insert(attempt.task.number, (attempt, counts));
+                Deed::Rename(attempt, counts, valid_until) => {
+                    self.rename(by, attempt, counts, valid_until)?;
                 }
             }
         }
+        Ok(())
+    }
+
+    fn rename(
+        &mut self,
+        worker: WorkerId,
+        by: AttemptRef,
+        counts: Counts,
+        valid_until: Instant,
+    ) -> Checked {
+        if self.done {
+            let seen = format!("{by:?} put another one in its place");
+            return Err(Violation::new("Output is final when a job is done", seen));
+        }
+        let reduce = by.task.number;
+        if let Some(earlier) = self.finals.get(&reduce).filter(|earlier| earlier.by != by) {
+            let holder = self.workers.get(&earlier.worker);
+            let lives = holder.is_some_and(|holder| holder.is_up && holder.life == earlier.life);
+            if lives && self.now < earlier.valid_until {
+                let seen = format!("{by:?} while {:?} had the grant", earlier.by);
+                return Err(Violation::new("One attempt at a time is granted", seen));
+            }
+        }
+        let life = self.workers.get(&worker).map_or(Life(0), |worker| worker.life);
+        self.finals.insert(reduce, Placed { by, worker, life, valid_until, counts });
         Ok(())
     }
 
