@@ -310,7 +310,9 @@ impl World {
                 Output::Write(batch) => {
                     self.writing.push_back(batch);
                     let least = Duration::from_micros(200);
-                    let time = self.random.time(least, Duration::from_millis(8));
+                    // Now and then a disk stalls, so that much waits for it.
+                    let most = if self.random.chance(200) { 600 } else { 8 };
+                    let time = self.random.time(least, Duration::from_millis(most));
                     self.disk_free_at = self.disk_free_at.max(self.now) + time;
                     self.events.add(self.disk_free_at, Event::Synced(self.starts));
                 }
