@@ -93,9 +93,12 @@ pub(super) struct Worker {
     lease_from: Instant,
     pull: Option<(u64, Instant)>,
     running: BTreeMap<AttemptRef, (State, u64)>,
-    known: BTreeMap<JobId, (BTreeMap<u32, (AttemptId, WorkerId)>, usize)>,
+    known: BTreeMap<JobId, Known>,
     random: Random,
 }
+
+/// Which attempt's output of each map counts, who has it, and up to where that is known.
+type Known = (BTreeMap<u32, (AttemptId, WorkerId)>, usize);
 
 const SLOTS: u32 = 2;
 
