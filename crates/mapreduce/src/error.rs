@@ -1,6 +1,7 @@
 //! What can go wrong with a task, so that whoever runs it knows what to do next.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::shuffle::ShuffleError;
@@ -72,6 +73,9 @@ pub enum TaskError {
         message: String,
         /// The record, or the first one of the batch, that was being mapped.
         place: Option<RecordPlace>,
+        /// The records that may be to blame, by their numbers in the task's input (from 0), as far
+        /// as that is known.
+        suspects: Option<Range<u64>>,
     },
     /// Our own temporary or output files cannot be written or read.
     #[error("cannot {action} {}", path.display())]
@@ -111,6 +115,10 @@ impl TaskError {
             TaskError::Shuffle(error) => Some(error.map()),
             _ => None,
         }
+    }
+
+    pub(crate) fn user(message: impl Into<String>) -> TaskError {
+        TaskError::User { message: message.into(), place: None, suspects: None }
     }
 
     pub(crate) fn files(action: &'static str, path: &Path, source: io::Error) -> TaskError {

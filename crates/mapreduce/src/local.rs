@@ -202,6 +202,7 @@ impl Runner<'_> {
             reduces: self.job.reduces.max(1),
             memory_bytes: self.job.memory_bytes,
             folder: self.job.work.to_owned(),
+            skip: Vec::new(),
         }
     }
 

@@ -105,6 +105,6 @@ pub trait Reducer: Send {
 
 impl From<UserError> for TaskError {
     fn from(error: UserError) -> TaskError {
-        TaskError::User { message: error.0, place: None }
+        TaskError::user(error.0)
     }
 }

@@ -76,7 +76,7 @@ impl Spiller {
         if bucket >= self.identity.buckets {
             let message =
                 format!("the partition gave {bucket}, with {} reduces", self.identity.buckets);
-            self.fail(TaskError::User { message, place: None });
+            self.fail(TaskError::user(message));
         }
         bucket < self.identity.buckets
     }

@@ -65,7 +65,7 @@ impl Child {
         feed: impl FnOnce(ChildStdin) -> Result<(), TaskError> + Send,
         take: impl FnOnce(&mut dyn Read) -> Result<(), TaskError>,
     ) -> Result<Counters, TaskError> {
-        let failed = |message: String| TaskError::User { message, place: None };
+        let failed = |message: String| TaskError::user(message);
         let mut child = Command::new("/bin/sh")
             .arg("-c")
             .arg(command)

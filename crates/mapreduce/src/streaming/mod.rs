@@ -23,12 +23,13 @@ mod stderr;
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ChildStdin;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Emit, HashPartition};
+use crate::api::{Batch, Emit, HashPartition};
 use crate::buffer::{SortBuffer, Spiller};
 use crate::error::TaskError;
 use crate::input::{BatchReader, InputFile, MapTask, plan};
@@ -36,7 +37,7 @@ use crate::merge::{Sorted, Surroundings};
 use crate::shuffle::{Fetch, LocalFetch, ShuffleFile};
 use crate::task::{
     Attempt, Counters, MapFigures, MapOutput, Monitor, Program, ReduceOutput, ReduceTask,
-    Unwatched, finish_map, map_spiller, reduce_with,
+    Selection, Unwatched, finish_map, lines, map_spiller, reduce_with, selection,
 };
 use command::{Child, Variables};
 
@@ -71,39 +72,45 @@ impl Streaming {
         Streaming { commands }
     }
 
-    /// Runs the mapper over all parts; its lines are in `buffer` then.
+    /// Runs the mapper over the selected records; `take` gets what it writes.
     fn run_mapper(
         &self,
         task: &MapTask,
         attempt: &Attempt,
         monitor: &dyn Monitor,
-        buffer: &mut SortBuffer<HashPartition>,
+        selection: &mut Selection<'_>,
         figures: &mut MapFigures,
+        take: impl FnOnce(&mut dyn Read) -> Result<(), TaskError>,
     ) -> Result<Counters, TaskError> {
         let variables = Variables::of_map(task, attempt);
-        let record_bytes_max = attempt.record_bytes_max();
-        let feed = |mut stdin: ChildStdin| -> Result<(), TaskError> {
+        let mut fed = 0;
+        let feed = |stdin: ChildStdin| -> Result<(), TaskError> {
+            let mut stdin = io::BufWriter::with_capacity(256 * 1024, stdin);
             for part in &task.parts {
-                let mut reader = BatchReader::open(part, task.number, record_bytes_max)?;
+                let mut reader = BatchReader::open(part, task.number, attempt.record_bytes_max())?;
                 while let Some(batch) = reader.next_batch()? {
                     if monitor.is_cancelled() {
                         return Err(TaskError::Cancelled);
                     }
-                    figures.input_records += batch.records().count() as u64;
-                    let whole = batch.bytes.ends_with(b"\n");
                     monitor.advanced(batch.bytes.len() as u64);
-                    let written = stdin
-                        .write_all(batch.bytes)
-                        .and_then(|()| if whole { Ok(()) } else { stdin.write_all(b"\n") });
-                    if !wants_more(written)? {
+                    let first = fed;
+                    fed += lines(&batch);
+                    if !wants_more(feed_batch(&mut stdin, &batch, first, selection)?)? {
                         return Ok(());
                     }
                 }
             }
-            Ok(())
+            wants_more(stdin.flush()).map(|_| ())
         };
-        Child::run(&self.commands.mapper, &variables, monitor, feed, |stdout| {
-            emit_lines(stdout, buffer, record_bytes_max)
+        let done = Child::run(&self.commands.mapper, &variables, monitor, feed, take);
+        figures.input_records = fed;
+        figures.skipped_records = selection.skipped;
+        done.map_err(|error| match error {
+            // It has read no more than was written.
+            TaskError::User { message, place, .. } => {
+                TaskError::User { message, place, suspects: Some(0..fed) }
+            }
+            error => error,
         })
     }
 
@@ -149,6 +156,27 @@ impl Streaming {
             emit_lines(stdout, buffer, record_bytes_max)
         })
     }
+}
+
+/// Writes a batch's selected records, each with a newline.
+fn feed_batch(
+    to: &mut impl Write,
+    batch: &Batch<'_>,
+    first: u64,
+    selection: &mut Selection<'_>,
+) -> Result<io::Result<()>, TaskError> {
+    if selection.is_everything() {
+        let newline: &[u8] = if batch.bytes.ends_with(b"\n") { b"" } else { b"\n" };
+        return Ok(to.write_all(batch.bytes).and_then(|()| to.write_all(newline)));
+    }
+    for (number, record) in (first..).zip(batch.records()) {
+        if selection.wants(number, &record)?
+            && let Err(error) = write_line(to, record.bytes, b"")
+        {
+            return Ok(Err(error));
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// A pair as the line it was; the value holds the tab, so that a line without one stays without.
@@ -206,10 +234,16 @@ impl Program for Streaming {
         let new_buffer = |spiller: Spiller| SortBuffer::new(HashPartition, spiller, limit);
         let mut figures = MapFigures { input_bytes: task.bytes(), ..MapFigures::default() };
         let mut buffer = new_buffer(map_spiller(task, attempt)?);
-        let mut counters = self.run_mapper(task, attempt, monitor, &mut buffer, &mut figures)?;
+        let mut selection = selection(task, attempt);
+        let mut counters =
+            self.run_mapper(task, attempt, monitor, &mut selection, &mut figures, |stdout| {
+                emit_lines(stdout, &mut buffer, attempt.record_bytes_max())
+            })?;
+        let skipped = selection.finish()?;
         let Some(combiner) = combiner else {
             let (writer, spilled, _) = buffer.finish().into_parts()?;
-            return finish_map(writer, spilled, counters, figures, task, attempt, monitor);
+            let done = finish_map(writer, spilled, counters, figures, task, attempt, monitor)?;
+            return Ok(MapOutput { skipped, ..done });
         };
         let (writer, spilled, _) = buffer.finish().into_parts()?;
         let file = writer.path().with_extension("uncombined");
@@ -227,7 +261,24 @@ impl Program for Streaming {
         let (buffer, counted) = combined?;
         counters.add_all(&counted);
         let (writer, _, _) = buffer.finish().into_parts()?;
-        finish_map(writer, spilled, counters, figures, task, attempt, monitor)
+        let done = finish_map(writer, spilled, counters, figures, task, attempt, monitor)?;
+        Ok(MapOutput { skipped, ..done })
+    }
+
+    fn probe(
+        &self,
+        task: &MapTask,
+        records: Range<u64>,
+        attempt: &Attempt,
+        monitor: &dyn Monitor,
+    ) -> Result<(), TaskError> {
+        let mut selection = Selection::only(records, &attempt.skip);
+        let mut figures = MapFigures::default();
+        let take = |stdout: &mut dyn Read| {
+            let failed = |source| TaskError::files("read from", Path::new("a command"), source);
+            io::copy(stdout, &mut io::sink()).map(|_| ()).map_err(failed)
+        };
+        self.run_mapper(task, attempt, monitor, &mut selection, &mut figures, take).map(|_| ())
     }
 
     fn reduce(
@@ -285,6 +336,7 @@ impl Program for Streaming {
             reduces: 1,
             memory_bytes: 4 << 30,
             folder: PathBuf::new(),
+            skip: Vec::new(),
         };
         let mut lines: Vec<Vec<u8>> = Vec::new();
         for (number, file) in files.iter().enumerate() {

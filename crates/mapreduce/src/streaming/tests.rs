@@ -12,7 +12,14 @@ fn commands(mapper: &str, combiner: Option<&str>, reducer: &str) -> Streaming {
 }
 
 fn attempt(folder: &Path, reduces: u32, memory_bytes: u64) -> Attempt {
-    Attempt { job: 1, attempt: 1, reduces, memory_bytes, folder: folder.to_owned() }
+    Attempt {
+        job: 1,
+        attempt: 1,
+        reduces,
+        memory_bytes,
+        folder: folder.to_owned(),
+        skip: Vec::new(),
+    }
 }
 
 fn run(
@@ -167,4 +174,25 @@ fn a_missing_command_is_found_before_it_runs() {
     assert!(check_command("A=1 cat").is_ok());
     assert!(check_command("no-such-command-here -x").unwrap_err().contains("no-such-command-here"));
     assert!(check_command(" ").is_err());
+}
+
+#[test]
+fn a_record_that_kills_a_command_is_found_by_probing_and_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("in");
+    fs::write(&path, "a\nb\ndie\nc").unwrap();
+    let mapper = "while read line; do [ \"$line\" != die ] || exit 9; echo $line; done";
+    let program = commands(mapper, None, "cat");
+    let tasks = plan(&list(&[path.to_str().unwrap()]).unwrap(), 1000);
+    let work = tempfile::tempdir().unwrap();
+    let mut attempt = attempt(work.path(), 1, 1 << 20);
+    let error = program.map(&tasks[0], &attempt, &Unwatched).unwrap_err();
+    let TaskError::User { suspects: Some(suspects), .. } = &error else { panic!("{error}") };
+    assert!(suspects.contains(&2), "{suspects:?}");
+    let probe = |records| program.probe(&tasks[0], records, &attempt, &Unwatched).is_ok();
+    assert!(probe(0..2) && probe(3..4) && !probe(2..3));
+    attempt.skip = vec![2];
+    let output = program.map(&tasks[0], &attempt, &Unwatched).unwrap();
+    assert_eq!(output.figures.records, 3);
+    assert_eq!(fs::read(output.skipped.unwrap()).unwrap(), b"die\n");
 }

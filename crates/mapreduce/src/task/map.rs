@@ -1,13 +1,14 @@
 //! An attempt of a map task.
 
 use std::fs;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use memchr::memchr_iter;
 
-use super::{Attempt, Counters, Monitor};
-use crate::api::{Batch, Emit, Job, Mapper};
+use super::{Attempt, Counters, Monitor, Selection};
+use crate::api::{Batch, Emit, Job, Mapper, Record};
 use crate::buffer::{CombineBuffer, SortBuffer, SpillFigures, Spiller};
 use crate::error::{RecordPlace, TaskError, UserError};
 use crate::input::{BatchReader, MapTask};
@@ -27,6 +28,8 @@ pub struct MapFigures {
     pub input_bytes: u64,
     /// Lines of input.
     pub input_records: u64,
+    /// Of them, those that were skipped because user code fails on them.
+    pub skipped_records: u64,
     /// Pairs that the mapper emitted.
     pub emitted: u64,
     /// Bytes of their keys and values.
@@ -48,6 +51,7 @@ impl MapFigures {
     pub fn add(&mut self, other: &MapFigures) {
         self.input_bytes += other.input_bytes;
         self.input_records += other.input_records;
+        self.skipped_records += other.skipped_records;
         self.emitted += other.emitted;
         self.emitted_bytes += other.emitted_bytes;
         self.records += other.records;
@@ -67,6 +71,8 @@ pub struct MapOutput {
     pub figures: MapFigures,
     /// What user code counted.
     pub counters: Counters,
+    /// The lines that were skipped, if any were.
+    pub skipped: Option<PathBuf>,
 }
 
 /// Runs the map task `task` of `job`.
@@ -78,25 +84,42 @@ pub(super) fn run<J: Job>(
 ) -> Result<MapOutput, TaskError> {
     let limit = usize::try_from(attempt.gather_bytes()).unwrap_or(usize::MAX);
     let spiller = begin(task, attempt)?;
-    let mut figures = MapFigures { input_bytes: task.bytes(), ..MapFigures::default() };
+    let mut records = Records::of(task, attempt, selection(task, attempt), monitor);
     let spiller = match job.combiner() {
         Some(combiner) => {
             let mut buffer = CombineBuffer::new(combiner, job.partition(), spiller, limit);
-            map_all(job, task, attempt, monitor, &mut buffer, &mut figures, |buffer| {
-                &mut buffer.spiller
-            })?;
+            records.map(job, &mut buffer, |buffer| buffer.spiller.take_error())?;
             guarded(|| Ok(buffer.finish()))?
         }
         None => {
             let mut buffer = SortBuffer::new(job.partition(), spiller, limit);
-            map_all(job, task, attempt, monitor, &mut buffer, &mut figures, |buffer| {
-                &mut buffer.spiller
-            })?;
+            records.map(job, &mut buffer, |buffer| buffer.spiller.take_error())?;
             guarded(|| Ok(buffer.finish()))?
         }
     };
     let (writer, spilled, counters) = spiller.into_parts()?;
-    finish(writer, spilled, counters, figures, task, attempt, monitor)
+    let (figures, selection) = (records.figures, records.selection);
+    let mut output = finish(writer, spilled, counters, figures, task, attempt, monitor)?;
+    output.skipped = selection.finish()?;
+    Ok(output)
+}
+
+/// Maps some records and throws away what comes of it.
+pub(super) fn probe<J: Job>(
+    job: &J,
+    task: &MapTask,
+    only: Range<u64>,
+    attempt: &Attempt,
+    monitor: &dyn Monitor,
+) -> Result<(), TaskError> {
+    let selection = Selection::only(only, &attempt.skip);
+    Records::of(task, attempt, selection, monitor).map(job, &mut Nowhere, |_| None)
+}
+
+/// All records but those to be skipped.
+pub(crate) fn selection<'a>(task: &MapTask, attempt: &'a Attempt) -> Selection<'a> {
+    let name = format!("skipped-{}-{:016x}", task.number, attempt.attempt);
+    Selection::all_but(&attempt.skip, attempt.folder.join(name))
 }
 
 fn identity(task: &MapTask, attempt: &Attempt) -> FileIdentity {
@@ -113,43 +136,82 @@ pub(crate) fn begin(task: &MapTask, attempt: &Attempt) -> Result<Spiller, TaskEr
     Spiller::create(path(task, attempt), identity(task, attempt), attempt.record_bytes_max())
 }
 
-/// Maps every batch of every part.
-fn map_all<J: Job, E: Emit>(
-    job: &J,
-    task: &MapTask,
-    attempt: &Attempt,
-    monitor: &dyn Monitor,
-    buffer: &mut E,
-    figures: &mut MapFigures,
-    spiller: impl Fn(&mut E) -> &mut Spiller,
-) -> Result<(), TaskError> {
-    let mut mapper = job.mapper();
-    for part in &task.parts {
-        let mut reader = BatchReader::open(part, task.number, attempt.record_bytes_max())?;
-        let mut read = 0;
-        while let Some(batch) = reader.next_batch()? {
-            if monitor.is_cancelled() {
-                return Err(TaskError::Cancelled);
-            }
-            figures.input_records += lines(&batch);
-            let mapped = guarded(|| Ok(mapper.map_batch(batch, buffer)?));
-            if let Err(error) = mapped {
-                return Err(located(job, &batch, error));
-            }
-            if let Some(error) = spiller(buffer).take_error() {
-                return Err(error);
-            }
-            let now = reader.bytes_read();
-            monitor.advanced(now - read);
-            read = now;
-        }
-        monitor.advanced(part.bytes().saturating_sub(read));
-    }
-    guarded(|| Ok(mapper.finish(buffer)?))?;
-    spiller(buffer).take_error().map_or(Ok(()), Err)
+/// The records of a task on their way to the mapper.
+struct Records<'a> {
+    task: &'a MapTask,
+    record_bytes_max: usize,
+    selection: Selection<'a>,
+    monitor: &'a dyn Monitor,
+    figures: MapFigures,
 }
 
-fn lines(batch: &Batch<'_>) -> u64 {
+impl<'a> Records<'a> {
+    fn of(
+        task: &'a MapTask,
+        attempt: &Attempt,
+        selection: Selection<'a>,
+        monitor: &'a dyn Monitor,
+    ) -> Records<'a> {
+        let figures = MapFigures { input_bytes: task.bytes(), ..MapFigures::default() };
+        let record_bytes_max = attempt.record_bytes_max();
+        Records { task, record_bytes_max, selection, monitor, figures }
+    }
+
+    /// Maps them all; `failed` tells what went wrong where the pairs go.
+    fn map<J: Job, E: Emit>(
+        &mut self,
+        job: &J,
+        buffer: &mut E,
+        mut failed: impl FnMut(&mut E) -> Option<TaskError>,
+    ) -> Result<(), TaskError> {
+        let mut mapper = job.mapper();
+        for part in &self.task.parts {
+            let mut reader = BatchReader::open(part, self.task.number, self.record_bytes_max)?;
+            let mut read = 0;
+            while let Some(batch) = reader.next_batch()? {
+                if self.monitor.is_cancelled() {
+                    return Err(TaskError::Cancelled);
+                }
+                self.map_batch(job, &mut mapper, batch, buffer)?;
+                if let Some(error) = failed(buffer) {
+                    return Err(error);
+                }
+                let now = reader.bytes_read();
+                self.monitor.advanced(now - read);
+                read = now;
+            }
+            self.monitor.advanced(part.bytes().saturating_sub(read));
+        }
+        guarded(|| Ok(mapper.finish(buffer)?))?;
+        failed(buffer).map_or(Ok(()), Err)
+    }
+
+    fn map_batch<J: Job, E: Emit>(
+        &mut self,
+        job: &J,
+        mapper: &mut J::Mapper,
+        batch: Batch<'_>,
+        buffer: &mut E,
+    ) -> Result<(), TaskError> {
+        let first = self.figures.input_records;
+        if self.selection.is_everything() {
+            self.figures.input_records += lines(&batch);
+            let mapped = guarded(|| Ok(mapper.map_batch(batch, buffer)?));
+            return mapped.map_err(|error| located(job, &batch, first, error));
+        }
+        for (number, record) in (first..).zip(batch.records()) {
+            self.figures.input_records += 1;
+            if self.selection.wants(number, &record)? {
+                let mapped = guarded(|| Ok(mapper.map(record, buffer)?));
+                mapped.map_err(|error| blamed(&record, Some(number..number + 1), error))?;
+            }
+        }
+        self.figures.skipped_records = self.selection.skipped;
+        Ok(())
+    }
+}
+
+pub(crate) fn lines(batch: &Batch<'_>) -> u64 {
     let newlines = memchr_iter(b'\n', batch.bytes).count() as u64;
     newlines + u64::from(!batch.bytes.ends_with(b"\n"))
 }
@@ -162,7 +224,7 @@ pub(super) fn guarded<T>(run: impl FnOnce() -> Result<T, TaskError>) -> Result<T
             .map(String::as_str)
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("it panicked");
-        Err(TaskError::User { message: message.to_owned(), place: None })
+        Err(TaskError::user(message))
     })
 }
 
@@ -175,19 +237,28 @@ impl Emit for Nowhere {
     fn count(&mut self, _group: &str, _name: &str, _amount: i64) {}
 }
 
-/// Names the record that made user code fail: the first one that fails again by itself, or the
-/// batch's first one.
-fn located<J: Job>(job: &J, batch: &Batch<'_>, error: TaskError) -> TaskError {
-    let TaskError::User { message, .. } = error else { return error };
+/// Names the record that made user code fail: the first one that fails again by itself, or else
+/// the batch's first one, with all of the batch under suspicion. `first` is the number of the
+/// batch's first record.
+fn located<J: Job>(job: &J, batch: &Batch<'_>, first: u64, error: TaskError) -> TaskError {
     let mut mapper = job.mapper();
-    let failing = batch.records().find(|record| {
+    let failing = (first..).zip(batch.records()).find(|(_, record)| {
         let mapped: Result<Result<(), UserError>, TaskError> =
             guarded(|| Ok(mapper.map(*record, &mut Nowhere)));
         !matches!(mapped, Ok(Ok(())))
     });
-    let offset = failing.map_or(batch.offset, |record| record.offset);
-    let file = String::from_utf8_lossy(batch.source.name).into_owned();
-    TaskError::User { message, place: Some(RecordPlace { file, offset }) }
+    if let Some((number, record)) = failing {
+        return blamed(&record, Some(number..number + 1), error);
+    }
+    let whole = Record { bytes: batch.bytes, source: batch.source, offset: batch.offset };
+    blamed(&whole, Some(first..first + lines(batch)), error)
+}
+
+fn blamed(record: &Record<'_>, suspects: Option<Range<u64>>, error: TaskError) -> TaskError {
+    let TaskError::User { message, .. } = error else { return error };
+    let file = String::from_utf8_lossy(record.source.name).into_owned();
+    let place = Some(RecordPlace { file, offset: record.offset });
+    TaskError::User { message, place, suspects }
 }
 
 /// Finishes the shuffle file, after merging its runs if there are many or they are small.
@@ -217,7 +288,7 @@ pub(crate) fn finish(
     figures.records = section.records;
     figures.decoded_bytes = section.decoded_bytes;
     figures.stored_bytes = section.stored_bytes;
-    Ok(MapOutput { file, figures, counters })
+    Ok(MapOutput { file, figures, counters, skipped: None })
 }
 
 fn remove(file: &Path) {

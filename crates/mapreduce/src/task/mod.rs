@@ -9,17 +9,19 @@ mod map;
 mod output;
 mod program;
 mod reduce;
+mod selection;
 mod sequential;
 
 use std::path::PathBuf;
 
 pub use counters::Counters;
 pub use map::{MapFigures, MapOutput};
-pub(crate) use map::{begin as map_spiller, finish as finish_map};
+pub(crate) use map::{begin as map_spiller, finish as finish_map, lines, selection};
 pub use output::{commit, output_name};
 pub use program::{Compiled, Program};
 pub(crate) use reduce::run_with as reduce_with;
 pub use reduce::{ReduceFigures, ReduceOutput, ReduceTask};
+pub(crate) use selection::Selection;
 
 /// Watches an attempt, from another thread or from within.
 pub trait Monitor: Send + Sync {
@@ -62,6 +64,8 @@ pub struct Attempt {
     pub memory_bytes: u64,
     /// Where the attempt's files go. It exists.
     pub folder: PathBuf,
+    /// Records that a map leaves out, by their numbers in the task's input (from 0), ascending.
+    pub skip: Vec<u64>,
 }
 
 impl Attempt {

@@ -1,5 +1,6 @@
 //! A job whose types are forgotten, so that a worker can run any.
 
+use std::ops::Range;
 use std::path::Path;
 
 use super::{Attempt, MapOutput, Monitor, ReduceOutput, ReduceTask, map, reduce, sequential};
@@ -20,6 +21,20 @@ pub trait Program: Send + Sync {
         attempt: &Attempt,
         monitor: &dyn Monitor,
     ) -> Result<MapOutput, TaskError>;
+
+    /// Runs user code on the records `records` of a map task only (by their numbers in its input),
+    /// without those that the attempt skips, and throws the output away: to find a record that
+    /// makes it fail. Blocks.
+    ///
+    /// # Errors
+    /// As for [`Program::map`].
+    fn probe(
+        &self,
+        task: &MapTask,
+        records: Range<u64>,
+        attempt: &Attempt,
+        monitor: &dyn Monitor,
+    ) -> Result<(), TaskError>;
 
     /// Runs one attempt of a reduce task over the output of all maps. Blocks.
     ///
@@ -53,6 +68,16 @@ impl<J: Job> Program for Compiled<J> {
         monitor: &dyn Monitor,
     ) -> Result<MapOutput, TaskError> {
         map::run(&self.0, task, attempt, monitor)
+    }
+
+    fn probe(
+        &self,
+        task: &MapTask,
+        records: Range<u64>,
+        attempt: &Attempt,
+        monitor: &dyn Monitor,
+    ) -> Result<(), TaskError> {
+        map::probe(&self.0, task, records, attempt, monitor)
     }
 
     fn reduce(

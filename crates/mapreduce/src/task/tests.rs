@@ -43,6 +43,7 @@ fn run(
         reduces,
         memory_bytes,
         folder: folder.path().to_owned(),
+        skip: Vec::new(),
     };
     let tasks = plan(&files, split_bytes);
     let mut paths = Vec::new();
@@ -276,10 +277,12 @@ fn failing_user_code_names_the_record() {
         let bytes = format!("fine\nfine too\n{word}\nfine\n");
         let folder = folder_of(&[("one", bytes.as_bytes())]);
         let error = run(&Compiled(Collect), folder.path(), 1 << 30, 2, 1 << 20).err().unwrap();
-        let TaskError::User { message: found, place: Some(place) } = &error else {
+        let TaskError::User { message: found, place: Some(place), suspects: Some(suspects) } =
+            &error
+        else {
             panic!("{error}")
         };
-        assert_eq!((found.as_str(), place.offset), (message, 14));
+        assert_eq!((found.as_str(), place.offset, suspects.clone()), (message, 14, 2..3));
         assert!(place.file.ends_with("one"));
     }
 }
@@ -373,6 +376,7 @@ fn a_cancelled_attempt_leaves_nothing() {
         reduces: 1,
         memory_bytes: 1 << 20,
         folder: work.path().to_owned(),
+        skip: Vec::new(),
     };
     let error = Compiled(WordCount).map(&tasks[0], &attempt, &Cancelled).unwrap_err();
     assert!(matches!(error, TaskError::Cancelled));
@@ -390,6 +394,7 @@ fn damaged_map_output_is_blamed_on_its_map() {
         reduces: 1,
         memory_bytes: 1 << 20,
         folder: work.path().to_owned(),
+        skip: Vec::new(),
     };
     let program = Compiled(WordCount);
     let paths: Vec<_> =
@@ -406,4 +411,39 @@ fn damaged_map_output_is_blamed_on_its_map() {
         .filter(|(name, ())| !name.starts_with("map-"))
         .collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn bad_records_are_skipped_and_written_down() {
+    let folder = folder_of(&[("one", b"apple\nrefuse\nbanana\npanic\n"), ("two", b"avocado\n")]);
+    let work = tempfile::tempdir().unwrap();
+    let tasks = plan(&list(&[folder.path().to_str().unwrap()]).unwrap(), 1000);
+    let program = Compiled(Collect);
+    let mut attempt = Attempt {
+        job: 1,
+        attempt: 1,
+        reduces: 1,
+        memory_bytes: 1 << 20,
+        folder: work.path().to_owned(),
+        skip: vec![1],
+    };
+    let error = program.map(&tasks[0], &attempt, &Unwatched).unwrap_err();
+    assert!(
+        matches!(&error, TaskError::User { suspects: Some(suspects), .. } if *suspects == (3..4))
+    );
+    let probe =
+        |records, attempt: &Attempt| program.probe(&tasks[0], records, attempt, &Unwatched).is_ok();
+    assert!(probe(0..3, &attempt) && probe(4..9, &attempt) && !probe(2..4, &attempt));
+    attempt.skip = vec![1, 3];
+    assert!(probe(0..4, &attempt));
+    let output = program.map(&tasks[0], &attempt, &Unwatched).unwrap();
+    assert_eq!((output.figures.input_records, output.figures.skipped_records), (4, 2));
+    assert_eq!(fs::read(output.skipped.unwrap()).unwrap(), b"refuse\npanic\n");
+    attempt.skip = Vec::new();
+    let other = program.map(&tasks[1], &attempt, &Unwatched).unwrap();
+    assert!(other.skipped.is_none());
+    let fetch = LocalFetch::new(vec![output.file, other.file]);
+    let task = ReduceTask { number: 0, maps: 2 };
+    let reduced = program.reduce(task, &fetch, &attempt, &Unwatched).unwrap();
+    assert_eq!(fs::read(reduced.file).unwrap(), b"a pple vocado\nb anana\n");
 }
