@@ -38,10 +38,11 @@ impl Cache {
         Some(slot.row.clone())
     }
 
-    /// Remembers a row.
+    /// Remembers a row, in the place of what is remembered of its key.
     pub(super) fn insert(&mut self, key: Bytes, row: Option<Bytes>) {
+        self.forget(&key);
         let cost = cost(&key, row.as_ref());
-        if cost > self.limit || self.refresh(&key, row.as_ref()) {
+        if cost > self.limit {
             return;
         }
         while self.bytes + cost > self.limit {
@@ -52,14 +53,11 @@ impl Cache {
         self.slots.push(Slot { key, row, used: false });
     }
 
-    /// A row has changed: a remembered one follows. Returns whether it is remembered.
-    pub(super) fn refresh(&mut self, key: &[u8], row: Option<&Bytes>) -> bool {
-        let Some(&place) = self.places.get(key) else { return false };
-        let slot = &mut self.slots[place];
-        self.bytes += row.map_or(0, Bytes::len);
-        self.bytes -= slot.row.as_ref().map_or(0, Bytes::len);
-        slot.row = row.cloned();
-        true
+    /// Forgets a row.
+    pub(super) fn forget(&mut self, key: &[u8]) {
+        if let Some(&place) = self.places.get(key) {
+            self.remove(place);
+        }
     }
 
     fn evict(&mut self) {
@@ -74,15 +72,20 @@ impl Cache {
             self.hand += 1;
         }
         if self.hand < self.slots.len() {
-            // The last row moves into the hole. The hand has not come by it in this round, or has
-            // just begun a new one.
-            let gone = self.slots.swap_remove(self.hand);
-            self.places.remove(&gone.key);
-            self.bytes -= cost(&gone.key, gone.row.as_ref());
-            if let Some(moved) = self.slots.get(self.hand) {
-                self.places.insert(moved.key.clone(), self.hand);
-                self.hand += 1;
-            }
+            // The hand has not come by the row that moves here in this round, or has just begun a
+            // new one.
+            self.remove(self.hand);
+            self.hand += 1;
+        }
+    }
+
+    /// Removes a row; the last one moves into the hole.
+    fn remove(&mut self, place: usize) {
+        let gone = self.slots.swap_remove(place);
+        self.places.remove(&gone.key);
+        self.bytes -= cost(&gone.key, gone.row.as_ref());
+        if let Some(moved) = self.slots.get(place) {
+            self.places.insert(moved.key.clone(), place);
         }
     }
 }
@@ -122,15 +125,22 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_row_follows() {
+    fn a_row_takes_the_place_of_the_one_before() {
         let mut cache = Cache::new(10_000);
-        cache.insert(key(1), row(10));
-        assert!(cache.refresh(&key(1), row(20).as_ref()));
+        for number in 0..20 {
+            cache.insert(key(number), row(10));
+        }
+        cache.insert(key(1), row(20));
         assert_eq!(cache.get(&key(1)), Some(row(20)));
-        assert!(cache.refresh(&key(1), None));
+        cache.insert(key(1), None);
         assert_eq!(cache.get(&key(1)), Some(None));
-        assert!(!cache.refresh(&key(2), None));
-        assert_eq!(cache.get(&key(2)), None);
+        cache.forget(&key(1));
+        assert_eq!(cache.get(&key(1)), None);
+        cache.forget(&key(1));
+        assert_eq!(cache.slots.len(), 19);
+        for number in (0..20).filter(|&number| number != 1) {
+            assert_eq!(cache.get(&key(number)), Some(row(10)));
+        }
     }
 
     #[test]

@@ -28,8 +28,9 @@ use lsm_tree::{
     SequenceNumberCounter,
 };
 
+use super::layer::Layer;
 use super::merge::{Merge, Source};
-use super::overlay::{Batch, EngineCounters, EngineCounts, Layer, Overlay};
+use super::overlay::{Batch, EngineCounters, EngineCounts, Overlay};
 use super::{Engine, EngineError, GroupStore, Persist};
 use crate::disk::{Disk, RealDisk, RealLock};
 
@@ -391,6 +392,13 @@ impl Shared {
                 full: false,
             },
         })?;
+        // What is read from memory now should not have to be read from tables next.
+        for layer in &batch.layers {
+            let mut from = Some(0);
+            while let Some(at) = from {
+                from = self.overlay().remember(layer, at);
+            }
+        }
         self.overlay().is_persisted(&batch);
         // Dropping many rows takes a while; not under the lock.
         let applied = batch.applied;
@@ -458,7 +466,7 @@ impl Store for FjallStore {
         if from >= to {
             return Ok(Vec::new());
         }
-        let overlay = self.shared.overlay();
+        let mut overlay = self.shared.overlay();
         let mut sources = overlay.sources(from, to);
         sources.push(self.shared.tree.range(from, to, SeqNo::MAX));
         Merge::new(sources)?.live(limit)
@@ -525,7 +533,7 @@ impl Persist for FjallPersister {
 
 impl StoreView for FjallView {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        if let Some((_, row)) = self.layers.iter().find_map(|layer| layer.get(key)) {
+        if let Some(row) = self.layers.iter().find_map(|layer| layer.get(key)) {
             return Ok(row.clone());
         }
         self.tree.get(key, self.instant)

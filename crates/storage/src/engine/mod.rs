@@ -6,6 +6,7 @@
 //! a persisted index, and a restart replays the rest.
 
 mod cache;
+mod layer;
 mod lsm;
 mod memory;
 mod merge;

@@ -6,6 +6,7 @@
 //! the active layer, else in the newest frozen layer that has it, else in the tables.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,54 +15,54 @@ use bytes::Bytes;
 use kontiki_kv::{StoreError, WriteSet};
 use kontiki_types::LogId;
 
-use super::cache::{Cache, cost};
+use super::cache::Cache;
+use super::layer::Layer;
 use super::merge::{Merge, Source};
 use super::row_key::{Look, RowKey, Sought};
 
 /// More frozen layers than this are merged: only views make many.
 const LAYERS_MAX: usize = 8;
 
-/// Changes that follow each other, newest value per key; `None` deletes.
-#[derive(Debug, Default)]
-pub(super) struct Layer {
-    rows: BTreeMap<RowKey, Option<Bytes>>,
-    bytes: usize,
+/// Rows that one step of [`Overlay::remember`] looks at.
+const REMEMBERED_AT_ONCE: usize = 512;
+
+/// The changes that go on: the newest layer, which grows.
+///
+/// A write finds its row by a hash; the order of the keys is made up when somebody asks for it.
+struct Active {
+    layer: Layer,
+    /// The first `ordered` rows in the order of their keys, and where they are.
+    order: BTreeMap<RowKey, usize>,
+    ordered: usize,
 }
 
-impl Layer {
-    fn insert(&mut self, key: Bytes, row: Option<Bytes>) {
-        self.bytes += cost(&key, row.as_ref());
-        let key_cost = cost(&key, None);
-        if let Some(before) = self.rows.insert(RowKey::new(key), row) {
-            self.bytes -= key_cost + before.map_or(0, |row| row.len());
-        }
-    }
-
-    /// The row under `key`, if it was changed.
-    pub(super) fn get(&self, key: &[u8]) -> Option<(&Bytes, &Option<Bytes>)> {
-        let (key, row) = self.rows.get_key_value(Sought::new(key).look())?;
-        Some((key.bytes(), row))
+impl Active {
+    fn new(hashing: &RandomState) -> Self {
+        Self { layer: Layer::new(hashing), order: BTreeMap::new(), ordered: 0 }
     }
 
     /// The rows with `from <= key < to`.
-    pub(super) fn range<'a>(&'a self, from: &[u8], to: &[u8]) -> Source<'a> {
+    fn range<'a>(&'a mut self, from: &[u8], to: &[u8]) -> Source<'a> {
+        for at in self.ordered..self.layer.rows.len() {
+            self.order.insert(self.layer.rows.at(at).key.clone(), at);
+        }
+        self.ordered = self.layer.rows.len();
         let (from, to) = (Sought::new(from), Sought::new(to));
         let bounds = (Bound::Included(from.look()), Bound::Excluded(to.look()));
-        let rows = self.rows.range::<dyn Look, _>(bounds);
-        Box::new(rows.map(|(key, row)| Ok((key.bytes().clone(), row.clone()))))
-    }
-
-    fn all(&self) -> Source<'_> {
-        Box::new(self.rows.iter().map(|(key, row)| Ok((key.bytes().clone(), row.clone()))))
+        let places = self.order.range::<dyn Look, _>(bounds);
+        Box::new(places.map(|(_, &at)| Ok(self.layer.rows.at(at).pair())))
     }
 }
 
 pub(super) struct Overlay {
-    active: Layer,
+    active: Active,
     /// Oldest first.
     frozen: Vec<Arc<Layer>>,
     frozen_bytes: usize,
+    /// Rows of the tables. Invariant: what it holds of a key that is in a layer, too, is not looked
+    /// at; and of a key that is in the active layer it holds nothing.
     pub cache: Cache,
+    hashing: RandomState,
     /// Position of the last commit.
     pub applied: LogId,
     /// Position up to which tables hold everything.
@@ -76,11 +77,13 @@ pub(super) struct Batch {
 
 impl Overlay {
     pub(super) fn new(persisted: LogId, cache_bytes: usize) -> Self {
+        let hashing = RandomState::new();
         Self {
-            active: Layer::default(),
+            active: Active::new(&hashing),
             frozen: Vec::new(),
             frozen_bytes: 0,
             cache: Cache::new(cache_bytes),
+            hashing,
             applied: persisted,
             persisted,
         }
@@ -88,28 +91,26 @@ impl Overlay {
 
     pub(super) fn commit(&mut self, batch: &mut WriteSet, applied: LogId) {
         for (key, row) in batch.drain(..) {
-            self.cache.refresh(&key, row.as_ref());
-            self.active.insert(key, row);
+            if let Some(key) = self.active.layer.insert(key, row) {
+                self.cache.forget(key);
+            }
         }
         self.applied = applied;
     }
 
     /// The row under `key` as far as it is known in memory.
     pub(super) fn get(&mut self, key: &[u8]) -> Option<Option<Bytes>> {
-        if let Some(row) = self.cache.get(key) {
-            return Some(row);
+        let hash = self.hashing.hash_one(key);
+        let frozen = self.frozen.iter().rev().map(|layer| &**layer);
+        let mut layers = std::iter::once(&self.active.layer).chain(frozen);
+        match layers.find_map(|layer| layer.find(hash, key)) {
+            Some(row) => Some(row.row.clone()),
+            None => self.cache.get(key),
         }
-        let layers = std::iter::once(&self.active)
-            .chain(self.frozen.iter().rev().map(|layer| &**layer))
-            .find_map(|layer| layer.get(key));
-        let (key, row) = layers?;
-        let (key, row) = (key.clone(), row.clone());
-        self.cache.insert(key, row.clone());
-        Some(row)
     }
 
     /// The layers' rows with `from <= key < to`, newest layer first.
-    pub(super) fn sources<'a>(&'a self, from: &[u8], to: &[u8]) -> Vec<Source<'a>> {
+    pub(super) fn sources<'a>(&'a mut self, from: &[u8], to: &[u8]) -> Vec<Source<'a>> {
         let mut sources = vec![self.active.range(from, to)];
         sources.extend(self.frozen.iter().rev().map(|layer| layer.range(from, to)));
         sources
@@ -117,15 +118,15 @@ impl Overlay {
 
     /// Bytes not yet in tables.
     pub(super) fn bytes(&self) -> usize {
-        self.active.bytes + self.frozen_bytes
+        self.active.layer.bytes + self.frozen_bytes
     }
 
     /// Freezes the active layer and returns all frozen ones, oldest first.
     pub(super) fn freeze(&mut self) -> Vec<Arc<Layer>> {
-        if !self.active.rows.is_empty() {
-            let layer = std::mem::take(&mut self.active);
-            self.frozen_bytes += layer.bytes;
-            self.frozen.push(Arc::new(layer));
+        if self.active.layer.rows.len() > 0 {
+            let active = std::mem::replace(&mut self.active, Active::new(&self.hashing));
+            self.frozen_bytes += active.layer.bytes;
+            self.frozen.push(Arc::new(active.layer));
         }
         if self.frozen.len() > LAYERS_MAX {
             self.merge_newest();
@@ -138,6 +139,19 @@ impl Overlay {
         let layers = self.freeze();
         let something = !layers.is_empty() || self.applied != self.persisted;
         something.then_some(Batch { layers, applied: self.applied })
+    }
+
+    /// Remembers rows of a layer that tables hold by now, from the `from`th on, before the layer
+    /// goes. Returns where to go on; a step takes a fraction of a millisecond.
+    pub(super) fn remember(&mut self, layer: &Layer, from: usize) -> Option<usize> {
+        let upto = layer.rows.len().min(from + REMEMBERED_AT_ONCE);
+        for at in from..upto {
+            let row = layer.rows.at(at);
+            if self.active.layer.find(row.hash, row.key.bytes()).is_none() {
+                self.cache.insert(row.key.bytes().clone(), row.row.clone());
+            }
+        }
+        (upto < layer.rows.len()).then_some(upto)
     }
 
     /// The tables hold this batch.
@@ -154,7 +168,7 @@ impl Overlay {
     fn merge_newest(&mut self) {
         let newest = self.frozen.split_off(LAYERS_MAX / 2);
         let sources: Vec<Source<'_>> = newest.iter().rev().map(|layer| layer.all()).collect();
-        let mut merged = Layer::default();
+        let mut merged = Layer::new(&self.hashing);
         for (key, row) in Merge::new(sources).into_iter().flatten().flatten() {
             merged.insert(key, row);
         }

@@ -36,6 +36,10 @@ impl RowKey {
     pub(super) fn bytes(&self) -> &Bytes {
         &self.bytes
     }
+
+    pub(super) fn is_before(&self, sought: &Sought<'_>) -> bool {
+        compare(self.parts(), sought.parts()).is_lt()
+    }
 }
 
 /// Something to look for among [`RowKey`]s.
