@@ -113,6 +113,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         reduces: 4,
         workers: thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
         memory_bytes: MEMORY_BYTES,
+        skip_bad_records: false,
         output,
         work: &work,
     };

@@ -1,22 +1,33 @@
-//! A whole job in one process: threads that take tasks, map tasks first.
+//! A whole job in one process: the scheduler of the cluster, with threads as its workers.
+//!
+//! Each thread is a worker with one slot. The threads share the scheduler under one lock, which is
+//! never held while user code runs. Nobody dies here, so that leases never end and nobody beats;
+//! everything else is as in the cluster: tries, commits by grant, maps that run again when their
+//! output is damaged, the search for bad records.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{self, Duration};
+
+use kontiki_schedule::{
+    Assignment, AttemptId, AttemptRef, Cause, Config, Counts, Failure, JobId, JobSpec, Life,
+    NoJournal, Outcome, Output, Phase, Registration, Report, Scheduler, Sign, Verdict, Work,
+    WorkerId, persist,
+};
+use kontiki_types::Instant;
 
 use crate::error::TaskError;
 use crate::input::MapTask;
-use crate::shuffle::LocalFetch;
+use crate::shuffle::{LocalFetch, ShuffleError};
 use crate::task::{
     Attempt, Counters, MapFigures, MapOutput, Monitor, Program, ReduceFigures, ReduceOutput,
     ReduceTask, commit,
 };
-
-/// Attempts of one task; the last one's error is the job's.
-const ATTEMPTS_MAX: u32 = 4;
 
 /// What to run, and where.
 pub struct LocalJob<'a> {
@@ -30,6 +41,8 @@ pub struct LocalJob<'a> {
     pub workers: u32,
     /// Memory of each thread.
     pub memory_bytes: u64,
+    /// Records on which user code fails again and again are left out.
+    pub skip_bad_records: bool,
     /// Where the output goes. The folder exists.
     pub output: &'a Path,
     /// Where map output and other temporary files go. The folder exists, on the file system of
@@ -57,46 +70,64 @@ pub struct Summary {
     pub map: MapFigures,
     /// Sums over the reduce tasks.
     pub reduce: ReduceFigures,
-    /// Attempts of map tasks that were begun.
-    pub map_attempts: u64,
-    /// Attempts of reduce tasks that were begun.
-    pub reduce_attempts: u64,
+    /// What happened to the attempts of maps.
+    pub map_counts: Counts,
+    /// What happened to the attempts of reduces.
+    pub reduce_counts: Counts,
     /// What user code counted.
     pub counters: Counters,
-    /// The shuffle file of each map task.
-    pub map_files: Vec<PathBuf>,
+    /// Files with the records that were skipped.
+    pub skipped: Vec<PathBuf>,
 }
+
+/// Why a job has no output.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// A task failed too often, or cannot succeed; the text names it.
+    #[error("{0}")]
+    Failed(String),
+    /// It was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// A task fails the job when it failed so often.
+const FAILURES_MAX: u32 = 4;
+
+/// Failures of this machine, such as a full disk, that a task survives.
+const LOSSES_MAX: u32 = 4;
+
+/// The only life of each worker.
+const LIFE: Life = Life(1);
 
 /// What the threads share.
-struct State {
-    /// Attempts begun, by task.
-    maps: Vec<u32>,
-    outputs: Vec<Option<MapOutput>>,
-    /// The same.
-    reduces: Vec<u32>,
-    reduced: Vec<Option<ReduceOutput>>,
-    waiting_maps: Vec<u32>,
-    waiting_reduces: Vec<u32>,
-    running: u32,
-    next_attempt: u64,
-    error: Option<TaskError>,
-}
-
-enum Work {
-    Map(u32, u64),
-    Reduce(u32, u64, Vec<PathBuf>),
+struct Brain {
+    scheduler: Scheduler,
+    job: JobId,
+    assigned: BTreeMap<WorkerId, Assignment>,
+    verdicts: BTreeMap<AttemptId, Verdict>,
+    /// Set when nobody waits for the attempt any more.
+    stops: BTreeMap<AttemptId, Arc<AtomicBool>>,
+    /// Map output by attempt.
+    outputs: BTreeMap<AttemptId, MapOutput>,
+    /// The attempt that was accepted last, for each map.
+    accepted: BTreeMap<u32, AttemptId>,
+    reduced: BTreeMap<u32, ReduceOutput>,
+    ended: Option<Outcome>,
 }
 
 struct Runner<'a> {
     job: &'a LocalJob<'a>,
     progress: &'a Progress,
-    state: Mutex<State>,
+    brain: Mutex<Brain>,
     changed: Condvar,
+    start: time::Instant,
 }
 
-/// Reports to the job's progress; stops when the job is stopped.
+/// Reports to the job's progress; stops when the job or the attempt is stopped.
 struct JobMonitor<'a> {
     progress: &'a Progress,
+    stop: Arc<AtomicBool>,
     counts_input: bool,
 }
 
@@ -108,208 +139,293 @@ impl Monitor for JobMonitor<'_> {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.progress.cancelled.load(Relaxed)
+        self.stop.load(Relaxed) || self.progress.cancelled.load(Relaxed)
     }
 }
 
 /// Runs a job and returns when its output is in place.
 ///
 /// # Errors
-/// The error of a task that failed too often. Output that is in place by then stays.
-pub fn run(job: &LocalJob<'_>, progress: &Progress) -> Result<Summary, TaskError> {
-    let maps = job.maps.len();
-    let reduces = job.reduces.max(1);
+/// [`JobError`]. Outputs that are in place by then stay.
+pub fn run(job: &LocalJob<'_>, progress: &Progress) -> Result<Summary, JobError> {
+    let config = Config {
+        // Threads do not die by themselves, and all are equally fast.
+        lease: Duration::from_secs(1 << 32),
+        backup_percent: 0,
+        losses_max: LOSSES_MAX,
+        ..Config::default()
+    };
+    let mut scheduler = Scheduler::new(config, 0, Instant(0));
+    let maps = u32::try_from(job.maps.len()).unwrap_or(u32::MAX);
+    let mut spec = JobSpec::new("local", maps, job.reduces.max(1));
+    spec.failures_max = FAILURES_MAX;
+    spec.skip_bad_records = job.skip_bad_records;
+    let id =
+        scheduler.submit(spec, Instant(0)).map_err(|error| JobError::Failed(error.to_string()))?;
     let runner = Runner {
         job,
         progress,
-        state: Mutex::new(State {
-            maps: vec![0; maps],
-            outputs: (0..maps).map(|_| None).collect(),
-            reduces: vec![0; reduces as usize],
-            reduced: (0..reduces).map(|_| None).collect(),
-            // Taken from the end.
-            waiting_maps: (0..maps as u32).rev().collect(),
-            waiting_reduces: (0..reduces).rev().collect(),
-            running: 0,
-            next_attempt: 1,
-            error: None,
+        brain: Mutex::new(Brain {
+            scheduler,
+            job: id,
+            assigned: BTreeMap::new(),
+            verdicts: BTreeMap::new(),
+            stops: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+            reduced: BTreeMap::new(),
+            ended: None,
         }),
         changed: Condvar::new(),
+        start: time::Instant::now(),
     };
     // A thread without a task is a thread for nothing.
-    let useful = maps.max(reduces as usize).max(1);
-    let workers = (job.workers.max(1) as usize).min(useful);
+    let useful = maps.max(job.reduces).max(1);
+    let workers = u64::from(job.workers.clamp(1, useful));
     thread::scope(|scope| {
-        for _ in 1..workers {
-            scope.spawn(|| runner.work());
+        let runner = &runner;
+        for worker in 2..=workers {
+            scope.spawn(move || runner.work(WorkerId(worker)));
         }
-        runner.work();
+        runner.work(WorkerId(1));
     });
     runner.summary()
 }
 
 impl Runner<'_> {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Brain> {
+        self.brain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes tasks until there are none.
-    fn work(&self) {
-        while let Some(work) = self.next() {
-            match work {
-                Work::Map(number, attempt) => {
-                    let done = self.map(number, attempt);
-                    self.mapped(number, done);
+    fn now(&self) -> Instant {
+        Instant(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Carries out what the scheduler has decided.
+    fn carry_out(&self, brain: &mut Brain) {
+        if self.progress.cancelled.load(Relaxed) && brain.ended.is_none() {
+            brain.scheduler.cancel(brain.job, self.now());
+        }
+        while let Some(output) = brain.scheduler.poll(self.now()) {
+            match output {
+                Output::Write(batch) => {
+                    let Ok(receipt) = persist(&mut NoJournal, batch);
+                    brain.scheduler.persisted(receipt);
                 }
-                Work::Reduce(number, attempt, paths) => {
-                    let done = self.reduce(number, attempt, paths);
-                    self.reduced(number, done);
+                Output::Assign { worker, mut assignments, .. } => {
+                    // One slot, one assignment.
+                    if let Some(assignment) = assignments.pop() {
+                        brain.assigned.insert(worker, assignment);
+                    }
+                }
+                Output::Verdict { attempt, verdict, .. } => {
+                    brain.verdicts.insert(attempt.attempt, verdict);
+                }
+                Output::Cancel { attempt, .. } => {
+                    if let Some(stop) = brain.stops.get(&attempt.attempt) {
+                        stop.store(true, Relaxed);
+                    }
+                }
+                Output::Submitted { .. } => {}
+                Output::Ended { outcome, .. } => {
+                    brain.ended = Some(outcome);
+                    brain.stops.values().for_each(|stop| stop.store(true, Relaxed));
                 }
             }
         }
         self.changed.notify_all();
     }
 
-    /// The next task to run; waits if others must end before. Nothing when all is done.
-    fn next(&self) -> Option<Work> {
-        let mut state = self.lock();
-        loop {
-            if state.error.is_some() {
-                return None;
+    /// Runs attempts until the job has ended.
+    fn work(&self, worker: WorkerId) {
+        let mut sequence = 0;
+        let mut sign = || {
+            sequence += 1;
+            Sign { worker, life: LIFE, sequence, running: Vec::new() }
+        };
+        let registration =
+            Registration { sign: sign(), address: String::new(), slots: 1, held: Vec::new() };
+        // Known from here on: nothing takes a worker away.
+        let _ = self.lock().scheduler.register(registration, self.now());
+        while let Some((assignment, stop)) = self.pull(&sign()) {
+            let of = assignment.attempt;
+            match assignment.work {
+                Work::Probe(ref records) => {
+                    self.probe(worker, &assignment, records.clone(), stop);
+                }
+                Work::Run if of.task.phase == Phase::Map => self.map(worker, &assignment, stop),
+                Work::Run => self.reduce(worker, &assignment, stop),
             }
-            if let Some(number) = state.waiting_maps.pop() {
-                let attempt = begin(&mut state, number, true);
-                return Some(Work::Map(number, attempt));
-            }
-            if state.outputs.iter().all(Option::is_some)
-                && let Some(number) = state.waiting_reduces.pop()
-            {
-                let attempt = begin(&mut state, number, false);
-                let files = state.outputs.iter().flatten().map(|output| output.file.clone());
-                return Some(Work::Reduce(number, attempt, files.collect()));
-            }
-            if state.running == 0 {
-                return None;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn attempt(&self, attempt: u64) -> Attempt {
+    /// Waits for an attempt to run; nothing when the job has ended.
+    fn pull(&self, sign: &Sign) -> Option<(Assignment, Arc<AtomicBool>)> {
+        let mut brain = self.lock();
+        brain.scheduler.pull(sign, 1, self.now()).ok()?;
+        self.carry_out(&mut brain);
+        loop {
+            if brain.ended.is_some() {
+                return None;
+            }
+            if let Some(assignment) = brain.assigned.remove(&sign.worker) {
+                let stop = Arc::new(AtomicBool::new(false));
+                brain.stops.insert(assignment.attempt.attempt, Arc::clone(&stop));
+                return Some((assignment, stop));
+            }
+            brain = self.changed.wait(brain).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Says how an attempt went, and waits for what becomes of it.
+    fn report(&self, worker: WorkerId, of: AttemptRef, report: Report) -> Verdict {
+        let mut brain = self.lock();
+        brain.verdicts.remove(&of.attempt);
+        brain.scheduler.report(worker, LIFE, of, report, self.now());
+        self.carry_out(&mut brain);
+        loop {
+            if let Some(verdict) = brain.verdicts.remove(&of.attempt) {
+                return verdict;
+            }
+            if brain.ended.is_some() {
+                return Verdict::Superseded;
+            }
+            brain = self.changed.wait(brain).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn failed(&self, worker: WorkerId, of: AttemptRef, error: &TaskError, cause: Cause) {
+        let failure = Failure { error: chain(error), cause };
+        self.report(worker, of, Report::Failed(failure));
+    }
+
+    fn attempt(&self, assignment: &Assignment) -> Attempt {
         Attempt {
-            job: 0,
-            attempt,
+            job: self.lock().job.0,
+            attempt: assignment.attempt.attempt.0,
             reduces: self.job.reduces.max(1),
             memory_bytes: self.job.memory_bytes,
             folder: self.job.work.to_owned(),
-            skip: Vec::new(),
+            skip: assignment.skip.clone(),
         }
     }
 
-    fn map(&self, number: u32, attempt: u64) -> Result<MapOutput, TaskError> {
-        let monitor = JobMonitor { progress: self.progress, counts_input: true };
-        let Some(task) = self.job.maps.get(number as usize) else {
-            return Err(TaskError::Cancelled);
-        };
-        self.job.program.map(task, &self.attempt(attempt), &monitor)
+    fn monitor(&self, stop: Arc<AtomicBool>, counts_input: bool) -> JobMonitor<'_> {
+        JobMonitor { progress: self.progress, stop, counts_input }
     }
 
-    fn reduce(
-        &self,
-        number: u32,
-        attempt: u64,
-        paths: Vec<PathBuf>,
-    ) -> Result<ReduceOutput, TaskError> {
-        let monitor = JobMonitor { progress: self.progress, counts_input: false };
-        let task = ReduceTask { number, maps: paths.len() as u32 };
-        let fetch = LocalFetch::new(paths);
-        let output = self.job.program.reduce(task, &fetch, &self.attempt(attempt), &monitor)?;
-        let failed = |source: io::Error| TaskError::Files {
-            action: "rename",
-            path: output.file.clone(),
-            source,
-        };
-        commit(&output.file, self.job.output, number).map_err(failed)?;
-        Ok(output)
-    }
-
-    fn mapped(&self, number: u32, done: Result<MapOutput, TaskError>) {
-        let mut state = self.lock();
-        state.running -= 1;
-        match done {
+    fn map(&self, worker: WorkerId, assignment: &Assignment, stop: Arc<AtomicBool>) {
+        let of = assignment.attempt;
+        let Some(task) = self.job.maps.get(of.task.number as usize) else { return };
+        let monitor = self.monitor(stop, true);
+        match self.job.program.map(task, &self.attempt(assignment), &monitor) {
             Ok(output) => {
-                if let Some(place) = state.outputs.get_mut(number as usize) {
-                    *place = Some(output);
-                }
-                self.progress.maps_done.fetch_add(1, Relaxed);
-            }
-            Err(error) => {
-                if self.again(&mut state, number, true, error) {
-                    state.waiting_maps.push(number);
-                }
-            }
-        }
-        drop(state);
-        self.changed.notify_all();
-    }
-
-    fn reduced(&self, number: u32, done: Result<ReduceOutput, TaskError>) {
-        let mut state = self.lock();
-        state.running -= 1;
-        match done {
-            Ok(output) => {
-                if let Some(place) = state.reduced.get_mut(number as usize) {
-                    *place = Some(output);
-                }
-                self.progress.reduces_done.fetch_add(1, Relaxed);
-            }
-            Err(error) => {
-                let lost = error.lost_map();
-                if self.again(&mut state, number, false, error) {
-                    state.waiting_reduces.push(number);
-                    // Another reduce may have found the same map's output damaged before.
-                    if let Some(map) = lost
-                        && state.outputs.get_mut(map as usize).and_then(Option::take).is_some()
-                    {
-                        self.progress.maps_done.fetch_sub(1, Relaxed);
-                        state.waiting_maps.push(map);
+                let file = output.file.clone();
+                self.lock().outputs.insert(of.attempt, output);
+                match self.report(worker, of, Report::MapDone(Default::default())) {
+                    Verdict::Accepted => {
+                        let first = self.lock().accepted.insert(of.task.number, of.attempt);
+                        // A map that ran again had been counted.
+                        self.progress.maps_done.fetch_add(u64::from(first.is_none()), Relaxed);
                     }
+                    _ => remove(&file),
                 }
             }
+            Err(error) => self.failed(worker, of, &error, cause(&error)),
         }
-        drop(state);
-        self.changed.notify_all();
     }
 
-    /// Whether a task that failed is tried again; if not, the job has failed.
-    fn again(&self, state: &mut State, number: u32, is_map: bool, error: TaskError) -> bool {
-        let tasks = if is_map { &state.maps } else { &state.reduces };
-        let begun = tasks.get(number as usize).copied().unwrap_or(ATTEMPTS_MAX);
-        let again = begun < ATTEMPTS_MAX && is_worth_trying(&error) && state.error.is_none();
-        if !again {
-            self.progress.cancelled.store(true, Relaxed);
-            state.error.get_or_insert(error);
+    fn probe(
+        &self,
+        worker: WorkerId,
+        assignment: &Assignment,
+        records: std::ops::Range<u64>,
+        stop: Arc<AtomicBool>,
+    ) {
+        let of = assignment.attempt;
+        let Some(task) = self.job.maps.get(of.task.number as usize) else { return };
+        let monitor = self.monitor(stop, false);
+        match self.job.program.probe(task, records, &self.attempt(assignment), &monitor) {
+            Ok(()) => {
+                self.report(worker, of, Report::ProbePassed);
+            }
+            Err(error) => self.failed(worker, of, &error, cause(&error)),
         }
-        again
     }
 
-    fn summary(self) -> Result<Summary, TaskError> {
-        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = state.error {
-            return Err(error);
+    fn reduce(&self, worker: WorkerId, assignment: &Assignment, stop: Arc<AtomicBool>) {
+        let of = assignment.attempt;
+        let Some(attempts) = self.map_attempts() else { return };
+        let paths = self.paths(&attempts);
+        let task = ReduceTask { number: of.task.number, maps: paths.len() as u32 };
+        let monitor = self.monitor(stop, false);
+        let attempt = self.attempt(assignment);
+        let fetch = LocalFetch::new(paths);
+        let reduced = self.job.program.reduce(task, &fetch, &attempt, &monitor);
+        drop(fetch);
+        match reduced {
+            Ok(output) => self.put_in_place(worker, of, output),
+            Err(TaskError::Shuffle(error)) => {
+                let map = error.map();
+                let from = attempts.get(&map).copied().unwrap_or(of.attempt);
+                let corrupt = matches!(error, ShuffleError::Damaged { .. });
+                let cause = Cause::Fetch { map, from, corrupt };
+                self.failed(worker, of, &TaskError::Shuffle(error), cause);
+            }
+            Err(error) => self.failed(worker, of, &error, cause(&error)),
         }
-        let attempts = |tasks: &[u32]| tasks.iter().copied().map(u64::from).sum();
-        let mut summary = Summary {
-            map_attempts: attempts(&state.maps),
-            reduce_attempts: attempts(&state.reduces),
-            ..Summary::default()
+    }
+
+    /// The attempt whose output counts, for each map.
+    fn map_attempts(&self) -> Option<BTreeMap<u32, AttemptId>> {
+        let brain = self.lock();
+        let (outputs, _) = brain.scheduler.map_outputs(brain.job, 0)?;
+        Some(outputs.into_iter().map(|output| (output.map, output.attempt)).collect())
+    }
+
+    fn paths(&self, attempts: &BTreeMap<u32, AttemptId>) -> Vec<PathBuf> {
+        let brain = self.lock();
+        let file = |map: u32| {
+            let output = attempts.get(&map).and_then(|attempt| brain.outputs.get(attempt));
+            // Without one, the reduce says that it is lost.
+            output.map_or_else(PathBuf::new, |output| output.file.clone())
         };
-        for output in state.outputs.into_iter().flatten() {
+        (0..self.job.maps.len() as u32).map(file).collect()
+    }
+
+    fn put_in_place(&self, worker: WorkerId, of: AttemptRef, output: ReduceOutput) {
+        if self.report(worker, of, Report::Ready) != Verdict::Granted {
+            return remove(&output.file);
+        }
+        if let Err(source) = commit(&output.file, self.job.output, of.task.number) {
+            remove(&output.file);
+            let error = TaskError::files("rename", &output.file, source);
+            return self.failed(worker, of, &error, Cause::Worker);
+        }
+        self.lock().reduced.insert(of.task.number, output);
+        if self.report(worker, of, Report::Committed(Default::default())) == Verdict::Accepted {
+            self.progress.reduces_done.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn summary(self) -> Result<Summary, JobError> {
+        let brain = self.brain.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match brain.ended {
+            Some(Outcome::Done) => {}
+            Some(Outcome::Failed(message)) => return Err(JobError::Failed(message)),
+            Some(Outcome::Cancelled) | None => return Err(JobError::Cancelled),
+        }
+        let mut summary = Summary::default();
+        if let Some(status) = brain.scheduler.job(brain.job, Instant::MAX) {
+            summary.map_counts = status.maps.counts;
+            summary.reduce_counts = status.reduces.counts;
+        }
+        for output in brain.accepted.values().filter_map(|attempt| brain.outputs.get(attempt)) {
             summary.map.add(&output.figures);
             summary.counters.add_all(&output.counters);
-            summary.map_files.push(output.file);
+            summary.skipped.extend(output.skipped.clone());
         }
-        for output in state.reduced.into_iter().flatten() {
+        for output in brain.reduced.values() {
             summary.reduce.add(&output.figures);
             summary.counters.add_all(&output.counters);
         }
@@ -317,26 +433,29 @@ impl Runner<'_> {
     }
 }
 
-/// What fails the same way every time need not be tried again.
-fn is_worth_trying(error: &TaskError) -> bool {
-    !matches!(
-        error,
-        TaskError::RecordTooLarge { .. }
-            | TaskError::PairTooLarge { .. }
-            | TaskError::Memory { .. }
-            | TaskError::Cancelled
-    )
+/// What the scheduler is to make of an error.
+fn cause(error: &TaskError) -> Cause {
+    match error {
+        TaskError::Files { .. } | TaskError::Cancelled => Cause::Worker,
+        TaskError::User { suspects, .. } => Cause::User { suspects: suspects.clone() },
+        _ => Cause::User { suspects: None },
+    }
 }
 
-/// Counts an attempt; its number.
-fn begin(state: &mut State, number: u32, is_map: bool) -> u64 {
-    let tasks = if is_map { &mut state.maps } else { &mut state.reduces };
-    if let Some(begun) = tasks.get_mut(number as usize) {
-        *begun += 1;
+/// An error with its causes.
+fn chain(error: &TaskError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
     }
-    state.running += 1;
-    state.next_attempt += 1;
-    state.next_attempt
+    text
+}
+
+fn remove(file: &Path) {
+    // It goes with its folder if it stays.
+    let _ = fs::remove_file(file);
 }
 
 /// Removes a work folder with what is in it.

@@ -132,6 +132,7 @@ fn child(folder: &Path, case: &Case) {
         reduces,
         workers: WORKERS,
         memory_bytes: MEMORY_BYTES,
+        skip_bad_records: false,
         output: &output,
         work: &work,
     };

@@ -87,6 +87,10 @@ struct RunArgs {
     /// A command that combines the output of one map.
     #[arg(long, value_name = "CMD", requires = "mapper")]
     combiner: Option<String>,
+    /// Leave out records on which user code fails again and again, and write them to `skipped-*` in
+    /// the output.
+    #[arg(long)]
+    skip_bad_records: bool,
     /// Run in one thread without splits, combiner and files, everything in memory: what other runs
     /// are compared with. The output is DIR/mr-out-0.
     #[arg(long)]

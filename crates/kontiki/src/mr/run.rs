@@ -147,6 +147,7 @@ fn local(args: &RunArgs, plan: &Plan, program: &Arc<dyn Program>, start: Instant
         reduces: plan.reduces,
         workers: args.workers.unwrap_or(cores),
         memory_bytes: args.memory,
+        skip_bad_records: args.skip_bad_records,
         output: &args.output,
         work: &work,
     };
@@ -161,6 +162,10 @@ fn local(args: &RunArgs, plan: &Plan, program: &Arc<dyn Program>, start: Instant
         reporter.end();
         done
     });
+    let done = done.map_err(anyhow::Error::from).and_then(|summary| {
+        keep_skipped(&summary, &args.output)?;
+        Ok(summary)
+    });
     if !args.keep_work {
         clear(&work, made_work);
     }
@@ -168,7 +173,7 @@ fn local(args: &RunArgs, plan: &Plan, program: &Arc<dyn Program>, start: Instant
         Ok(summary) => summary,
         Err(error) => {
             remove_output(&args.output, plan.reduces);
-            return Err(error.into());
+            return Err(error);
         }
     };
     if !args.quiet {
@@ -179,6 +184,17 @@ fn local(args: &RunArgs, plan: &Plan, program: &Arc<dyn Program>, start: Instant
     }
     if args.json {
         println!("{}", json(&summary, plan, start));
+    }
+    Ok(())
+}
+
+/// Moves the files with skipped records to the output.
+fn keep_skipped(summary: &Summary, output: &Path) -> Result<()> {
+    for file in &summary.skipped {
+        if let Some(name) = file.file_name() {
+            let moved = fs::rename(file, output.join(name));
+            moved.with_context(|| format!("cannot move {}", file.display()))?;
+        }
     }
     Ok(())
 }
@@ -194,7 +210,7 @@ fn clear(work: &PathBuf, made: bool) {
     for entry in entries {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if ["map-", "reduce-", "combine-"].iter().any(|ours| name.starts_with(ours)) {
+        if ["map-", "reduce-", "combine-", "skipped-"].iter().any(|ours| name.starts_with(ours)) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -228,6 +244,9 @@ fn sentence(summary: &Summary, plan: &Plan, start: Instant) -> String {
     if map.spills > 0 || spilled > 0 {
         let _ = write!(text, ", {} spills, {spilled} bytes merged twice", map.spills);
     }
+    if map.skipped_records > 0 {
+        let _ = write!(text, ", {} bad records skipped", map.skipped_records);
+    }
     let _ = write!(text, "; {} lines of output", reduce.output_records);
     String::from_utf8_lossy(&text).into_owned()
 }
@@ -243,8 +262,10 @@ fn json(summary: &Summary, plan: &Plan, start: Instant) -> serde_json::Value {
         "seconds": start.elapsed().as_secs_f64(),
         "maps": plan.tasks.len(),
         "reduces": plan.reduces,
-        "map_attempts": summary.map_attempts,
-        "reduce_attempts": summary.reduce_attempts,
+        "map_attempts": summary.map_counts.started,
+        "reduce_attempts": summary.reduce_counts.started,
+        "failed_attempts": summary.map_counts.failed + summary.reduce_counts.failed,
+        "skipped_records": map.skipped_records,
         "input_bytes": map.input_bytes,
         "input_records": map.input_records,
         "emitted": map.emitted,

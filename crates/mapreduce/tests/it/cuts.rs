@@ -25,7 +25,7 @@ fn cut_at(file: &InputFile, at: u64) -> Vec<MapTask> {
 fn check(program: &dyn Program, maps: &[MapTask], expect: &[u8], what: &str) {
     let (outputs, summary) = run_tasks(program, maps, 1);
     assert!(sorted(&outputs) == expect, "{what}");
-    assert_eq!(summary.map_attempts, maps.len() as u64, "{what}");
+    assert_eq!(summary.map_counts.started, maps.len() as u64, "{what}");
 }
 
 #[test]

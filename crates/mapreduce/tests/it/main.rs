@@ -1,6 +1,7 @@
 //! Whole jobs through the public API.
 
 mod cuts;
+mod failures;
 mod own_job;
 mod words;
 
@@ -34,6 +35,7 @@ fn run_tasks(program: &dyn Program, maps: &[MapTask], reduces: u32) -> (Vec<Vec<
         reduces,
         workers: 2,
         memory_bytes: 4 << 20,
+        skip_bad_records: false,
         output: output.path(),
         work: &work,
     };
