@@ -181,7 +181,7 @@ impl Cluster {
             .args(["--listen-http", &format!("127.0.0.1:{}", node.http)])
             .args(["--advertise", &front(id, node.grpc).ip().to_string()])
             // So that followers that were away get snapshots too, and segments are used again.
-            .args(["--memory", "32MiB", "--log-keep", "256KiB"])
+            .args(["--memory", "32MiB", "--log-keep", "256KiB", "--log-cache", "16KiB"])
             .args(["--entry-bytes-max", "1MiB", "--segment-bytes", "2MiB"])
             .args(["--log-level", "info"])
             .args(["--parent", &std::process::id().to_string()]);
