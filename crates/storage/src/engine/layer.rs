@@ -158,7 +158,8 @@ mod tests {
         for _ in 0..9000 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let number = state >> 40;
-            let row = (!number.is_multiple_of(5)).then(|| Bytes::from(vec![1; (number % 90) as usize]));
+            let row =
+                (!number.is_multiple_of(5)).then(|| Bytes::from(vec![1; (number % 90) as usize]));
             let is_new = layer.insert(key(number % 6000), row.clone()).is_some();
             assert_eq!(is_new, model.insert(key(number % 6000), row).is_none());
         }
