@@ -26,7 +26,7 @@ use crate::input::MapTask;
 use crate::shuffle::{LocalFetch, ShuffleError};
 use crate::task::{
     Attempt, Counters, MapFigures, MapOutput, Monitor, Program, ReduceFigures, ReduceOutput,
-    ReduceTask, commit,
+    ReduceTask, put_in_place, sync_folder,
 };
 
 /// What to run, and where.
@@ -397,7 +397,7 @@ impl Runner<'_> {
         if self.report(worker, of, Report::Ready) != Verdict::Granted {
             return remove(&output.file);
         }
-        if let Err(source) = commit(&output.file, self.job.output, of.task.number) {
+        if let Err(source) = put_in_place(&output.file, self.job.output, of.task.number) {
             remove(&output.file);
             let error = TaskError::files("rename", &output.file, source);
             return self.failed(worker, of, &error, Cause::Worker);
@@ -415,6 +415,11 @@ impl Runner<'_> {
             Some(Outcome::Failed(message)) => return Err(JobError::Failed(message)),
             Some(Outcome::Cancelled) | None => return Err(JobError::Cancelled),
         }
+        // Once for all outputs, each of which was synced before it got its name.
+        let folder = self.job.output;
+        sync_folder(folder).map_err(|error| {
+            JobError::Failed(format!("cannot sync {}: {error}", folder.display()))
+        })?;
         let mut summary = Summary::default();
         if let Some(status) = brain.scheduler.job(brain.job, Instant::MAX) {
             summary.map_counts = status.maps.counts;

@@ -15,6 +15,7 @@ pub fn table(root: &Path, name: &str) -> Result<String> {
     match name {
         "issue-2" | "issue-3" => Ok(acceptance(&results)),
         "kv-side-by-side" => Ok(side_by_side(&results)),
+        "mr" => Ok(map_reduce(&results)),
         "raft" => Ok(raft(&results)),
         _ => bail!("nothing renders the table {name}\nhint: xtask/src/tables/render.rs"),
     }
@@ -156,6 +157,59 @@ fn side_by_side(results: &Value) -> String {
     out
 }
 
+/// What each cell of the MapReduce run is, in words.
+const TASKS: [(&str, &str); 5] = [
+    ("wc", "word count"),
+    ("indexer", "inverted index"),
+    ("grep", "lines with a word"),
+    ("sort", "sort of 100-byte records, 64 MiB a worker"),
+    ("small", "word count of the books alone, 3.3 MB"),
+];
+
+const PROGRAMS: [(&str, &str); 4] = [
+    ("kontiki", "`kontiki mr run`, 2 threads"),
+    ("yardstick", "a program for this task alone"),
+    ("duckdb", "DuckDB, 2 threads"),
+    ("spark", "Spark, `local[2]`"),
+];
+
+/// A block of rows for each task.
+fn map_reduce(results: &Value) -> String {
+    let mut out = String::from(
+        "| task | program | seconds | CPU seconds | peak MiB | runs |\n|---|---|---:|---:|---:|---:|\n",
+    );
+    for (task, words) in TASKS {
+        for (program, title) in PROGRAMS {
+            let figures = &results["results"][task][program];
+            if figures.is_null() {
+                continue;
+            }
+            let _ = writeln!(
+                out,
+                "| {words} | {title} | {} | {} | {} | {} |",
+                number(&figures["seconds"], 1.0, 2),
+                number(&figures["cpu_seconds"], 1.0, 2),
+                number(&figures["peak_mib"], 1.0, 0),
+                figures["runs"],
+            );
+        }
+    }
+    let (machine, setting) = (&results["machine"], &results["setting"]);
+    let _ = writeln!(
+        out,
+        "\n`python3 bench/mr/side-by-side.py`: medians of interleaved rounds, whole processes, input in \
+         the page cache; {} of text, {} records; {}, {} cores, Linux {}; {}; commit {}.",
+        text(&setting["text"]),
+        number(&setting["records"], 1.0, 0),
+        text(&machine["cpu"]),
+        machine["cpus"],
+        text(&machine["kernel"]),
+        text(&results["date"]),
+        text(&results["commit"]).get(..12).unwrap_or_default(),
+    );
+    out
+}
+
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
@@ -194,6 +248,20 @@ mod tests {
             json!({"results": {"redis": {"put-64-single": figures}}, "commit": "0123456789abcdef"});
         let table = side_by_side(&results);
         assert!(table.contains("| writes, 64 clients | Redis, 1 node, `appendfsync always` | the node | 53,000 | 0.10 | 2.60 | – | – |"), "{table}");
+    }
+
+    #[test]
+    fn a_program_that_was_not_measured_has_no_row() {
+        let figures = json!({"seconds": 1.234, "cpu_seconds": 2.0, "peak_mib": 10.4, "runs": 3});
+        let results = json!({
+            "results": {"wc": {"yardstick": figures}},
+            "setting": {"text": "1GiB", "records": 10_000_000},
+        });
+        let table = map_reduce(&results);
+        let row = "| word count | a program for this task alone | 1.23 | 2.00 | 10 | 3 |";
+        assert!(table.contains(row), "{table}");
+        assert!(!table.contains("Spark"));
+        assert!(table.contains("1GiB of text, 10,000,000 records"), "{table}");
     }
 
     #[test]

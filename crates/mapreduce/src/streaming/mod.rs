@@ -29,9 +29,9 @@ use std::process::ChildStdin;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Batch, Emit, HashPartition};
+use crate::api::{Batch, Emit, HashPartition, Record};
 use crate::buffer::{SortBuffer, Spiller};
-use crate::error::TaskError;
+use crate::error::{RecordPlace, TaskError};
 use crate::input::{BatchReader, InputFile, MapTask, plan};
 use crate::merge::{Sorted, Surroundings};
 use crate::shuffle::{Fetch, LocalFetch, ShuffleFile};
@@ -84,6 +84,7 @@ impl Streaming {
     ) -> Result<Counters, TaskError> {
         let variables = Variables::of_map(task, attempt);
         let mut fed = 0;
+        let mut chosen = Chosen::default();
         let feed = |stdin: ChildStdin| -> Result<(), TaskError> {
             let mut stdin = io::BufWriter::with_capacity(256 * 1024, stdin);
             for part in &task.parts {
@@ -95,7 +96,8 @@ impl Streaming {
                     monitor.advanced(batch.bytes.len() as u64);
                     let first = fed;
                     fed += lines(&batch);
-                    if !wants_more(feed_batch(&mut stdin, &batch, first, selection)?)? {
+                    if !wants_more(feed_batch(&mut stdin, &batch, first, selection, &mut chosen)?)?
+                    {
                         return Ok(());
                     }
                 }
@@ -107,8 +109,8 @@ impl Streaming {
         figures.skipped_records = selection.skipped;
         done.map_err(|error| match error {
             // It has read no more than was written.
-            TaskError::User { message, place, .. } => {
-                TaskError::User { message, place, suspects: Some(0..fed) }
+            TaskError::User { message, .. } => {
+                TaskError::User { message, place: chosen.only(), suspects: Some(0..fed) }
             }
             error => error,
         })
@@ -158,21 +160,46 @@ impl Streaming {
     }
 }
 
+/// The records that were written one by one.
+#[derive(Default)]
+struct Chosen {
+    count: u64,
+    first: Option<RecordPlace>,
+}
+
+impl Chosen {
+    fn add(&mut self, record: &Record<'_>) {
+        self.count += 1;
+        self.first.get_or_insert_with(|| RecordPlace {
+            file: String::from_utf8_lossy(record.source.name).into_owned(),
+            offset: record.offset,
+        });
+    }
+
+    /// The record, if it was a single one.
+    fn only(self) -> Option<RecordPlace> {
+        self.first.filter(|_| self.count == 1)
+    }
+}
+
 /// Writes a batch's selected records, each with a newline.
 fn feed_batch(
     to: &mut impl Write,
     batch: &Batch<'_>,
     first: u64,
     selection: &mut Selection<'_>,
+    chosen: &mut Chosen,
 ) -> Result<io::Result<()>, TaskError> {
     if selection.is_everything() {
         let newline: &[u8] = if batch.bytes.ends_with(b"\n") { b"" } else { b"\n" };
         return Ok(to.write_all(batch.bytes).and_then(|()| to.write_all(newline)));
     }
     for (number, record) in (first..).zip(batch.records()) {
-        if selection.wants(number, &record)?
-            && let Err(error) = write_line(to, record.bytes, b"")
-        {
+        if !selection.wants(number, &record)? {
+            continue;
+        }
+        chosen.add(&record);
+        if let Err(error) = write_line(to, record.bytes, b"") {
             return Ok(Err(error));
         }
     }

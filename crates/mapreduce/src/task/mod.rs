@@ -18,6 +18,7 @@ pub use counters::Counters;
 pub use map::{MapFigures, MapOutput};
 pub(crate) use map::{begin as map_spiller, finish as finish_map, lines, selection};
 pub use output::{commit, output_name};
+pub(crate) use output::{put_in_place, sync_folder};
 pub use program::{Compiled, Program};
 pub(crate) use reduce::run_with as reduce_with;
 pub use reduce::{ReduceFigures, ReduceOutput, ReduceTask};

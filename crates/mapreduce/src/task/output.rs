@@ -34,7 +34,7 @@ impl OutputFile {
 
     /// Syncs the file and keeps it.
     pub(super) fn finish(mut self) -> Result<PathBuf, TaskError> {
-        self.file.sync_all().map_err(|source| TaskError::files("sync", &self.path, source))?;
+        self.file.sync_data().map_err(|source| TaskError::files("sync", &self.path, source))?;
         self.kept = true;
         Ok(self.path.clone())
     }
@@ -55,8 +55,19 @@ impl Drop for OutputFile {
 /// # Errors
 /// When it cannot be renamed, or the folder not be synced.
 pub fn commit(temporary: &Path, folder: &Path, reduce: u32) -> io::Result<PathBuf> {
+    let path = put_in_place(temporary, folder, reduce)?;
+    sync_folder(folder)?;
+    Ok(path)
+}
+
+/// [`commit`] without making the name durable, for whoever syncs the folder once for many.
+pub(crate) fn put_in_place(temporary: &Path, folder: &Path, reduce: u32) -> io::Result<PathBuf> {
     let path = folder.join(output_name(reduce));
     fs::rename(temporary, &path)?;
-    File::open(folder)?.sync_all()?;
     Ok(path)
+}
+
+/// Makes the names in `folder` durable.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }

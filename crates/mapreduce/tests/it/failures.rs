@@ -50,6 +50,7 @@ fn a_job_that_fails_names_the_record() {
     let error = try_run(&dies_of("bad"), &tasks(&files, 1000), false).unwrap_err();
     let JobError::Failed(message) = error else { panic!("{error}") };
     assert!(message.contains("record 2"), "{message}");
+    assert!(message.contains("in.txt at offset 8"), "{message}");
     assert!(message.contains("exit status: 9"), "{message}");
 }
 
