@@ -481,7 +481,8 @@ impl<P: Payload> Raft<P> {
                 // Of no use to anyone in a later term: a campaign that is over, an answer to a
                 // leader or candidate that is none any more.
                 Held::Send(message) => {
-                    if message.term == self.term() && self.role != Role::Removed {
+                    let is_of_use = message.term == self.term() || planted(Plant::StaleReplyCounts);
+                    if is_of_use && self.role != Role::Removed {
                         self.outbox.push_back(Output::Send(message));
                     }
                 }

@@ -151,7 +151,8 @@ impl Network {
         self.slow.clear();
     }
 
-    /// What `from` sends to `to` takes this much longer. The other direction is as it was.
+    /// What `from` sends to `to` takes longer, by a quarter of this up to all of it. The other
+    /// direction is as it was.
     pub fn slow_one_way(&mut self, from: NodeId, to: NodeId, late: Duration) {
         self.slow.push(((from, to), late));
     }
@@ -173,7 +174,7 @@ impl Network {
             return Copies([None, None]);
         }
         let slow = self.slow.iter().find(|(pair, _)| *pair == (from, to));
-        let late = slow.map_or(Duration::ZERO, |&(_, late)| late);
+        let late = slow.map_or(Duration::ZERO, |&(_, late)| self.random.time(late / 4, late));
         let second = self.random.chance(self.quality.doubled).then(|| late + self.delay(kind));
         Copies([second, Some(late + self.delay(kind))])
     }

@@ -58,7 +58,7 @@ plants! {
     LostAppendForgotten "lost-append-forgotten"
         "An append that was lost on the way is not sent again.";
     StaleReplyCounts "stale-reply-counts"
-        "An answer from an older term counts in the present one.";
+        "An answer from an older term is still sent, and counts in the present one.";
     VoteForShorterLog "vote-for-shorter-log"
         "Whose log is newer is judged by its length alone, not by the last term.";
     WrongMemberVotes "wiped-member-votes"

@@ -92,6 +92,9 @@ pub(super) struct Client {
     /// Grows with each connection, so that what belongs to an earlier one is known.
     pub(super) life: u64,
     pub(super) under_way: Option<UnderWay>,
+    /// What goes either way on the connection arrives in order: not before these times.
+    commands_at: Instant,
+    replies_at: Instant,
 }
 
 pub(super) struct UnderWay {
@@ -121,7 +124,10 @@ impl StoreCluster {
     /// A client of `node`.
     pub fn client(&mut self, node: NodeId) -> ClientId {
         let id = ClientId(self.clients.len() as u64 + 1);
-        self.clients.insert(id, Client { node, connection: None, life: 0, under_way: None });
+        let (commands_at, replies_at) = (Instant(0), Instant(0));
+        let (connection, under_way) = (None, None);
+        let client = Client { node, connection, life: 0, under_way, commands_at, replies_at };
+        self.clients.insert(id, client);
         id
     }
 
@@ -192,7 +198,17 @@ impl StoreCluster {
         let of = self.clients.get_mut(&client)?;
         of.connection = Some(connection);
         of.life += 1;
+        (of.commands_at, of.replies_at) = (Instant(0), Instant(0));
         Some(connection)
+    }
+
+    /// Until when what a client has sent to `node` must wait: the node stands still, or what was
+    /// sent earlier waits.
+    pub(super) fn waits(&mut self, client: ClientId, life: u64, node: NodeId) -> Option<Instant> {
+        let stands_still = self.stands_still(node);
+        let of = self.clients.get_mut(&client).filter(|of| of.life == life)?;
+        of.commands_at = of.commands_at.max(stands_still.unwrap_or(self.now));
+        (of.commands_at > self.now).then_some(of.commands_at)
     }
 
     pub(super) fn client_event(&mut self, client: ClientId, life: u64, arrives: Arrives) {
@@ -220,10 +236,12 @@ impl StoreCluster {
     }
 
     pub(super) fn reply_leaves(&mut self, node: NodeId, client: ClientId, reply: Reply) {
-        let Some(of) = self.clients.get(&client) else { return };
+        let passes = self.client_passes(node);
+        let Some(of) = self.clients.get_mut(&client) else { return };
         let (life, arrives) = (of.life, Arrives::Reply(reply));
         // In order, as on a stream: the delay is the same for all.
-        let arrives_at = self.client_passes(node) + CLIENT_MIN;
+        let arrives_at = of.replies_at.max(passes + CLIENT_MIN);
+        of.replies_at = arrives_at;
         self.schedule.add(arrives_at, Event::Client { client, life, arrives });
     }
 

@@ -483,7 +483,7 @@ impl StoreCluster {
             }
             Event::Client { client, life, arrives } => {
                 if let Arrives::Commands { node, .. } = arrives
-                    && let Some(at) = self.stands_still(node)
+                    && let Some(at) = self.waits(client, life, node)
                 {
                     return self.schedule.add(at, Event::Client { client, life, arrives });
                 }

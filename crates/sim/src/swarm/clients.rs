@@ -82,7 +82,7 @@ impl Swarm {
         for at in 0..connections + sessions {
             let mut random = random.fork();
             let node = nodes[at % nodes.len()];
-            let reads = random.chance(400);
+            let reads = random.chance(self.plan.reading.0);
             let kind = if at < connections {
                 Kind::Connection(self.cluster.client(node))
             } else {
@@ -167,10 +167,11 @@ impl Swarm {
     fn call(&mut self, at: usize) {
         let now = self.cluster.now();
         let client = &mut self.clients[at];
+        let is_read = client.reads && client.random.chance(self.plan.reading.1);
         match &mut client.kind {
             Kind::Connection(id) => {
                 let id = *id;
-                let (requests, extra) = if client.reads && client.random.chance(850) {
+                let (requests, extra) = if is_read {
                     (vec![Request::Command(Books::read(&mut client.random))], 0)
                 } else {
                     self.books.next_call(&mut client.random)
@@ -191,7 +192,11 @@ impl Swarm {
                 }
             }
             Kind::Session(session) => {
-                let command = self.books.next_command(&mut client.random);
+                let command = if is_read {
+                    Books::read(&mut client.random)
+                } else {
+                    self.books.next_command(&mut client.random)
+                };
                 let log_time = self.cluster.log_time_of(client.node).unwrap_or(LogTime(0));
                 session.give_up = now + SESSION_PATIENCE;
                 let ask = match parse(&command, 0) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kontiki_storage::disk::{Crash, Fault as DiskFault};
 use kontiki_types::NodeId;
 
-use super::plan::LEASE_DRIFT_PPM;
+use super::plan::{LEASE_DRIFT_PPM, Whom};
 use super::{Alarm, FaultKind, Swarm, disks};
 use crate::invariants::{Checked, Violation};
 use crate::network::Quality;
@@ -40,17 +40,20 @@ impl Swarm {
     pub(super) fn begin_fault(&mut self, at: usize) -> Checked {
         let fault = self.plan.faults[at];
         let mut random = Random::new(fault.seed);
-        let Some(target) = self.target(fault.hits_leader, &mut random) else { return Ok(()) };
+        let Some(target) = self.target(fault.hits, &mut random) else { return Ok(()) };
         let all = self.cluster.node_ids();
         let others: Vec<_> = all.iter().copied().filter(|&node| node != target).collect();
         let mut struck = Struck { nodes: vec![target], is_on: true, ..Struck::default() };
         let mut happened = true;
+        let timeout = self.plan.config.raft.election_timeout;
         match fault.kind {
             FaultKind::Delays
             | FaultKind::Losses
             | FaultKind::Duplicates
             | FaultKind::Reordering
-            | FaultKind::Corruption => struck.quality = Some(quality(fault.kind, &mut random)),
+            | FaultKind::Corruption => {
+                struck.quality = Some(quality(fault.kind, timeout, &mut random))
+            }
             FaultKind::Isolation => struck.cuts = between(&[target], &others),
             FaultKind::Split => {
                 let size = 1 + random.below(all.len() as u64 - 1) as usize;
@@ -71,6 +74,19 @@ impl Swarm {
                 } else {
                     let late = random.time(Duration::from_millis(50), Duration::from_millis(4000));
                     struck.slow = vec![(pair, late)];
+                }
+            }
+            FaultKind::Deaf | FaultKind::Mute => {
+                let pair = |other: NodeId| match fault.kind {
+                    FaultKind::Deaf => (other, target),
+                    _ => (target, other),
+                };
+                let pairs = others.iter().map(|&other| pair(other));
+                if random.chance(400) {
+                    struck.cuts = pairs.collect();
+                } else {
+                    let late = up_to(timeout * 3, &mut random);
+                    struck.slow = pairs.map(|pair| (pair, late)).collect();
                 }
             }
             FaultKind::ClientsCut => self.cluster.cut_clients(target, fault.length),
@@ -145,7 +161,7 @@ impl Swarm {
                 if !self.cluster.is_running(target) || self.cluster.is_writing(target) {
                     return self.try_again(at);
                 }
-                if !self.atlas.may_damage(&self.cluster, target) {
+                if !self.may_damage(target) {
                     return Ok(());
                 }
                 happened = disks::flip(self.cluster.disk(target), fault.kind, &mut random);
@@ -165,7 +181,9 @@ impl Swarm {
                     FaultKind::WriteError => DiskFault::Write,
                     _ => DiskFault::Sync,
                 };
-                self.cluster.disk(target).inject(what);
+                // A disk that has failed goes on failing, more often than not.
+                let times = if random.chance(300) { 1 } else { random.between(2, 60) };
+                (0..times).for_each(|_| self.cluster.disk(target).inject(what));
             }
             FaultKind::ReadError => {
                 self.cluster.excuse(target, true);
@@ -176,7 +194,7 @@ impl Swarm {
             FaultKind::DiskStall => self.cluster.stall_disk(target, fault.length),
             FaultKind::WipedDirectory => {
                 let is_own = !self.swapped.contains(&target);
-                if !is_own || !self.atlas.may_damage(&self.cluster, target) {
+                if !is_own || !self.may_damage(target) {
                     return Ok(());
                 }
                 self.damage(target);
@@ -286,14 +304,26 @@ impl Swarm {
     }
 
     /// Whom a fault hits.
-    fn target(&mut self, leader: bool, random: &mut Random) -> Option<NodeId> {
-        if leader && let Some(leader) = self.cluster.leader() {
+    fn target(&mut self, whom: Whom, random: &mut Random) -> Option<NodeId> {
+        if whom == Whom::Leader
+            && let Some(leader) = self.cluster.leader()
+        {
             return Some(leader);
         }
         let nodes = self.cluster.node_ids();
         let members: Vec<_> =
             nodes.iter().copied().filter(|&node| self.cluster.membership(node).is_some()).collect();
-        random.pick(if members.is_empty() { &nodes } else { &members }).copied()
+        let nodes = if members.is_empty() { nodes } else { members };
+        if let Whom::Cast(part) = whom {
+            if self.cast.is_empty() {
+                // Not from the fault's own chance: another one may be the first.
+                self.cast = shuffled(nodes, &mut Random::new(!self.plan.seed));
+                let leader = self.cluster.leader();
+                self.cast.sort_by_key(|&node| Some(node) != leader);
+            }
+            return self.cast.get(part % self.cast.len()).copied();
+        }
+        random.pick(&nodes).copied()
     }
 
     /// The moment was not right.
@@ -309,7 +339,7 @@ impl Swarm {
     /// A node crashes and is started again after a while.
     fn crash(&mut self, node: NodeId, crash: Crash, random: &mut Random) {
         if self.down(node, crash) {
-            let most = if random.chance(400) { RESTART_QUICK } else { RESTART_MAX };
+            let most = if random.chance(600) { RESTART_QUICK } else { RESTART_MAX };
             self.restart_soon(node, random.time(RESTART_MIN, most));
         }
     }
@@ -343,6 +373,11 @@ impl Swarm {
         self.crash(node, crash, &mut random);
     }
 
+    /// Whether a disk may be damaged: not while a change that nobody has written down is under way.
+    fn may_damage(&mut self, node: NodeId) -> bool {
+        !self.operator.is_asking() && self.atlas.may_damage(&self.cluster, node)
+    }
+
     fn damage(&mut self, node: NodeId) {
         self.atlas.damages(node);
         self.cluster.excuse(node, true);
@@ -368,7 +403,13 @@ fn any_crash(random: &mut Random) -> Crash {
     }
 }
 
-fn quality(kind: FaultKind, random: &mut Random) -> Quality {
+/// A time up to `most` and down to a thirtieth of it, as often short as long.
+fn up_to(most: Duration, random: &mut Random) -> Duration {
+    let most = most / 2_u32.pow(random.below(5) as u32);
+    random.time(most / 2, most)
+}
+
+fn quality(kind: FaultKind, timeout: Duration, random: &mut Random) -> Quality {
     let good = Quality::good();
     match kind {
         FaultKind::Delays => {
@@ -377,11 +418,9 @@ fn quality(kind: FaultKind, random: &mut Random) -> Quality {
         }
         FaultKind::Losses => Quality { lost: random.between(20, 330), ..good },
         FaultKind::Duplicates => Quality { doubled: random.between(50, 500), ..good },
-        FaultKind::Reordering => Quality {
-            delay_min: Duration::ZERO,
-            delay_max: random.time(Duration::from_millis(10), Duration::from_millis(150)),
-            ..good
-        },
+        FaultKind::Reordering => {
+            Quality { delay_min: Duration::ZERO, delay_max: up_to(timeout * 2, random), ..good }
+        }
         _ => Quality { corrupted: random.between(20, 300), ..good },
     }
 }

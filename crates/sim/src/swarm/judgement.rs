@@ -45,6 +45,7 @@ impl Swarm {
             self.cluster.cut_clients(node, Duration::ZERO);
             self.cluster.clog(node, Duration::ZERO);
             self.cluster.disk(node).set_capacity(u64::MAX / 2);
+            self.cluster.disk(node).mend();
             if self.atlas.suspects.contains(&node) && self.cluster.is_running(node) {
                 // Whether the disk still holds what it must is seen at a start.
                 self.down(node, Crash::LoseAll);

@@ -51,6 +51,10 @@ kinds! {
     Ring "ring",
     /// Nothing passes between two nodes in one direction.
     OneWay "one-way cut",
+    /// A node hears no other node, or late.
+    Deaf "deaf node",
+    /// No other node hears a node, or late.
+    Mute "mute node",
     /// A node and its clients do not hear each other; the nodes do.
     ClientsCut "clients cut off",
     /// Some nodes' messages are held up, one node after the other, and let go in another order.
@@ -136,7 +140,7 @@ impl FaultKind {
 
     /// Whether nodes are cut off from each other.
     pub fn is_partition(self) -> bool {
-        matches!(self, Isolation | Split | Bridge | Ring | OneWay | ClientsCut)
+        matches!(self, Isolation | Split | Bridge | Ring | OneWay | Deaf | Mute | ClientsCut)
     }
 
     /// Whether processes end by it.

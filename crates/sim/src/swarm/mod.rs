@@ -21,6 +21,7 @@ mod judgement;
 mod kinds;
 mod operator;
 mod plan;
+mod recipes;
 mod shrink;
 mod summary;
 
@@ -122,6 +123,8 @@ struct Swarm {
     start: Instant,
     alarms: Vec<Alarm>,
     struck: Vec<Struck>,
+    /// Who plays which part in the recipe, once it has begun.
+    cast: Vec<NodeId>,
     counts: [u64; FaultKind::ALL.len()],
     atlas: Atlas,
     operator: Operator,
@@ -190,6 +193,7 @@ impl Swarm {
             start,
             alarms: Vec::new(),
             struck,
+            cast: Vec::new(),
             counts: [0; FaultKind::ALL.len()],
             atlas: Atlas::default(),
             operator: Operator::default(),

@@ -39,6 +39,11 @@ impl Operator {
         self.wishes.is_empty()
     }
 
+    /// Whether an answer to a change is waited for.
+    pub(super) fn is_asking(&self) -> bool {
+        self.asked.is_some()
+    }
+
     /// What is left to do.
     pub(super) fn wishes(&self) -> &[Wish] {
         &self.wishes
@@ -203,6 +208,12 @@ impl Swarm {
         let kind = match wish {
             Wish::Add(node) if votes(node) => None,
             Wish::Add(node) => Some(ChangeKind::Add(node, incarnation(node))),
+            // A disk may have been damaged since this was wished for: what is on it comes back first.
+            Wish::Remove(node)
+                if is_member(node) && !self.atlas.may_remove(&self.cluster, node) =>
+            {
+                return Ok(());
+            }
             Wish::Remove(node) | Wish::Rebuild(node) if is_member(node) => {
                 Some(ChangeKind::Remove(node))
             }

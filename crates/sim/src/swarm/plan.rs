@@ -8,7 +8,7 @@ use std::time::Duration;
 use kontiki_raft::Lease;
 use kontiki_replica::GroupConfig;
 
-use super::{FaultKind, SwarmConfig};
+use super::{FaultKind, SwarmConfig, recipes};
 use crate::network::Quality;
 use crate::random::Random;
 use crate::store_cluster::{DiskSpeed, StoreConfig};
@@ -22,6 +22,17 @@ pub(super) const TIME_MIN: Duration = Duration::from_millis(30_500);
 /// A seed completes at least so many operations.
 pub const OPERATIONS_MIN: u64 = 200;
 
+/// Whom a fault hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// Somebody.
+    Anyone,
+    /// Who leads when it comes.
+    Leader,
+    /// One of the recipe's cast: 0 led when its first fault came, the others were drawn then.
+    Cast(usize),
+}
+
 /// A fault that is to come.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fault {
@@ -30,8 +41,7 @@ pub(super) struct Fault {
     pub(super) at: Duration,
     /// How long it lasts, if it lasts.
     pub(super) length: Duration,
-    /// Whether it hits who leads then.
-    pub(super) hits_leader: bool,
+    pub(super) hits: Whom,
     pub(super) seed: u64,
 }
 
@@ -42,6 +52,9 @@ pub(super) struct Plan {
     pub(super) faults: Vec<Fault>,
     /// Clients on connections, then such that keep a session of their own.
     pub(super) clients: (usize, usize),
+    /// Of a thousand clients so many mostly read, and of a thousand calls of such a one so many are
+    /// reads.
+    pub(super) reading: (u64, u64),
     pub(super) faults_until: Duration,
     pub(super) seed: u64,
 }
@@ -70,9 +83,14 @@ impl Plan {
                 faults[at].at = before.at + random.time(Duration::ZERO, before.length);
             }
         }
+        faults.extend(recipes::faults(&config.raft, &mut random));
         faults.sort_by_key(|fault| fault.at);
         let clients = (random.between(3, 5) as usize, random.between(1, 2) as usize);
-        Self { config, faults, clients, faults_until: FAULTS_UNTIL, seed: random.number() }
+        // Where hardly anything is written, whoever is cut off has as long a log as the others, and
+        // may be elected: that is when leases matter.
+        let is_quiet = config.raft.lease.is_some() && random.chance(400);
+        let reading = if is_quiet { (1000, 990) } else { (400, 850) };
+        Self { config, faults, clients, reading, faults_until: FAULTS_UNTIL, seed: random.number() }
     }
 }
 
@@ -123,7 +141,7 @@ fn fault(is_first: bool, random: &mut Random) -> Fault {
         kind,
         at: FAULTS_FROM + random.time(Duration::ZERO, window),
         length,
-        hits_leader: is_first || random.chance(450),
+        hits: if is_first || random.chance(450) { Whom::Leader } else { Whom::Anyone },
         seed: random.number(),
     }
 }

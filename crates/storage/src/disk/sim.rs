@@ -174,6 +174,11 @@ impl SimDisk {
         self.any_life().faults.push(fault);
     }
 
+    /// Takes back the faults that were injected and have not hit yet.
+    pub fn mend(&self) {
+        self.any_life().faults.clear();
+    }
+
     /// Limits the bytes of all files together; beyond it writes fail with `ENOSPC`.
     pub fn set_capacity(&self, bytes: u64) {
         self.any_life().capacity = bytes;
