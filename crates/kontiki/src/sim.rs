@@ -15,6 +15,8 @@ use clap::Args;
 use kontiki_sim::farm::SCENARIOS;
 use kontiki_sim::labs::{LABS, Lab};
 use kontiki_sim::swarm::{self, Report, Summary, SwarmConfig};
+use kontiki_sim::timeline;
+use kontiki_types::plant::Plant;
 
 /// The scenario that a seed runs unless another one is named.
 const SWARM: &str = "swarm";
@@ -45,7 +47,7 @@ pub(crate) struct SimArgs {
     #[arg(long)]
     list: bool,
     /// Voters of the swarm's clusters, 3 or 5 [default: by the seed].
-    #[arg(long, value_parser = clap::value_parser!(u64).range(3..=5))]
+    #[arg(long, value_parser = voters)]
     nodes: Option<u64>,
     /// No faults, and three nodes unless --nodes says otherwise: a store under the swarm's load.
     #[arg(long)]
@@ -53,6 +55,13 @@ pub(crate) struct SimArgs {
     /// Write what the clients saw to this file, as JSON lines; with --seed.
     #[arg(long, value_name = "FILE", requires = "seed")]
     history: Option<PathBuf>,
+    /// Draw the swarm's violation, if it is one of linearizability, as a page in this file.
+    #[arg(long, value_name = "FILE")]
+    timeline: Option<PathBuf>,
+    /// Plant this bug in the swarm's nodes, to see it found; another name lists them. Only in a
+    /// build with the feature `plants`.
+    #[arg(long, value_name = "NAME", value_parser = bug, conflicts_with_all = ["all", "scenario"])]
+    plant: Option<Plant>,
     /// Print everything that happens; with --seed.
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -65,6 +74,37 @@ pub(crate) struct SimArgs {
     /// When the swarm's faults stop, in seconds; with --seed.
     #[arg(long, value_name = "SECONDS", requires = "seed")]
     faults_until: Option<u64>,
+}
+
+fn voters(text: &str) -> Result<u64, String> {
+    match text {
+        "3" => Ok(3),
+        "5" => Ok(5),
+        _ => Err("a cluster of the swarm has 3 or 5 voters".to_owned()),
+    }
+}
+
+fn bug(text: &str) -> Result<Plant, String> {
+    Plant::named(text).ok_or_else(|| {
+        let names: Vec<_> = Plant::ALL.iter().map(|plant| plant.name()).collect();
+        format!("the bugs that can be planted are {}", names.join(", "))
+    })
+}
+
+/// The bug is in all code of this process from here on.
+#[cfg(feature = "plants")]
+fn plant(bug: Plant) -> Result<()> {
+    kontiki_types::plant::plant(Some(bug));
+    println!("planted: {bug}: {}", bug.about());
+    Ok(())
+}
+
+#[cfg(not(feature = "plants"))]
+fn plant(bug: Plant) -> Result<()> {
+    bail!(
+        "this program was built without bugs to plant\nhint: cargo run --release -p kontiki \
+         --features plants -- sim --plant {bug}"
+    )
 }
 
 fn two(text: &str) -> Result<(usize, usize), String> {
@@ -132,8 +172,11 @@ fn config(args: &SimArgs) -> SwarmConfig {
 
 fn run_swarm(args: &SimArgs) -> Result<()> {
     let config = config(args);
+    if let Some(bug) = args.plant {
+        plant(bug)?;
+    }
     if let Some(seed) = args.seed {
-        return one_seed(seed, &config, args.history.as_deref());
+        return one_seed(seed, &config, args);
     }
     let (first, count) = (args.from, args.seeds.unwrap_or(100));
     println!("swarm: seeds {first} to {}", first + count - 1);
@@ -142,7 +185,7 @@ fn run_swarm(args: &SimArgs) -> Result<()> {
     let failed = in_order(first, count, &config, &cpu, |report| summary.add(report));
     if let Some(report) = failed {
         println!("swarm: seed {}", report.seed);
-        return fail(&report, &config);
+        return fail(&report, &config, args);
     }
     println!("{summary}");
     let cpu = Duration::from_nanos(cpu.into_inner());
@@ -214,7 +257,7 @@ fn thread_cpu() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
-fn one_seed(seed: u64, config: &SwarmConfig, history: Option<&Path>) -> Result<()> {
+fn one_seed(seed: u64, config: &SwarmConfig, args: &SimArgs) -> Result<()> {
     println!("swarm: seed {seed}");
     let begun = thread_cpu();
     let report = swarm::run(seed, config);
@@ -227,12 +270,12 @@ fn one_seed(seed: u64, config: &SwarmConfig, history: Option<&Path>) -> Result<(
     for (number, at, kind) in &report.plan {
         println!("fault {number} at {:.3} s: {}", at.as_secs_f64(), kind.name());
     }
-    if let Some(path) = history {
+    if let Some(path) = &args.history {
         std::fs::write(path, report.history.to_json_lines())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if report.violation.is_some() {
-        return fail(&report, config);
+        return fail(&report, config, args);
     }
     let mut summary = Summary::default();
     summary.add(&report);
@@ -247,13 +290,19 @@ fn calm(config: &SwarmConfig) -> &'static str {
 }
 
 /// Says what a seed violates, what of it is needed for that, and how to see it again.
-fn fail(report: &Report, config: &SwarmConfig) -> Result<()> {
+fn fail(report: &Report, config: &SwarmConfig, args: &SimArgs) -> Result<()> {
     let seed = report.seed;
     let Some(violation) = &report.violation else { return Ok(()) };
     println!("violation: {violation}");
+    let planted = args.plant.map_or(String::new(), |bug| format!(" --plant {bug}"));
     let is_shrunk = config.only_faults.is_some();
-    if !is_shrunk && let Some(shrunk) = swarm::shrink(report, config) {
-        let mut command = format!("kontiki sim --seed {seed}{}", calm(config));
+    let shrunk = if is_shrunk { None } else { swarm::shrink(report, config) };
+    if let Some(path) = &args.timeline {
+        // The smaller one is the easier to read.
+        draw(shrunk.as_ref().map_or(report, |shrunk| &shrunk.report), path)?;
+    }
+    if let Some(shrunk) = shrunk {
+        let mut command = format!("kontiki sim --seed {seed}{}{planted}", calm(config));
         if let Some(nodes) = shrunk.config.nodes {
             command.push_str(&format!(" --nodes {nodes}"));
         }
@@ -278,6 +327,18 @@ fn fail(report: &Report, config: &SwarmConfig) -> Result<()> {
         println!("shrunk: {command}");
     }
     let nodes = config.nodes.map_or(String::new(), |nodes| format!(" --nodes {nodes}"));
-    println!("replay: kontiki sim --scenario {SWARM} --seed {seed}{}{nodes}", calm(config));
+    println!("replay: kontiki sim --scenario {SWARM} --seed {seed}{}{nodes}{planted}", calm(config));
     bail!("seed {seed} violates a property")
+}
+
+/// Draws what no order explains.
+fn draw(report: &Report, path: &Path) -> Result<()> {
+    let Some(violation) = &report.unordered else {
+        println!("timeline: none, since the violation is not one of linearizability");
+        return Ok(());
+    };
+    std::fs::write(path, timeline::html(&report.history, violation))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!("timeline: {}", path.display());
+    Ok(())
 }

@@ -117,9 +117,10 @@ impl Books {
 
     /// A single command that changes nothing.
     pub(super) fn read(random: &mut Random) -> Vec<Bytes> {
-        match random.below(4) {
+        match random.below(5) {
             0 => words(&["GET", &counter(random.below(COUNTERS))]),
             1 => words(&["GET", &list(random.below(LISTS))]),
+            2 => words(&["GET", &expiring(random.below(EXPIRING))]),
             _ => words(&["GET", &register(random.below(REGISTERS), random.below(2))]),
         }
     }
@@ -147,14 +148,14 @@ impl Books {
 
     fn on_expiring(&mut self, random: &mut Random) -> Vec<Bytes> {
         let key = expiring(random.below(EXPIRING));
-        match random.below(4) {
-            0 => {
+        match random.below(6) {
+            0 | 1 => {
                 // The longer ones outlive every run, unless time is wrong.
                 let most = if random.chance(500) { 4000 } else { 2_000_000 };
                 let millis = random.between(50, most).to_string();
                 words(&["SET", &key, &self.value(), "PX", &millis])
             }
-            1 => words(&["SET", &key, &self.value()]),
+            2 => words(&["SET", &key, &self.value()]),
             _ => words(&["GET", &key]),
         }
     }

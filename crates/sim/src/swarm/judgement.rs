@@ -101,7 +101,9 @@ impl Swarm {
             Verdict::Linearizable(effort) => self.linearizable += effort.groups,
             Verdict::NoVerdict(_) => self.no_verdict += 1,
             Verdict::Violation(violation) => {
-                return Err(Violation::new("Linearizability", violation.to_string()));
+                let seen = violation.to_string();
+                self.unordered = Some(violation);
+                return Err(Violation::new("Linearizability", seen));
             }
         }
         Ok(())

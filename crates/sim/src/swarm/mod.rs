@@ -37,6 +37,7 @@ pub use summary::Summary;
 
 use crate::history::History;
 use crate::invariants::{Checked, Violation};
+use crate::linearizability;
 use crate::store_cluster::{StoreCluster, Woken};
 use atlas::Atlas;
 use books::Books;
@@ -94,6 +95,8 @@ pub struct Report {
     pub violation: Option<Violation>,
     /// What the clients saw.
     pub history: History,
+    /// What of it no order explains, if that is the violation: for [`crate::timeline`].
+    pub unordered: Option<linearizability::Violation>,
     /// The lines that were kept.
     pub trace: Vec<String>,
     /// The faults that were planned: number, time and name.
@@ -143,6 +146,7 @@ struct Swarm {
     crashes: u64,
     linearizable: u64,
     no_verdict: u64,
+    unordered: Option<linearizability::Violation>,
 }
 
 /// Runs one seed.
@@ -173,6 +177,7 @@ pub fn run(seed: u64, config: &SwarmConfig) -> Report {
         no_verdict: swarm.no_verdict,
         trace_hash: swarm.cluster.trace_hash(),
         violation,
+        unordered: swarm.unordered.take(),
         trace: swarm.cluster.take_trace(),
         history: swarm.history,
         plan: planned,
@@ -210,6 +215,7 @@ impl Swarm {
             crashes: 0,
             linearizable: 0,
             no_verdict: 0,
+            unordered: None,
         }
     }
 

@@ -73,7 +73,7 @@ impl Plan {
         if of.is_calm {
             config.spares = 0;
         }
-        let count = if of.is_calm { 0 } else { random.between(4, 8) };
+        let count = if of.is_calm { 0 } else { random.between(2, 6) };
         let mut faults: Vec<Fault> = (0..count).map(|at| fault(at == 0, &mut random)).collect();
         // Trouble seldom comes alone: what breaks a protocol is often a second fault while the first
         // one lasts.
@@ -83,12 +83,14 @@ impl Plan {
                 faults[at].at = before.at + random.time(Duration::ZERO, before.length);
             }
         }
-        faults.extend(recipes::faults(&config.raft, &mut random));
+        if !of.is_calm {
+            faults.extend(recipes::faults(&config.raft, &mut random));
+        }
         faults.sort_by_key(|fault| fault.at);
         let clients = (random.between(3, 5) as usize, random.between(1, 2) as usize);
         // Where hardly anything is written, whoever is cut off has as long a log as the others, and
         // may be elected: that is when leases matter.
-        let is_quiet = config.raft.lease.is_some() && random.chance(400);
+        let is_quiet = !of.is_calm && config.raft.lease.is_some() && random.chance(500);
         let reading = if is_quiet { (1000, 990) } else { (400, 850) };
         Self { config, faults, clients, reading, faults_until: FAULTS_UNTIL, seed: random.number() }
     }

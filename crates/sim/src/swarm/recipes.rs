@@ -68,7 +68,7 @@ const WITH_LEASES: [&[Part]; 3] = [
 ];
 
 /// Recipes for every cluster.
-const ALWAYS: [&[Part]; 7] = [
+const ALWAYS: [&[Part]; 9] = [
     // Whoever leads is cut off or gone, again and again, as the one before comes back.
     &[
         part(GONE, Whom::Leader, (0, 0), (150, 300)),
@@ -100,6 +100,17 @@ const ALWAYS: [&[Part]; 7] = [
     ],
     // A disk stalls when a leader is to be elected.
     &[part(GONE, LEADER, (0, 0), (300, 600)), part(&[DiskStall], VOTER, (0, 150), (150, 450))],
+    // Power fails while somebody who comes anew installs a snapshot.
+    &[
+        part(&[TornWrite], Whom::Anyone, (0, 0), (10, 10)),
+        part(&[TornWrite], Whom::Anyone, (0, 100), (10, 10)),
+        part(&[ReplicaAdded, ReplicaReplaced, WipedDirectory], Whom::Anyone, (50, 200), (10, 10)),
+    ],
+    // One wall clock jumps, and leadership comes to that node or leaves it.
+    &[
+        part(&[WallClockJump], LEADER, (50, 50), (600, 900)),
+        part(&[LeadershipTransfer], Whom::Leader, (0, 400), (10, 10)),
+    ],
     // A disk fails, and then its machine.
     &[
         part(&[SyncFailure, WriteError], VOTER, (0, 0), (50, 200)),
