@@ -327,7 +327,10 @@ fn fail(report: &Report, config: &SwarmConfig, args: &SimArgs) -> Result<()> {
         println!("shrunk: {command}");
     }
     let nodes = config.nodes.map_or(String::new(), |nodes| format!(" --nodes {nodes}"));
-    println!("replay: kontiki sim --scenario {SWARM} --seed {seed}{}{nodes}{planted}", calm(config));
+    println!(
+        "replay: kontiki sim --scenario {SWARM} --seed {seed}{}{nodes}{planted}",
+        calm(config)
+    );
     bail!("seed {seed} violates a property")
 }
 

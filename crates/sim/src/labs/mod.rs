@@ -30,6 +30,8 @@ mod kvraft;
 mod kvsrv;
 mod lock;
 mod raft;
+#[cfg(test)]
+mod readme;
 mod rsm;
 mod store;
 

@@ -42,7 +42,10 @@ impl Atlas {
                 let (mut all, mut whole) = (0, 0);
                 for voter in voters {
                     all += 1;
-                    let hit = Some(voter.node) == node || self.damaged.contains(voter);
+                    // A replica that was added anew stands on the same disk as the one before.
+                    let hit = Some(voter.node) == node
+                        || self.damaged.contains(voter)
+                        || self.suspects.contains(&voter.node);
                     whole += usize::from(!hit);
                 }
                 all == 0 || whole > all / 2
