@@ -14,7 +14,7 @@ const QUICK: [(Plant, u64); 8] = [
     (Plant::LostAppendForgotten, 30),
     (Plant::ApplyBeforeDurable, 30),
     (Plant::SnapshotWithoutRecords, 30),
-    (Plant::VoteLostByRecycling, 30),
+    (Plant::VoteLostByRecycling, 90),
     (Plant::RecordFreedEarly, 60),
 ];
 
