@@ -2,6 +2,7 @@
 
 mod cuts;
 mod failures;
+mod fuzz;
 mod own_job;
 mod words;
 
