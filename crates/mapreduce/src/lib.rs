@@ -4,19 +4,28 @@
 //! - [`input`]: files cut into map tasks, read as whole lines.
 //! - [`shuffle`]: map output as files that are checked byte by byte, and fetched from anywhere.
 //! - [`task`]: one attempt of a map or a reduce task, within a budget of memory.
+//! - [`coordinator`]: the service around the scheduler of `kontiki-schedule`, and its journal.
+//! - [`worker`]: a process that runs attempts for a coordinator and serves their map output.
 //!
-//! Nothing here decides which task runs where or when.
+//! Which task runs where and when is decided in `kontiki-schedule`, and nowhere here.
 
 pub mod api;
 pub mod apps;
 mod buffer;
+pub mod client;
+pub mod coordinator;
+pub mod description;
 pub mod error;
 pub mod generate;
 pub mod input;
+mod journal;
 pub mod letters;
 pub mod local;
 mod merge;
+pub mod proto;
 pub mod shuffle;
 pub mod spec;
+mod status;
 pub mod streaming;
 pub mod task;
+pub mod worker;

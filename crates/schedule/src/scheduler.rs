@@ -246,6 +246,7 @@ impl Scheduler {
         let Registration { sign, address, slots, held } = hello;
         let (id, lease_until) = (sign.worker, now + self.config.lease);
         let slots = slots.clamp(1, SLOTS_MAX);
+        let has_moved = self.workers.get(&id).is_none_or(|known| known.address != address);
         match self.workers.get_mut(&id) {
             Some(known) if sign.life < known.life => return Err(UnknownWorker),
             Some(known) if sign.life == known.life => {
@@ -276,6 +277,9 @@ impl Scheduler {
         self.absent.remove(&id);
         let kept: BTreeSet<_> = held.iter().map(|held| held.attempt.attempt).collect();
         self.lose_outputs(id, &kept);
+        if has_moved {
+            self.list_again(id);
+        }
         let mut heard = self.hear(&sign, now)?;
         for held in held {
             if !self.holds(id, held.attempt, &held.counters, now) {
@@ -284,6 +288,20 @@ impl Scheduler {
         }
         self.changed = true;
         Ok(heard)
+    }
+
+    /// Those who know where this worker's outputs were are to learn where they are.
+    fn list_again(&mut self, worker: WorkerId) {
+        let batch = self.durability.latest();
+        for job in self.jobs.values_mut().filter(|job| job.is_live()) {
+            let ours =
+                |task: &crate::Task| task.accepted.is_some_and(|(_, holder)| holder == worker);
+            let maps = job.maps.iter().filter(|(_, task)| ours(task)).map(|(map, _)| (map, batch));
+            let maps: Vec<_> = maps.collect();
+            if !job.commits(Phase::Map) {
+                job.outputs.extend(maps);
+            }
+        }
     }
 
     /// A worker leaves, or its death is certain. Everything that it ran or held is lost.

@@ -32,6 +32,8 @@ pub struct Bench {
     pub cancelled: Vec<(WorkerId, AttemptRef)>,
     pub ended: Vec<(JobId, Outcome)>,
     pub config: Config,
+    /// Of the workers that register from here on.
+    pub address: &'static str,
     lives: BTreeMap<WorkerId, u64>,
     sequence: u64,
     checks: bool,
@@ -69,6 +71,7 @@ impl Bench {
             cancelled: Vec::new(),
             ended: Vec::new(),
             config,
+            address: "host:1",
             lives: BTreeMap::new(),
             sequence: 0,
             checks: true,
@@ -123,12 +126,8 @@ impl Bench {
     ) -> Heard {
         let sign = self.sign(worker(number), running);
         let held = held.iter().map(|attempt| Held { attempt: *attempt, counters: counted(1) });
-        let hello = Registration {
-            sign,
-            address: format!("host-{number}:1"),
-            slots: 4,
-            held: held.collect(),
-        };
+        let hello =
+            Registration { sign, address: self.address.to_owned(), slots: 4, held: held.collect() };
         let heard = self.scheduler.register(hello, self.now).expect("a present life");
         self.settle();
         heard

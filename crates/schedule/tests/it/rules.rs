@@ -193,7 +193,12 @@ fn a_worker_started_again_in_its_directory_brings_its_outputs_back() {
     bench.register(1);
     let held = bench.do_maps(1, 2);
     let unfinished = bench.take(1);
+    let before = bench.scheduler.map_outputs(held[0].job, 0).expect("live").1;
+    bench.address = "elsewhere:2";
     assert_eq!(bench.reborn(1, &held[..1]).cancel, []);
+    let (moved, _) = bench.scheduler.map_outputs(held[0].job, before).expect("live");
+    assert_eq!(moved.len(), 1, "its new address is to be learned");
+    assert_eq!(bench.scheduler.address(worker(1)), Some("elsewhere:2"));
     let again = [bench.take(1), bench.take(1)];
     assert_eq!(tasks(&again), [held[1].task, unfinished.task]);
 }

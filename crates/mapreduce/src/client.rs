@@ -1,0 +1,172 @@
+//! Whoever submits jobs to a coordinator.
+
+use std::time::Duration;
+
+use kontiki_storage::random_u64;
+use tokio::time::sleep;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use crate::description::Description;
+use crate::proto::coordinator_client::CoordinatorClient;
+use crate::proto::{
+    JobId, JobStatus, MESSAGE_BYTES_MAX, StatusRequest, SubmitRequest, WaitRequest,
+};
+use crate::worker::connect;
+
+/// Between two tries to reach the coordinator.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// How a job is to be treated.
+#[derive(Clone, Debug)]
+pub struct SubmitOptions {
+    /// For people.
+    pub name: String,
+    /// A task that failed this often fails the job. From 1.
+    pub failures_max: u32,
+    /// How long the coordinator may not be reached before that is an error.
+    pub patience: Duration,
+}
+
+/// What a coordinator said, or that it did not.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address cannot be one.
+    #[error("{0}")]
+    Address(String),
+    /// It was not reached for too long.
+    #[error("the coordinator at {url} cannot be reached: {why}")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// What was last seen.
+        why: String,
+    },
+    /// It refused.
+    #[error("the coordinator refused: {0}")]
+    Refused(String),
+    /// It does not know the job.
+    #[error("the coordinator does not know the job")]
+    NoJob,
+    /// The operating system refused something.
+    #[error("the job cannot be submitted")]
+    Local(#[from] std::io::Error),
+}
+
+/// A connection to a coordinator, which may die and come back.
+#[derive(Clone, Debug)]
+pub struct Client {
+    url: String,
+    coordinator: CoordinatorClient<Channel>,
+}
+
+impl Client {
+    /// A client of the coordinator at `url`, `http://HOST:PORT`. To be called on a tokio runtime;
+    /// connects when it is used.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`].
+    pub fn new(url: &str) -> Result<Self, ClientError> {
+        let channel =
+            connect(url).map_err(|status| ClientError::Address(status.message().to_owned()))?;
+        let coordinator = CoordinatorClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Self { url: url.to_owned(), coordinator })
+    }
+
+    /// Submits a job, once however often it has to be tried.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn submit(
+        &self,
+        description: &Description,
+        options: &SubmitOptions,
+    ) -> Result<u64, ClientError> {
+        let payload = description.encode().map_err(std::io::Error::from)?;
+        let request = SubmitRequest {
+            name: options.name.clone(),
+            maps: description.maps.len() as u32,
+            reduces: description.reduces,
+            failures_max: options.failures_max,
+            skip_bad_records: false,
+            token: random_u64()? | 1,
+            payload: payload.into(),
+        };
+        let begun = std::time::Instant::now();
+        loop {
+            let why = match self.coordinator.clone().submit(request.clone()).await {
+                Ok(job) => return Ok(job.into_inner().job),
+                Err(status) => self.transient(status)?,
+            };
+            if begun.elapsed() > options.patience {
+                return Err(ClientError::Unreachable { url: self.url.clone(), why });
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    /// Waits until the job has ended, at most for `time` and at most 5 s: how it is then.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; it may be tried again after [`ClientError::Unreachable`].
+    pub async fn wait(&self, job: u64, time: Duration) -> Result<JobStatus, ClientError> {
+        let milliseconds = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        let request = WaitRequest { job, milliseconds };
+        match self.coordinator.clone().wait(request).await {
+            Ok(status) => Ok(status.into_inner()),
+            Err(status) => {
+                let why = self.transient(status)?;
+                Err(ClientError::Unreachable { url: self.url.clone(), why })
+            }
+        }
+    }
+
+    /// Ends a job.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn cancel(&self, job: u64) -> Result<JobStatus, ClientError> {
+        match self.coordinator.clone().cancel(JobId { job }).await {
+            Ok(status) => Ok(status.into_inner()),
+            Err(status) => {
+                let why = self.transient(status)?;
+                Err(ClientError::Unreachable { url: self.url.clone(), why })
+            }
+        }
+    }
+
+    /// Everything that the coordinator knows, as JSON.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn status(&self) -> Result<String, ClientError> {
+        match self.coordinator.clone().status(StatusRequest {}).await {
+            Ok(reply) => Ok(reply.into_inner().json),
+            Err(status) => {
+                let why = self.transient(status)?;
+                Err(ClientError::Unreachable { url: self.url.clone(), why })
+            }
+        }
+    }
+
+    /// What was seen, if it may be otherwise the next time.
+    fn transient(&self, status: Status) -> Result<String, ClientError> {
+        match status.code() {
+            Code::NotFound => Err(ClientError::NoJob),
+            Code::InvalidArgument | Code::Unimplemented | Code::OutOfRange => {
+                Err(ClientError::Refused(status.message().to_owned()))
+            }
+            _ => {
+                let mut text = status.message().to_owned();
+                let mut cause = std::error::Error::source(&status);
+                while let Some(error) = cause {
+                    text = error.to_string();
+                    cause = error.source();
+                }
+                Ok(text)
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What the workers need to know of a job: the payload that a coordinator keeps for them.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::input::MapTask;
+use crate::spec::Application;
+
+/// A job, planned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// What it runs.
+    pub application: Application,
+    /// Its maps. Their files are opened by the workers, by the same names.
+    pub maps: Vec<MapTask>,
+    /// Number of reduces, at least 1.
+    pub reduces: u32,
+    /// The folder for the output, which every worker can write.
+    output: Vec<u8>,
+}
+
+impl Description {
+    /// A job with its output in `output`.
+    pub fn new(application: Application, maps: Vec<MapTask>, reduces: u32, output: &Path) -> Self {
+        let output = output.as_os_str().as_bytes().to_vec();
+        Self { application, maps, reduces, output }
+    }
+
+    /// The folder for the output.
+    pub fn output(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.output))
+    }
+
+    /// The folder for reduces under way: in the output, so that a rename puts them in place.
+    pub fn work(&self) -> PathBuf {
+        self.output().join("_work")
+    }
+
+    /// As bytes.
+    ///
+    /// # Errors
+    /// None that is known of: the types are plain.
+    pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+
+    /// From bytes.
+    ///
+    /// # Errors
+    /// Bytes that are no description, or of another version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+}

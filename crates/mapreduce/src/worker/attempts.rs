@@ -1,0 +1,287 @@
+//! One attempt, from its assignment to its verdict.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kontiki_schedule::{
+    Assignment, AttemptRef, Cause, Counters, Failure, Phase, Report, Verdict, Work,
+};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use super::books::Watch;
+use super::fetch::{Outputs, Places};
+use super::{JobOfWorker, Shared};
+use crate::coordinator::now;
+use crate::error::TaskError;
+use crate::shuffle::ShuffleError;
+use crate::task::{
+    self, Attempt, MapFigures, Monitor, ReduceFigures, ReduceOutput, ReduceTask, commit,
+};
+
+/// The group of our own counters.
+const GROUP: &str = "kontiki";
+/// Between two tries to get an answer.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Runs an attempt to its end.
+pub(super) async fn run(shared: Arc<Shared>, assignment: Assignment, watch: Arc<Watch>) {
+    let of = assignment.attempt;
+    let ended = attempt(&shared, &assignment, &watch).await;
+    match ended {
+        Ok(()) => {}
+        // Nobody waits for it.
+        Err(TaskError::Cancelled) => shared.drop_output(&of),
+        Err(error) => {
+            let places = shared.places(of.job);
+            let report = Report::Failed(failure(&error, &places));
+            tracing::warn!(attempt = %of.attempt, task = %of.task, error = %chain(&error), "failed");
+            verdict(&shared, of, &report, &watch).await;
+        }
+    }
+    shared.books.end(&of);
+    shared.slot_freed.notify_one();
+}
+
+async fn attempt(
+    shared: &Arc<Shared>,
+    assignment: &Assignment,
+    watch: &Arc<Watch>,
+) -> Result<(), TaskError> {
+    let of = assignment.attempt;
+    let job = shared.job(of.job).await?;
+    match (of.task.phase, &assignment.work) {
+        (Phase::Map, Work::Run) => map(shared, &job, assignment, watch).await,
+        (Phase::Map, Work::Probe(records)) => {
+            probe(shared, &job, assignment, records.clone(), watch).await
+        }
+        (Phase::Reduce, _) => reduce(shared, &job, assignment, watch).await,
+    }
+}
+
+fn attempt_of(
+    shared: &Shared,
+    job: &JobOfWorker,
+    assignment: &Assignment,
+    folder: &Path,
+) -> Attempt {
+    Attempt {
+        job: assignment.attempt.job.0,
+        attempt: assignment.attempt.attempt.0,
+        reduces: job.description.reduces,
+        memory_bytes: shared.memory_bytes,
+        folder: folder.to_path_buf(),
+        skip: assignment.skip.clone(),
+    }
+}
+
+async fn probe(
+    shared: &Arc<Shared>,
+    job: &Arc<JobOfWorker>,
+    assignment: &Assignment,
+    records: Range<u64>,
+    watch: &Arc<Watch>,
+) -> Result<(), TaskError> {
+    let of = assignment.attempt;
+    let folder = shared.folder.job(of.job);
+    let attempt = attempt_of(shared, job, assignment, &folder);
+    let (watched, job) = (Arc::clone(watch), Arc::clone(job));
+    let probed = on_thread(of, move || {
+        let failed = |source| TaskError::files("make", &folder, source);
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        let task = job.description.maps.get(of.task.number as usize);
+        let task = task.ok_or(TaskError::Cancelled)?;
+        job.program.probe(task, records, &attempt, &*watched)
+    });
+    probed.await?;
+    verdict(shared, of, &Report::ProbePassed, watch).await;
+    Ok(())
+}
+
+async fn map(
+    shared: &Arc<Shared>,
+    job: &Arc<JobOfWorker>,
+    assignment: &Assignment,
+    watch: &Arc<Watch>,
+) -> Result<(), TaskError> {
+    let of = assignment.attempt;
+    let folder = shared.folder.job(of.job);
+    let attempt = attempt_of(shared, job, assignment, &folder);
+    let (watched, job, worker) = (Arc::clone(watch), Arc::clone(job), Arc::clone(shared));
+    let counters = on_thread(of, move || {
+        let failed = |source| TaskError::files("write", &folder, source);
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        let task = job.description.maps.get(of.task.number as usize);
+        let task = task.ok_or(TaskError::Cancelled)?;
+        let output = job.program.map(task, &attempt, &*watched)?;
+        let counters = counted(&output.counters, &map_figures(&output.figures));
+        worker.folder.finish(&of, &counters).map_err(failed)?;
+        Ok(counters)
+    });
+    let counters = counters.await?;
+    shared.books.hold(of, counters.clone());
+    match verdict(shared, of, &Report::MapDone(counters), watch).await {
+        Some(Verdict::Accepted) => Ok(()),
+        _ => Err(TaskError::Cancelled),
+    }
+}
+
+async fn reduce(
+    shared: &Arc<Shared>,
+    job: &Arc<JobOfWorker>,
+    assignment: &Assignment,
+    watch: &Arc<Watch>,
+) -> Result<(), TaskError> {
+    let of = assignment.attempt;
+    let places = shared.learn_places(of.job, assignment.outputs as u64, watch).await?;
+    let maps = job.description.maps.len() as u32;
+    let task = ReduceTask { number: of.task.number, maps };
+    let folder = job.description.work().join(shared.books.worker.to_string());
+    let attempt = attempt_of(shared, job, assignment, &folder);
+    let fetch = Outputs::new(Arc::clone(shared), of.job, maps, places, Handle::current());
+    let (watched, running) = (Arc::clone(watch), Arc::clone(job));
+    let output = on_thread(of, move || {
+        let failed = |source| TaskError::files("make", &folder, source);
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        running.program.reduce(task, &fetch, &attempt, &*watched)
+    });
+    let output = output.await?;
+    let placed = place(shared, job, of, &output, watch).await;
+    if placed.is_err() {
+        // Without its final name it is nothing.
+        let _ = std::fs::remove_file(&output.file);
+    }
+    placed
+}
+
+/// Asks for the grant, puts the output in its place, and says so.
+async fn place(
+    shared: &Arc<Shared>,
+    job: &Arc<JobOfWorker>,
+    of: AttemptRef,
+    output: &ReduceOutput,
+    watch: &Watch,
+) -> Result<(), TaskError> {
+    loop {
+        match verdict(shared, of, &Report::Ready, watch).await {
+            Some(Verdict::Granted) => {}
+            _ => return Err(TaskError::Cancelled),
+        }
+        let (file, folder) = (output.file.clone(), job.description.output().to_path_buf());
+        let lease_until = shared.books.lease_until();
+        let placed = tokio::task::spawn_blocking(move || {
+            // Looked at at the last moment: a grant is good for as long as the lease.
+            let is_good = now() < lease_until;
+            is_good.then(|| commit(&file, &folder, of.task.number)).transpose()
+        });
+        let failed =
+            |source| TaskError::Files { action: "rename", path: output.file.clone(), source };
+        let placed = placed.await.map_err(|error| failed(std::io::Error::other(error)))?;
+        if placed.map_err(failed)?.is_some() {
+            break;
+        }
+        sleep(RETRY).await;
+    }
+    let counters = counted(&output.counters, &reduce_figures(&output.figures));
+    // Superseded: another attempt was granted since, and replaces the output by its own.
+    verdict(shared, of, &Report::Committed(counters), watch).await;
+    Ok(())
+}
+
+/// Reports until there is a verdict, or nobody waits for one any more.
+async fn verdict(
+    shared: &Arc<Shared>,
+    of: AttemptRef,
+    report: &Report,
+    watch: &Watch,
+) -> Option<Verdict> {
+    loop {
+        match shared.report(of, report).await {
+            Some(Verdict::Unknown) => shared.register_again().await,
+            Some(verdict) => return Some(verdict),
+            None => sleep(RETRY).await,
+        }
+        if watch.is_cancelled() || shared.is_stopping() {
+            return None;
+        }
+    }
+}
+
+/// Runs what blocks, and what the user wrote, on a thread of its own.
+async fn on_thread<T: Send + 'static>(
+    of: AttemptRef,
+    run: impl FnOnce() -> Result<T, TaskError> + Send + 'static,
+) -> Result<T, TaskError> {
+    let (sender, done) = oneshot::channel();
+    let thread = std::thread::Builder::new().name(of.task.to_string()).spawn(move || {
+        let _ = sender.send(run());
+    });
+    thread.map_err(|error| TaskError::user(format!("no thread for the attempt: {error}")))?;
+    done.await.map_err(|_| TaskError::user("the attempt's thread ended by a panic"))?
+}
+
+fn failure(error: &TaskError, places: &Places) -> Failure {
+    let cause = match error {
+        TaskError::Shuffle(shuffle) => Cause::Fetch {
+            map: shuffle.map(),
+            from: places.attempt(shuffle.map()),
+            corrupt: matches!(shuffle, ShuffleError::Damaged { .. }),
+        },
+        TaskError::Files { .. } => Cause::Worker,
+        TaskError::User { suspects, .. } => Cause::User { suspects: suspects.clone() },
+        _ => Cause::User { suspects: None },
+    };
+    Failure { error: chain(error), cause }
+}
+
+/// An error with its causes.
+fn chain(error: &TaskError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn counted(user: &task::Counters, figures: &[(&str, u64)]) -> Counters {
+    let mut counters = Counters::new();
+    for (name, figure) in figures {
+        counters.add(GROUP, name, i64::try_from(*figure).unwrap_or(i64::MAX));
+    }
+    for (group, name, sum) in user.iter() {
+        counters.add(group, name, sum);
+    }
+    counters
+}
+
+fn map_figures(figures: &MapFigures) -> [(&'static str, u64); 9] {
+    [
+        ("map_input_bytes", figures.input_bytes),
+        ("map_input_records", figures.input_records),
+        ("map_emitted", figures.emitted),
+        ("map_emitted_bytes", figures.emitted_bytes),
+        ("map_records", figures.records),
+        ("map_spills", figures.spills),
+        ("map_spilled_bytes", figures.spilled_bytes),
+        ("map_decoded_bytes", figures.decoded_bytes),
+        ("map_stored_bytes", figures.stored_bytes),
+    ]
+}
+
+fn reduce_figures(figures: &ReduceFigures) -> [(&'static str, u64); 7] {
+    [
+        ("reduce_runs", figures.runs),
+        ("reduce_fetched_bytes", figures.fetched_bytes),
+        ("reduce_records", figures.records),
+        ("reduce_keys", figures.keys),
+        ("reduce_spilled_bytes", figures.spilled_bytes),
+        ("reduce_output_records", figures.output_records),
+        ("reduce_output_bytes", figures.output_bytes),
+    ]
+}

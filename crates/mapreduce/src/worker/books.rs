@@ -1,0 +1,186 @@
+//! What a worker runs and holds, and how it says so.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kontiki_schedule::{AttemptRef, Counters, Held, JobId, Life, Running, Sign, WorkerId};
+use kontiki_types::Instant;
+
+use crate::task::Monitor;
+
+/// Watches one attempt.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    progress: AtomicU64,
+    cancelled: AtomicBool,
+    total: u64,
+    is_probe: bool,
+}
+
+impl Watch {
+    /// Of an attempt that has so much to do, 0 if that is not known.
+    pub(super) fn new(total: u64, is_probe: bool) -> Self {
+        Self { total, is_probe, ..Self::default() }
+    }
+}
+
+impl Monitor for Watch {
+    fn advanced(&self, amount: u64) {
+        self.progress.fetch_add(amount, Relaxed);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Relaxed)
+    }
+}
+
+/// See the module.
+pub(super) struct Books {
+    pub(super) worker: WorkerId,
+    pub(super) life: Life,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    sequence: u64,
+    running: BTreeMap<AttemptRef, Arc<Watch>>,
+    held: BTreeMap<AttemptRef, Counters>,
+    lease_until: Instant,
+}
+
+impl Books {
+    pub(super) fn new(worker: WorkerId, life: Life, held: BTreeMap<AttemptRef, Counters>) -> Self {
+        Self { worker, life, inner: Mutex::new(Inner { held, ..Inner::default() }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it runs at this moment, under the next number.
+    pub(super) fn sign(&self) -> Sign {
+        let mut inner = self.lock();
+        inner.sequence += 1;
+        let running = inner.running.iter().map(|(attempt, watch)| {
+            let progress = watch.progress.load(Relaxed);
+            let done = progress.saturating_mul(1000).checked_div(watch.total).unwrap_or(0);
+            Running {
+                attempt: *attempt,
+                progress,
+                permille: done.min(1000) as u16,
+                is_probe: watch.is_probe,
+            }
+        });
+        Sign {
+            worker: self.worker,
+            life: self.life,
+            running: running.collect(),
+            sequence: inner.sequence,
+        }
+    }
+
+    /// The outputs that it holds whose attempts have had their verdict.
+    pub(super) fn held(&self) -> Vec<Held> {
+        let inner = self.lock();
+        let settled = inner.held.iter().filter(|(of, _)| !inner.running.contains_key(of));
+        settled.map(|(of, counters)| Held { attempt: *of, counters: counters.clone() }).collect()
+    }
+
+    pub(super) fn holds(&self, of: &AttemptRef) -> bool {
+        self.lock().held.contains_key(of)
+    }
+
+    pub(super) fn hold(&self, of: AttemptRef, counters: Counters) {
+        self.lock().held.insert(of, counters);
+    }
+
+    /// Forgets an output. Returns whether it was there.
+    pub(super) fn drop_output(&self, of: &AttemptRef) -> bool {
+        self.lock().held.remove(of).is_some()
+    }
+
+    /// The jobs of which outputs are held and nothing runs.
+    pub(super) fn idle_jobs(&self) -> Vec<JobId> {
+        let inner = self.lock();
+        let runs = |job| inner.running.keys().any(|of| of.job == job);
+        let mut jobs: Vec<_> = inner.held.keys().map(|of| of.job).collect();
+        jobs.dedup();
+        jobs.retain(|job| !runs(*job));
+        jobs
+    }
+
+    /// Forgets all outputs of a job.
+    pub(super) fn drop_job(&self, job: JobId) {
+        self.lock().held.retain(|of, _| of.job != job);
+    }
+
+    /// An attempt begins. `None` if it runs already.
+    pub(super) fn begin(&self, of: AttemptRef, watch: Watch) -> Option<Arc<Watch>> {
+        let mut inner = self.lock();
+        if inner.running.contains_key(&of) || inner.held.contains_key(&of) {
+            return None;
+        }
+        let watch = Arc::new(watch);
+        inner.running.insert(of, Arc::clone(&watch));
+        Some(watch)
+    }
+
+    pub(super) fn end(&self, of: &AttemptRef) {
+        self.lock().running.remove(of);
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.lock().running.len()
+    }
+
+    /// Nobody waits for this attempt. Returns whether it runs.
+    pub(super) fn cancel(&self, of: &AttemptRef) -> bool {
+        let inner = self.lock();
+        let watch = inner.running.get(of);
+        if let Some(watch) = watch {
+            watch.cancelled.store(true, Relaxed);
+        }
+        watch.is_some()
+    }
+
+    /// The coordinator has answered what was sent at `asked`.
+    pub(super) fn heard(&self, asked: Instant, lease: Duration) {
+        let mut inner = self.lock();
+        inner.lease_until = inner.lease_until.max(asked + lease);
+    }
+
+    /// Until when a grant is good, as far as is known.
+    pub(super) fn lease_until(&self) -> Instant {
+        self.lock().lease_until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kontiki_schedule::{AttemptId, TaskId};
+
+    use super::*;
+
+    fn of(attempt: u64) -> AttemptRef {
+        AttemptRef { job: JobId(1), task: TaskId::map(0), attempt: AttemptId(attempt) }
+    }
+
+    #[test]
+    fn an_attempt_is_named_until_it_ends_and_begins_once() {
+        let books = Books::new(WorkerId(1), Life(1), BTreeMap::new());
+        let watch = books.begin(of(1), Watch::new(200, false)).expect("it begins");
+        assert!(books.begin(of(1), Watch::new(200, false)).is_none());
+        watch.advanced(50);
+        let sign = books.sign();
+        assert_eq!((sign.sequence, sign.running.len(), sign.running[0].permille), (1, 1, 250));
+        books.hold(of(1), Counters::new());
+        assert_eq!(books.held(), [], "its verdict is not there yet");
+        books.end(&of(1));
+        assert_eq!(books.held().len(), 1);
+        assert_eq!(books.sign().running, []);
+        assert_eq!(books.idle_jobs(), [JobId(1)]);
+    }
+}

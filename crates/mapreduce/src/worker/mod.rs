@@ -1,0 +1,473 @@
+//! A running worker: it pulls tasks, runs them on threads of their own, serves its map outputs, and
+//! says that it lives, on threads that user code never sees.
+
+mod attempts;
+mod books;
+mod fetch;
+mod folder;
+mod shuffle_service;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kontiki_schedule::{AttemptRef, JobId, Report, SLOTS_MAX, Verdict};
+use tokio::sync::{Notify, OnceCell, watch};
+use tokio::time::{sleep, timeout};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Code, Status};
+
+use crate::coordinator::now;
+use crate::description::Description;
+use crate::error::TaskError;
+use crate::proto::coordinator_client::CoordinatorClient;
+use crate::proto::shuffle_client::ShuffleClient;
+use crate::proto::shuffle_server::ShuffleServer;
+use crate::proto::{
+    self, Heard, MESSAGE_BYTES_MAX, MapOutputsRequest, PullRequest, RegisterRequest, ReportRequest,
+    assignment_from, attempt_from, attempt_to, held_to, report_to, sign_to, verdict_from,
+};
+use crate::task::{MEMORY_BYTES_MIN, Program};
+use books::{Books, Watch};
+use fetch::Places;
+use folder::Folder;
+
+/// Between two tries to reach the coordinator.
+const RETRY: Duration = Duration::from_millis(100);
+/// No call takes longer: the coordinator lets none wait for more than 5 s.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Between two looks whether jobs have ended whose outputs are still here.
+const CLEAN: Duration = Duration::from_secs(5);
+
+/// How a worker is run.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// The coordinator's address, as `http://HOST:PORT`.
+    pub coordinator: String,
+    /// For map outputs; made if it is not there. One worker at a time.
+    pub directory: PathBuf,
+    /// Where others get map outputs. Port 0: any free one.
+    pub listen: SocketAddr,
+    /// How others reach that, as `HOST:PORT`, if not by that address itself.
+    pub advertise: Option<String>,
+    /// Attempts at once.
+    pub slots: u32,
+    /// Memory for the buffers of all attempts together.
+    pub memory_bytes: u64,
+}
+
+/// Why a worker cannot start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// A setting is out of its range.
+    #[error("{0}")]
+    Setting(String),
+    /// The folder cannot be used.
+    #[error("cannot use the folder {directory}")]
+    Folder {
+        /// Which.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another worker uses the folder.
+    #[error("another worker runs in {0}")]
+    Locked(PathBuf),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The coordinator does not want this worker: it is of another version, for example.
+    #[error("the coordinator refuses this worker: {0}")]
+    Refused(String),
+}
+
+/// What all parts of a worker share.
+struct Shared {
+    books: Books,
+    folder: Folder,
+    others: Others,
+    coordinator: CoordinatorClient<Channel>,
+    address: String,
+    slots: u32,
+    /// Of each attempt.
+    memory_bytes: u64,
+    slot_freed: Notify,
+    jobs: Mutex<BTreeMap<JobId, Arc<OnceCell<Arc<JobOfWorker>>>>>,
+    places: Mutex<BTreeMap<JobId, Arc<Places>>>,
+    /// Grows with each registration.
+    registrations: AtomicU64,
+    registering: tokio::sync::Mutex<()>,
+    lease_micros: AtomicU64,
+    stopping: AtomicBool,
+    refused: watch::Sender<Option<String>>,
+}
+
+/// A job as a worker knows it.
+struct JobOfWorker {
+    description: Description,
+    program: Arc<dyn Program>,
+}
+
+/// Connections to other workers.
+#[derive(Default)]
+struct Others(Mutex<BTreeMap<String, Channel>>);
+
+impl Others {
+    fn client(&self, address: &str) -> Result<ShuffleClient<Channel>, Status> {
+        let mut channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let channel = match channels.get(address) {
+            Some(channel) => channel.clone(),
+            None => {
+                let channel = connect(&format!("http://{address}"))?;
+                channels.insert(address.to_owned(), channel.clone());
+                channel
+            }
+        };
+        Ok(ShuffleClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+}
+
+/// A channel that connects when it is used, and again when it was lost.
+pub(crate) fn connect(url: &str) -> Result<Channel, Status> {
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|_| Status::invalid_argument(format!("{url} is not an address")))?;
+    Ok(endpoint
+        .connect_timeout(Duration::from_secs(2))
+        .tcp_nodelay(true)
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(16 << 20)
+        .http2_keep_alive_interval(Duration::from_secs(3))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
+        .connect_lazy())
+}
+
+/// A worker that can run.
+pub struct Worker {
+    shared: Arc<Shared>,
+    listener: tokio::net::TcpListener,
+    refused: watch::Receiver<Option<String>>,
+}
+
+impl Worker {
+    /// Opens the folder and the listener. To be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// See [`WorkerError`].
+    pub fn open(config: WorkerConfig) -> Result<Self, WorkerError> {
+        if !(1..=SLOTS_MAX).contains(&config.slots) {
+            return Err(WorkerError::Setting(format!("slots are from 1 to {SLOTS_MAX}")));
+        }
+        let memory_bytes = config.memory_bytes / u64::from(config.slots);
+        if memory_bytes < MEMORY_BYTES_MIN {
+            let least = MEMORY_BYTES_MIN >> 20;
+            let text = format!("each slot needs {least} MiB of memory at least");
+            return Err(WorkerError::Setting(text));
+        }
+        let directory = config.directory.clone();
+        let failed = |source| WorkerError::Folder { directory: directory.clone(), source };
+        let folder = Folder::open(&config.directory).map_err(failed)?;
+        let folder = folder.ok_or_else(|| WorkerError::Locked(config.directory.clone()))?;
+        let held = folder.held().map_err(failed)?;
+        let books = Books::new(folder.worker, folder.life, held);
+        let failed = |source| WorkerError::Listen { address: config.listen, source };
+        let listener = std::net::TcpListener::bind(config.listen).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+        let local = listener.local_addr().map_err(failed)?;
+        let channel = connect(&config.coordinator)
+            .map_err(|status| WorkerError::Setting(status.message().to_owned()))?;
+        let (refused, receiver) = watch::channel(None);
+        let shared = Arc::new(Shared {
+            books,
+            folder,
+            others: Others::default(),
+            coordinator: CoordinatorClient::new(channel)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            address: config.advertise.unwrap_or_else(|| local.to_string()),
+            slots: config.slots,
+            memory_bytes,
+            slot_freed: Notify::new(),
+            jobs: Mutex::default(),
+            places: Mutex::default(),
+            registrations: AtomicU64::new(0),
+            registering: tokio::sync::Mutex::new(()),
+            lease_micros: AtomicU64::new(1_000_000),
+            stopping: AtomicBool::new(false),
+            refused,
+        });
+        Ok(Self { shared, listener, refused: receiver })
+    }
+
+    /// Where others get map outputs.
+    pub fn address(&self) -> &str {
+        &self.shared.address
+    }
+
+    /// Works until `stop` is ready, then takes its leave.
+    ///
+    /// # Errors
+    /// [`WorkerError::Refused`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the worker as if its process had been killed, but for threads with
+    /// attempts, which go on.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {
+        let shared = Arc::clone(&self.shared);
+        let service = ShuffleServer::new(shuffle_service::Outputs(Arc::clone(&shared)))
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let server = Server::builder()
+            .tcp_nodelay(true)
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(16 << 20)
+            .add_service(service);
+        let incoming = TcpListenerStream::new(self.listener);
+        let serving = tokio::spawn(server.serve_with_incoming(incoming));
+        let beating = tokio::spawn(Arc::clone(&shared).beat());
+        let pulling = tokio::spawn(Arc::clone(&shared).pull());
+        let cleaning = tokio::spawn(Arc::clone(&shared).clean());
+        let refused = async {
+            match self.refused.wait_for(Option::is_some).await {
+                Ok(reason) => reason.clone(),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let refused = tokio::select! {
+            () = stop => None,
+            reason = refused => reason,
+        };
+        shared.stopping.store(true, SeqCst);
+        for task in [beating, pulling, cleaning] {
+            task.abort();
+        }
+        serving.abort();
+        if let Some(reason) = refused {
+            return Err(WorkerError::Refused(reason));
+        }
+        let sign = proto::Sign { running: Vec::new(), ..sign_to(&shared.books.sign()) };
+        // If it does not get there, the lease says the same later.
+        let _ = timeout(Duration::from_secs(1), shared.coordinator.clone().leave(sign)).await;
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(SeqCst)
+    }
+
+    fn lease(&self) -> Duration {
+        Duration::from_micros(self.lease_micros.load(SeqCst))
+    }
+
+    /// Sends heartbeats.
+    async fn beat(self: Arc<Self>) {
+        self.register_again().await;
+        loop {
+            sleep(self.lease() / 10).await;
+            let asked = now();
+            let sign = sign_to(&self.books.sign());
+            match self.call(self.coordinator.clone().heartbeat(sign)).await {
+                Ok(heard) => self.heard(&heard, asked),
+                Err(status) if status.code() == Code::FailedPrecondition => {
+                    self.register_again().await;
+                }
+                // It may be down; it is asked again.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Takes what there is to do.
+    async fn pull(self: Arc<Self>) {
+        self.registered().await;
+        loop {
+            let free = (self.slots as usize).saturating_sub(self.books.running());
+            if free == 0 {
+                self.slot_freed.notified().await;
+                continue;
+            }
+            let sign = sign_to(&self.books.sign());
+            let request = PullRequest { sign: Some(sign), free: free as u32 };
+            match self.call(self.coordinator.clone().pull(request)).await {
+                Ok(reply) => {
+                    for assignment in reply.assignments.iter().filter_map(assignment_from) {
+                        let is_probe = assignment.work != kontiki_schedule::Work::Run;
+                        let watch = Watch::new(0, is_probe);
+                        if let Some(watch) = self.books.begin(assignment.attempt, watch) {
+                            tokio::spawn(attempts::run(Arc::clone(&self), assignment, watch));
+                        }
+                    }
+                }
+                Err(status) if status.code() == Code::FailedPrecondition => {
+                    self.register_again().await;
+                }
+                Err(_) => sleep(RETRY).await,
+            }
+        }
+    }
+
+    /// Removes the outputs of jobs that have ended.
+    async fn clean(self: Arc<Self>) {
+        loop {
+            sleep(CLEAN).await;
+            for job in self.books.idle_jobs() {
+                let request = MapOutputsRequest { job: job.0, since: u64::MAX };
+                let reply = self.call(self.coordinator.clone().map_outputs(request)).await;
+                if reply.is_err_and(|status| status.code() == Code::NotFound) {
+                    self.books.drop_job(job);
+                    self.folder.remove_job(job);
+                    self.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
+                    self.places.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
+                }
+            }
+        }
+    }
+
+    async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, Status> {
+        let answer = timeout(PATIENCE, call).await;
+        let answer = answer.map_err(|_| Status::deadline_exceeded("no answer"))?;
+        answer.map(tonic::Response::into_inner)
+    }
+
+    fn heard(&self, heard: &Heard, asked: kontiki_types::Instant) {
+        let lease = Duration::from_millis(heard.lease_milliseconds.clamp(100, 3_600_000));
+        self.lease_micros.store(lease.as_micros() as u64, SeqCst);
+        self.books.heard(asked, lease);
+        for of in heard.cancel.iter().map(attempt_from) {
+            // A running attempt notices by itself.
+            if !self.books.cancel(&of) {
+                self.drop_output(&of);
+            }
+        }
+    }
+
+    fn drop_output(&self, of: &AttemptRef) {
+        if self.books.drop_output(of) {
+            self.folder.remove(of);
+        }
+    }
+
+    async fn registered(&self) {
+        while self.registrations.load(SeqCst) == 0 {
+            self.register_again().await;
+        }
+    }
+
+    /// Registers, unless somebody else did meanwhile. Returns when it is done, or refused.
+    async fn register_again(&self) {
+        let before = self.registrations.load(SeqCst);
+        let _one_at_a_time = self.registering.lock().await;
+        while self.registrations.load(SeqCst) == before {
+            let asked = now();
+            let request = RegisterRequest {
+                sign: Some(sign_to(&self.books.sign())),
+                address: self.address.clone(),
+                slots: self.slots,
+                held: self.books.held().iter().map(held_to).collect(),
+                version: proto::VERSION.to_owned(),
+            };
+            match self.call(self.coordinator.clone().register(request)).await {
+                Ok(heard) => {
+                    self.heard(&heard, asked);
+                    self.registrations.fetch_add(1, SeqCst);
+                }
+                Err(status) if matches!(status.code(), Code::Unimplemented | Code::Aborted) => {
+                    self.refused.send_replace(Some(status.message().to_owned()));
+                    std::future::pending::<()>().await;
+                }
+                Err(_) => sleep(RETRY / 2).await,
+            }
+        }
+    }
+
+    /// One try to report. `None`: no verdict yet, or the coordinator was not reached.
+    async fn report(&self, of: AttemptRef, report: &Report) -> Option<Verdict> {
+        let request = ReportRequest {
+            worker: self.books.worker.0,
+            life: self.books.life.0,
+            attempt: Some(attempt_to(&of)),
+            report: Some(report_to(report)),
+        };
+        let reply = self.call(self.coordinator.clone().report(request)).await.ok()?;
+        verdict_from(reply.verdict)
+    }
+
+    /// What a job is; asked for once.
+    async fn job(&self, job: JobId) -> Result<Arc<JobOfWorker>, TaskError> {
+        let cell = {
+            let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(jobs.entry(job).or_default())
+        };
+        let ask = || async {
+            let request = proto::JobId { job: job.0 };
+            let description = loop {
+                match self.call(self.coordinator.clone().describe(request)).await {
+                    Ok(description) => break description,
+                    Err(status) if status.code() == Code::NotFound => {
+                        return Err(TaskError::Cancelled);
+                    }
+                    Err(_) => sleep(RETRY).await,
+                }
+            };
+            let description = Description::decode(&description.payload).map_err(|error| {
+                TaskError::user(format!("the description of the job is not understood: {error}"))
+            })?;
+            let program = description.application.program();
+            Ok(Arc::new(JobOfWorker { description, program }))
+        };
+        cell.get_or_try_init(ask).await.map(Arc::clone)
+    }
+
+    /// Where the outputs of the job's maps are, as far as is known.
+    fn places(&self, job: JobId) -> Arc<Places> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(places.entry(job).or_default())
+    }
+
+    /// Where the outputs of the job's maps are, from at least so many entries of the list.
+    async fn learn_places(
+        &self,
+        job: JobId,
+        outputs: u64,
+        watch: &Watch,
+    ) -> Result<Arc<Places>, TaskError> {
+        loop {
+            let known = self.places(job);
+            if known.next >= outputs {
+                return Ok(known);
+            }
+            if crate::task::Monitor::is_cancelled(watch) {
+                return Err(TaskError::Cancelled);
+            }
+            let request = MapOutputsRequest { job: job.0, since: known.next };
+            match self.call(self.coordinator.clone().map_outputs(request)).await {
+                Ok(reply) => {
+                    let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+                    let current = places.entry(job).or_default();
+                    if current.next == known.next {
+                        Arc::make_mut(current).learn(reply);
+                    }
+                }
+                Err(status) if status.code() == Code::NotFound => return Err(TaskError::Cancelled),
+                Err(_) => sleep(RETRY).await,
+            }
+        }
+    }
+}
