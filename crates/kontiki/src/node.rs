@@ -49,7 +49,7 @@ pub(crate) fn run(args: NodeArgs, log: &LogArgs) -> Result<()> {
 }
 
 /// Has this process end when its parent does, unless that has happened already.
-fn die_with(parent: u32) -> Result<()> {
+pub(crate) fn die_with(parent: u32) -> Result<()> {
     use rustix::process::{Signal, getppid, set_parent_process_death_signal};
     let is_parent =
         || getppid().is_some_and(|pid| pid.as_raw_nonzero().get().cast_unsigned() == parent);

@@ -24,6 +24,8 @@ pub struct SubmitOptions {
     pub name: String,
     /// A task that failed this often fails the job. From 1.
     pub failures_max: u32,
+    /// Records on which user code fails again and again are left out.
+    pub skip_bad_records: bool,
     /// How long the coordinator may not be reached before that is an error.
     pub patience: Duration,
 }
@@ -90,7 +92,7 @@ impl Client {
             maps: description.maps.len() as u32,
             reduces: description.reduces,
             failures_max: options.failures_max,
-            skip_bad_records: false,
+            skip_bad_records: options.skip_bad_records,
             token: random_u64()? | 1,
             payload: payload.into(),
         };

@@ -1,7 +1,9 @@
 //! mr: MapReduce on the command line.
 
+mod cluster;
 mod data;
 mod progress;
+mod remote;
 mod run;
 
 use std::path::PathBuf;
@@ -19,8 +21,14 @@ pub(crate) struct MrArgs {
 
 #[derive(Subcommand, Debug)]
 enum MrCommand {
-    /// Run a job in this process, on all cores.
+    /// Run a job: in this process on all cores, in processes of its own, or by a coordinator.
     Run(Box<RunArgs>),
+    /// Coordinate jobs on many workers, in the foreground.
+    Coordinator(CoordinatorArgs),
+    /// Run tasks for a coordinator, in the foreground.
+    Worker(WorkerArgs),
+    /// Jobs and workers of a coordinator.
+    Status(StatusArgs),
     /// Make data to try jobs on.
     Gen(GenArgs),
     /// Print the map output of a job that ran with --keep-work.
@@ -95,6 +103,15 @@ struct RunArgs {
     /// are compared with. The output is DIR/mr-out-0.
     #[arg(long)]
     sequential: bool,
+    /// Run the workers as processes, over gRPC.
+    #[arg(long, conflicts_with_all = ["sequential", "coordinator"])]
+    processes: bool,
+    /// Have this coordinator run the job; its workers see input and output by the same paths.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["sequential", "workers", "memory"])]
+    coordinator: Option<String>,
+    /// A task that failed this often fails the job; with --processes or --coordinator.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    attempts: u32,
     /// Where temporary files go; on the file system of the output [default: in the output].
     #[arg(long, value_name = "DIR")]
     work: Option<PathBuf>,
@@ -107,6 +124,76 @@ struct RunArgs {
     /// Say nothing on stderr unless something is wrong.
     #[arg(long)]
     quiet: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "A coordinator that is killed goes on where it was when it is started again.\n\n\
+                        Example:\n  kontiki mr coordinator --dir /var/lib/kontiki-mr --listen \
+                        10.0.0.1:7300 --http 10.0.0.1:7380"
+)]
+struct CoordinatorArgs {
+    /// Where the journal and the history of jobs are kept.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// Where workers and clients connect; port 0 is any free one. There is no authentication: use
+    /// addresses that only those reach who may.
+    #[arg(long, default_value = "127.0.0.1:7300", value_name = "HOST:PORT")]
+    listen: String,
+    /// Where the status page and the metrics are.
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<String>,
+    #[command(flatten)]
+    schedule: ScheduleArgs,
+}
+
+/// How a coordinator schedules.
+#[derive(Args, Debug)]
+struct ScheduleArgs {
+    /// After so many seconds without a sign of life a worker counts as dead.
+    #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
+    lease: f64,
+    /// Never run a task in parallel because it is late.
+    #[arg(long)]
+    no_backups: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  kontiki mr worker --coordinator http://10.0.0.1:7300 --dir \
+                        /var/lib/kontiki-worker --listen 10.0.0.2:7301")]
+struct WorkerArgs {
+    /// The coordinator.
+    #[arg(long, default_value = "http://127.0.0.1:7300", value_name = "URL")]
+    coordinator: String,
+    /// Where map outputs are kept; one worker at a time.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// Where other workers get map outputs; port 0 is any free one.
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
+    listen: String,
+    /// How other workers reach that [default: the address listened on].
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+    /// Tasks at once.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    slots: u32,
+    /// Memory for the buffers of all of them.
+    #[arg(long, default_value = "256MiB", value_parser = parse_size)]
+    memory: u64,
+    /// End when this process, the parent, ends.
+    #[arg(long, hide = true)]
+    parent: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  kontiki mr status --coordinator http://10.0.0.1:7300")]
+struct StatusArgs {
+    /// The coordinator.
+    #[arg(long, default_value = "http://127.0.0.1:7300", value_name = "URL")]
+    coordinator: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// A kind of data.
@@ -156,6 +243,9 @@ struct DumpArgs {
 pub(crate) fn run(args: &MrArgs) -> Result<()> {
     match &args.command {
         MrCommand::Run(args) => run::run(args),
+        MrCommand::Coordinator(args) => cluster::coordinator(args),
+        MrCommand::Worker(args) => cluster::worker(args),
+        MrCommand::Status(args) => cluster::status(args),
         MrCommand::Gen(args) => data::generate(args),
         MrCommand::Dump(args) => data::dump(args),
     }

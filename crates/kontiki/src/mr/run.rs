@@ -19,11 +19,11 @@ use super::progress::Reporter;
 use super::{App, RunArgs};
 
 /// A job that has been checked.
-struct Plan {
+pub(super) struct Plan {
     files: Vec<InputFile>,
-    tasks: Vec<MapTask>,
-    reduces: u32,
-    application: Application,
+    pub(super) tasks: Vec<MapTask>,
+    pub(super) reduces: u32,
+    pub(super) application: Application,
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<()> {
@@ -33,6 +33,8 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
     let made = make_output(&args.output)?;
     let done = if args.sequential {
         sequential(args, &plan, &*program)
+    } else if args.processes || args.coordinator.is_some() {
+        super::remote::run(args, &plan, start)
     } else {
         local(args, &plan, &program, start)
     };
@@ -217,7 +219,7 @@ fn clear(work: &PathBuf, made: bool) {
 }
 
 /// A job that failed leaves no output.
-fn remove_output(output: &Path, reduces: u32) {
+pub(super) fn remove_output(output: &Path, reduces: u32) {
     for reduce in 0..reduces {
         let _ = fs::remove_file(output.join(output_name(reduce)));
     }

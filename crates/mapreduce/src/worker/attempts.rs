@@ -1,7 +1,7 @@
 //! One attempt, from its assignment to its verdict.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,6 +110,7 @@ async fn map(
     let of = assignment.attempt;
     let folder = shared.folder.job(of.job);
     let attempt = attempt_of(shared, job, assignment, &folder);
+    let output_folder = job.description.output().to_path_buf();
     let (watched, job, worker) = (Arc::clone(watch), Arc::clone(job), Arc::clone(shared));
     let counters = on_thread(of, move || {
         let failed = |source| TaskError::files("write", &folder, source);
@@ -119,13 +120,25 @@ async fn map(
         let output = job.program.map(task, &attempt, &*watched)?;
         let counters = counted(&output.counters, &map_figures(&output.figures));
         worker.folder.finish(&of, &counters).map_err(failed)?;
-        Ok(counters)
+        Ok((counters, output.skipped))
     });
-    let counters = counters.await?;
+    let (counters, skipped) = counters.await?;
     shared.books.hold(of, counters.clone());
     match verdict(shared, of, &Report::MapDone(counters), watch).await {
-        Some(Verdict::Accepted) => Ok(()),
+        Some(Verdict::Accepted) => {
+            if let Some(skipped) = skipped {
+                show_skipped(&skipped, output_folder.join(format!("skipped-{}", of.task.number)));
+            }
+            Ok(())
+        }
         _ => Err(TaskError::Cancelled),
+    }
+}
+
+/// Copies the records that were left out to where the output is.
+fn show_skipped(file: &Path, to: PathBuf) {
+    if let Err(error) = std::fs::copy(file, &to) {
+        tracing::warn!(%error, to = %to.display(), "skipped records cannot be shown");
     }
 }
 
