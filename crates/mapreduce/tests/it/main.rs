@@ -1,5 +1,6 @@
 //! Whole jobs through the public API.
 
+mod cluster;
 mod cuts;
 mod failures;
 mod fuzz;
