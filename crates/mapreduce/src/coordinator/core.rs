@@ -32,6 +32,7 @@ pub(super) struct Core {
     verdicts: BTreeMap<(WorkerId, AttemptRef), Vec<oneshot::Sender<Verdict>>>,
     submits: BTreeMap<JobId, Vec<oneshot::Sender<JobId>>>,
     waits: BTreeMap<JobId, Vec<oneshot::Sender<()>>>,
+    stopped: bool,
 }
 
 /// A handle to the thread.
@@ -71,7 +72,7 @@ impl CoreHandle {
     }
 }
 
-/// Starts the thread. It ends when all handles are gone, or with an error of the journal, which
+/// Starts the thread. It ends when it is stopped or all handles are gone, or with an error of the journal, which
 /// comes out of the receiver.
 pub(super) fn start(
     scheduler: Scheduler,
@@ -88,6 +89,7 @@ pub(super) fn start(
         verdicts: BTreeMap::new(),
         submits: BTreeMap::new(),
         waits: BTreeMap::new(),
+        stopped: false,
     };
     std::thread::Builder::new().name("coordinator".into()).spawn(move || {
         if let Err(error) = core.run(&calls) {
@@ -108,6 +110,9 @@ impl Core {
     fn run(mut self, calls: &Receiver<Call>) -> Result<(), JournalError> {
         loop {
             self.carry_out(now())?;
+            if self.stopped {
+                return Ok(());
+            }
             let wait = self.scheduler.next_deadline().since(now());
             match calls.recv_timeout(wait.max(Duration::from_micros(100))) {
                 Ok(call) => call(&mut self, now()),
@@ -173,6 +178,11 @@ impl Core {
         if let Err(error) = replace_file(&RealDisk, folder, &name, text.as_bytes()) {
             tracing::warn!(%error, %job, "the history of the job cannot be written");
         }
+    }
+
+    /// Ends the thread. Whoever waits gets no answer.
+    pub(super) fn stop(&mut self) {
+        self.stopped = true;
     }
 
     /// The answer to `pull` is to go to `waiting`.

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
+use self::core::CoreHandle;
 pub(crate) use self::core::now;
 use crate::journal::{AnyJournal, DiskJournal, JournalError};
 use crate::proto::MESSAGE_BYTES_MAX;
@@ -67,7 +68,10 @@ pub struct Coordinator {
     address: SocketAddr,
     http: Option<SocketAddr>,
     failure: oneshot::Receiver<JournalError>,
-    servers: Vec<JoinHandle<()>>,
+    core: CoreHandle,
+    /// Dropped, it ends the gRPC server and its connections.
+    _stop: oneshot::Sender<()>,
+    http_server: Option<JoinHandle<()>>,
 }
 
 impl Coordinator {
@@ -105,17 +109,21 @@ impl Coordinator {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let server = Server::builder().tcp_nodelay(true).add_service(service);
-        let mut servers = vec![tokio::spawn(async move {
-            if let Err(error) = server.serve_with_incoming(TcpListenerStream::new(grpc)).await {
+        let (stop, stopped) = oneshot::channel::<()>();
+        tokio::spawn(async move {
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            let incoming = TcpListenerStream::new(grpc);
+            if let Err(error) = server.serve_with_incoming_shutdown(incoming, stopped).await {
                 tracing::error!(%error, "the gRPC server ended");
             }
-        })];
+        });
         let http = http.map(from_std).transpose()?;
         let http_address = http.as_ref().map(|(address, _)| *address);
-        if let Some((_, listener)) = http {
-            servers.push(tokio::spawn(http::serve(listener, core, history)));
-        }
-        Ok(Self { address, http: http_address, failure, servers })
+        let http_server =
+            http.map(|(_, listener)| tokio::spawn(http::serve(listener, core.clone(), history)));
+        Ok(Self { address, http: http_address, failure, core, _stop: stop, http_server })
     }
 
     /// Where workers and clients connect.
@@ -140,7 +148,9 @@ impl Coordinator {
 
 impl Drop for Coordinator {
     fn drop(&mut self) {
-        for server in &self.servers {
+        // If it has too much to do to hear this, it ends with the last connection.
+        let _ = self.core.send(|core, _| core.stop());
+        if let Some(server) = &self.http_server {
             server.abort();
         }
     }
