@@ -240,14 +240,19 @@ impl Worker {
         let pulling = tokio::spawn(Arc::clone(&shared).pull());
         let cleaning = tokio::spawn(Arc::clone(&shared).clean());
         let refused = async {
-            match self.refused.wait_for(Option::is_some).await {
-                Ok(reason) => reason.clone(),
-                Err(_) => std::future::pending().await,
+            loop {
+                let reason = self.refused.borrow_and_update().clone();
+                if let Some(reason) = reason {
+                    return reason;
+                }
+                if self.refused.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
             }
         };
         let refused = tokio::select! {
             () = stop => None,
-            reason = refused => reason,
+            reason = refused => Some(reason),
         };
         shared.stopping.store(true, SeqCst);
         for task in [beating, pulling, cleaning] {
