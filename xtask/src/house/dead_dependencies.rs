@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 /// Dependencies that only generated code names: package folder and key.
-const GENERATED: [(&str, &str); 4] = [
+const GENERATED: [(&str, &str); 6] = [
+    ("crates/mapreduce", "prost"),
+    ("crates/mapreduce", "tonic-prost"),
     ("crates/net", "prost"),
     ("crates/net", "tonic-prost"),
     ("crates/bench", "prost"),
