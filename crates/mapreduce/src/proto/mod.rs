@@ -9,7 +9,7 @@ pub(crate) use convert::{
 pub use generated::*;
 
 /// Generated from `proto/kontiki/mapreduce/v1/mapreduce.proto`; the documentation is there.
-#[expect(missing_docs, clippy::all, reason = "generated code")]
+#[expect(missing_docs, reason = "generated code")]
 mod generated {
     tonic::include_proto!("kontiki.mapreduce.v1");
 }
