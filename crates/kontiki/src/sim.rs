@@ -14,6 +14,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use kontiki_sim::farm::SCENARIOS;
 use kontiki_sim::labs::{LABS, Lab};
+use kontiki_sim::raft_cluster::speed;
 use kontiki_sim::swarm::{self, Report, Summary, SwarmConfig};
 use kontiki_sim::timeline;
 use kontiki_types::plant::Plant;
@@ -52,6 +53,10 @@ pub(crate) struct SimArgs {
     /// No faults, and three nodes unless --nodes says otherwise: a store under the swarm's load.
     #[arg(long)]
     calm: bool,
+    /// Bare consensus cores, five for hours, without work and with a proposal each 100 ms: how fast
+    /// they are simulated.
+    #[arg(long, conflicts_with_all = ["scenario", "all", "seed", "calm"])]
+    cores: bool,
     /// Write what the clients saw to this file, as JSON lines; with --seed.
     #[arg(long, value_name = "FILE", requires = "seed")]
     history: Option<PathBuf>,
@@ -127,6 +132,9 @@ pub(crate) fn run(args: &SimArgs) -> Result<()> {
         }
         return run_swarm(args);
     }
+    if args.cores {
+        return run_cores(args.from);
+    }
     match args.scenario.as_deref() {
         None | Some(SWARM) => run_swarm(args),
         Some(name) => match scenarios().find(|lab| lab.name == name) {
@@ -139,6 +147,18 @@ pub(crate) fn run(args: &SimArgs) -> Result<()> {
 /// All scenarios but the swarm.
 fn scenarios() -> impl Iterator<Item = &'static Lab> {
     LABS.iter().chain(SCENARIOS)
+}
+
+fn run_cores(seed: u64) -> Result<()> {
+    for (name, hours, load) in [("idle", 50, false), ("loaded", 10, true)] {
+        let begun = thread_cpu();
+        let commands = speed::run(seed, hours, load).map_err(|violation| anyhow!("{violation}"))?;
+        let cpu = thread_cpu().saturating_sub(begun);
+        println!("{name}: {hours} virtual hours of five cores, {commands} commands");
+        let rate = f64::from(hours) / cpu.as_secs_f64();
+        eprintln!("{name}: CPU {cpu:.1?}, {rate:.1} cluster-hours per CPU second");
+    }
+    Ok(())
 }
 
 fn run_lab(lab: &Lab, args: &SimArgs) -> Result<()> {

@@ -17,7 +17,7 @@ use kontiki_types::{
 use crate::clock::WallClocks;
 use crate::connection::{Answer, Ask, Failure};
 use crate::group::{ChangeFailure, ChangeKind, Group, GroupConfig, GroupStatus, Node, State};
-use crate::peer::{Frame, FrameBuilder, FrameError, NodeInfo, PeerMessage};
+use crate::peer::{Frame, FrameBuilder, FrameError, NodeInfo, PeerMessage, Taken};
 
 /// A node that was not heard for this long counts as not alive, for the status only.
 const ALIVE_FOR: Duration = Duration::from_secs(2);
@@ -236,6 +236,7 @@ pub struct Core {
     creating: BTreeSet<GroupId>,
     infos: BTreeMap<NodeId, NodeInfo>,
     walls: WallClocks,
+    taken: Taken,
     frames: Frames,
     effects: Vec<Effect>,
     info_at: Instant,
@@ -264,6 +265,7 @@ impl Core {
             tombstones: tombstones.into_iter().collect(),
             creating: BTreeSet::new(),
             walls: WallClocks::default(),
+            taken: Taken::default(),
             frames: Frames::default(),
             effects: Vec::new(),
             info_at: Instant(0),
@@ -347,6 +349,7 @@ impl Core {
     pub fn receive(&mut self, from: NodeId, frame: Bytes) -> Result<(), FrameError> {
         let (wall, mut frame) = Frame::open(frame)?;
         self.walls.hear(self.now, from, wall);
+        let mut is_first = None;
         while let Some(message) = frame.next_message()? {
             match message {
                 PeerMessage::Raft(group, message) => {
@@ -361,6 +364,10 @@ impl Core {
                     }
                 }
                 PeerMessage::Forward(group, client, seq, write) => {
+                    let taken = &mut self.taken;
+                    if !*is_first.get_or_insert_with(|| taken.is_first(from, frame.checksum())) {
+                        continue;
+                    }
                     self.with(group, |group, node| {
                         group.forwarded(from, (client, seq), &write, node);
                     });

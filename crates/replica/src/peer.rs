@@ -10,6 +10,7 @@
 //! flips through.
 
 use core::ops::Range;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use kontiki_raft::{Message, wire};
@@ -181,6 +182,29 @@ impl FrameBuilder {
     }
 }
 
+/// Frames with writes for the leader that were taken lately. One that arrives twice must not be
+/// decided twice: if the first copy is refused and the second taken, its caller has been told that
+/// nothing was written. Whoever sends a write again sends it in another frame, with another time on
+/// it, and does not believe refusals any more.
+#[derive(Debug, Default)]
+pub(crate) struct Taken(VecDeque<(NodeId, u32)>);
+
+/// More than arrive from all nodes while a copy may still be on its way.
+const TAKEN_MAX: usize = 64;
+
+impl Taken {
+    /// Notes a frame; `false` if it was there before. By its checksum: another frame with the same
+    /// one is lost, as any frame may be.
+    pub(crate) fn is_first(&mut self, from: NodeId, checksum: u32) -> bool {
+        if self.0.contains(&(from, checksum)) {
+            return false;
+        }
+        self.0.truncate(TAKEN_MAX - 1);
+        self.0.push_front((from, checksum));
+        true
+    }
+}
+
 /// A received frame, read message by message.
 #[derive(Debug)]
 pub struct Frame {
@@ -207,6 +231,13 @@ impl Frame {
         }
         let wall = frame.u64(end)?;
         Ok((LogTime(wall), frame))
+    }
+
+    /// The checksum of the frame.
+    pub(crate) fn checksum(&self) -> u32 {
+        self.bytes
+            .get(CHECKSUM)
+            .map_or(0, |bytes| bytes.iter().fold(0, |sum, &byte| sum << 8 | u32::from(byte)))
     }
 
     /// The next message; `None` at the end.
@@ -376,6 +407,17 @@ mod tests {
                 let _ = read_all(bytes.into());
             }
         }
+    }
+
+    #[test]
+    fn a_frame_that_comes_twice_is_known_for_a_while() {
+        let mut taken = Taken::default();
+        assert!(taken.is_first(NodeId(1), 7) && taken.is_first(NodeId(2), 7));
+        assert!(!taken.is_first(NodeId(1), 7));
+        for checksum in 100..100 + TAKEN_MAX as u32 {
+            assert!(taken.is_first(NodeId(1), checksum));
+        }
+        assert!(taken.is_first(NodeId(1), 7));
     }
 
     #[test]

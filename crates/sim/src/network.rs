@@ -82,14 +82,20 @@ pub struct Traffic {
 #[derive(Clone, Copy, Debug)]
 pub struct Copies([Option<Duration>; 2]);
 
-impl IntoIterator for Copies {
+impl Iterator for Copies {
     type Item = Duration;
-    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<Duration>, 2>>;
 
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter().flatten()
+    fn next(&mut self) -> Option<Duration> {
+        self.0[0].take().or_else(|| self.0[1].take())
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.0.iter().flatten().count();
+        (left, Some(left))
     }
 }
+
+impl ExactSizeIterator for Copies {}
 
 /// The network between the nodes of a cluster.
 #[derive(Debug)]

@@ -26,11 +26,13 @@ impl Value {
 
     /// This string and `bytes` behind it.
     pub(super) fn then(mut self, bytes: &[u8]) -> Self {
-        for (print, base) in self.print.iter_mut().zip(BASES) {
-            for &byte in bytes {
-                // One more than the byte, so that zeroes count.
-                *print = reduce(u128::from(*print) * u128::from(base) + u128::from(byte) + 1);
-            }
+        for &byte in bytes {
+            // One more than the byte, so that zeroes count. Both in one turn: neither waits for the
+            // other.
+            let digit = u128::from(byte) + 1;
+            let [one, two] = self.print;
+            let next = |print, base| reduce(u128::from(print) * u128::from(base) + digit);
+            self.print = [next(one, BASES[0]), next(two, BASES[1])];
         }
         let before = self.length as usize;
         self.length += bytes.len() as u64;

@@ -27,8 +27,8 @@ impl RaftCluster {
 
     /// Who leads the latest term among those that are reachable.
     pub fn connected_leader(&self) -> Option<NodeId> {
-        self.node_ids()
-            .into_iter()
+        self.nodes
+            .ids()
             .filter(|&id| self.is_connected(id))
             .filter_map(|id| Some((id, self.role(id)?)))
             .filter(|(_, (role, _))| *role == Role::Leader)

@@ -8,11 +8,13 @@ use kontiki_raft::{
 };
 use kontiki_types::{GroupId, Index, LogId, Term};
 
+use super::Command;
+
 #[derive(Clone, Debug, Default)]
 struct Content {
     hard_state: HardState,
     base: Option<Base>,
-    entries: VecDeque<Entry<Vec<u8>>>,
+    entries: VecDeque<Entry<Command>>,
 }
 
 /// See the module.
@@ -74,7 +76,7 @@ impl Disk {
         out.len()
     }
 
-    pub(super) fn recovered(&self, applied: Index) -> Recovered<Vec<u8>> {
+    pub(super) fn recovered(&self, applied: Index) -> Recovered<Command> {
         Recovered {
             hard_state: self.content.hard_state,
             base: self.content.base.clone(),
@@ -84,10 +86,10 @@ impl Disk {
     }
 
     /// Entries from `from` on, of about `bytes_max`, but at least one.
-    pub(super) fn read(&self, from: Index, bytes_max: usize) -> Entries<Vec<u8>> {
+    pub(super) fn read(&self, from: Index, bytes_max: usize) -> Entries<Command> {
         let mut bytes = 0;
         let entries = self.content.entries.iter().skip_while(|entry| entry.id.index < from);
-        let fits = |entry: &&Entry<Vec<u8>>| {
+        let fits = |entry: &&Entry<Command>| {
             let before = bytes;
             if let EntryData::Command(command) = &entry.data {
                 bytes += command.len();
@@ -97,7 +99,7 @@ impl Disk {
         entries.take_while(fits).cloned().collect()
     }
 
-    fn write(&mut self, batch: &WriteBatch<Vec<u8>>) {
+    fn write(&mut self, batch: &WriteBatch<Command>) {
         let content = &mut self.content;
         if let Some(hard_state) = batch.hard_state() {
             content.hard_state = hard_state;
@@ -120,12 +122,12 @@ impl Disk {
     }
 }
 
-impl StableStorage<Vec<u8>> for Disk {
+impl StableStorage<Command> for Disk {
     type Error = Infallible;
 
     fn write_and_sync(
         &mut self,
-        batches: &[(GroupId, WriteBatch<Vec<u8>>)],
+        batches: &[(GroupId, WriteBatch<Command>)],
     ) -> Result<(), Infallible> {
         for (_, batch) in batches {
             self.write(batch);

@@ -3,6 +3,7 @@
 use kontiki_raft::{Entry, EntryData};
 use kontiki_types::Index;
 
+use super::Command;
 use crate::random::mix;
 
 /// Many short strings, one behind the other.
@@ -48,7 +49,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn apply(&mut self, entry: &Entry<Vec<u8>>) {
+    pub(super) fn apply(&mut self, entry: &Entry<Command>) {
         self.index = entry.id.index;
         if let EntryData::Command(command) = &entry.data {
             self.push(command);
@@ -135,7 +136,7 @@ impl Machine {
 }
 
 /// What stands for the content of an entry.
-pub(super) fn content(data: &EntryData<Vec<u8>>) -> u64 {
+pub(super) fn content(data: &EntryData<Command>) -> u64 {
     match data {
         EntryData::Noop => 1,
         EntryData::Command(command) => hash64(command),

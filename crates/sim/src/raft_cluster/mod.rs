@@ -11,11 +11,12 @@ mod view;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kontiki_raft::{
-    Body, Config, HardState, Membership, Message, Output, Raft, Recovered, Role, SnapshotMeta,
-    WriteBatch, persist, wire,
+    Body, Config, HardState, Membership, Message, Output, Raft, Receipt, Recovered, Role,
+    SnapshotMeta, WriteBatch, persist, wire,
 };
 use kontiki_types::{GroupId, Incarnation, Index, Instant, LogId, Member, NodeId, ReplicaId, Term};
 
@@ -31,8 +32,11 @@ use machine::{Machine, State, content, hash};
 use nodes::Nodes;
 use view::View;
 
-type Core = Raft<Vec<u8>>;
-type Batch = (GroupId, WriteBatch<Vec<u8>>);
+/// What an entry carries. Each of the replicas has it, in memory and on its disk, so a clone is a
+/// count.
+type Command = Arc<[u8]>;
+type Core = Raft<Command>;
+type Batch = (GroupId, WriteBatch<Command>);
 
 const GROUP: GroupId = GroupId(1);
 
@@ -45,7 +49,8 @@ pub struct RaftClusterConfig {
     pub raft: Config,
     /// The network.
     pub network: Quality,
-    /// The shortest and the longest write to a disk.
+    /// The shortest and the longest write to a disk. Without any time at all a write is done at once,
+    /// and no event of its own.
     pub disk: (Duration, Duration),
     /// The log is cut each time so many commands were applied since.
     pub snapshot_every: Option<u64>,
@@ -97,7 +102,7 @@ struct Node {
 }
 
 enum Event {
-    Deliver(Message<Vec<u8>>),
+    Deliver(Message<Command>),
     Written { node: NodeId, life: u64 },
     Timer { node: NodeId, life: u64 },
     Drain { node: NodeId, life: u64 },
@@ -130,6 +135,7 @@ pub struct RaftCluster {
     next_read: u64,
     trace: Option<Vec<String>>,
     scratch: Vec<u8>,
+    receipts: Vec<(GroupId, Receipt)>,
 }
 
 impl RaftCluster {
@@ -139,7 +145,7 @@ impl RaftCluster {
         let network = Network::new(config.network.clone(), random.fork());
         let ids: Vec<NodeId> = (1..=config.nodes).map(NodeId).collect();
         let voters: Vec<Member> = ids.iter().copied().map(member).collect();
-        let base = Recovered::<Vec<u8>>::initial(Membership::new(voters, Vec::new())).base;
+        let base = Recovered::<Command>::initial(Membership::new(voters, Vec::new())).base;
         let nodes = ids.iter().map(|&id| Node {
             me: member(id),
             raft: None,
@@ -169,6 +175,7 @@ impl RaftCluster {
             next_read: 1,
             trace: None,
             scratch: Vec::new(),
+            receipts: Vec::new(),
             config,
         };
         for id in ids {
@@ -301,7 +308,7 @@ impl RaftCluster {
     pub fn propose(&mut self, id: NodeId, command: &[u8]) -> Option<LogId> {
         let now = self.now;
         let node = self.nodes.get_mut(&id)?;
-        let proposed = node.raft.as_mut()?.propose(now, command.to_vec()).ok()?;
+        let proposed = node.raft.as_mut()?.propose(now, command.into()).ok()?;
         if !node.draining {
             node.draining = true;
             self.schedule.add(now, Event::Drain { node: id, life: node.life });
@@ -417,25 +424,28 @@ impl RaftCluster {
             let voted = vote.map_or(Ok(()), |of| self.invariants.votes.votes(node.me, term, of));
             self.violation = self.violation.take().or(voted.err());
         }
-        let mut receipts = Vec::new();
-        let Ok(()) = persist(&mut node.disk, &mut node.under_way, &mut receipts);
+        let Ok(()) = persist(&mut node.disk, &mut node.under_way, &mut self.receipts);
         node.machine.log_begins_after(node.disk.base_id().index);
         if let Some(raft) = &mut node.raft {
-            for (_, receipt) in receipts {
+            for (_, receipt) in self.receipts.drain(..) {
                 raft.persisted(now, receipt);
             }
         }
+        self.receipts.clear();
         self.note(|| format!("{id} has written"));
         self.drain(id);
-        self.begin_write(id);
     }
 
     fn begin_write(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         if node.under_way.is_empty() && !node.waiting.is_empty() {
             std::mem::swap(&mut node.under_way, &mut node.waiting);
+            let life = node.life;
+            if self.config.disk.1.is_zero() {
+                return self.written(id, life);
+            }
             let delay = self.random.time(self.config.disk.0, self.config.disk.1);
-            self.schedule.add(self.now + delay, Event::Written { node: id, life: node.life });
+            self.schedule.add(self.now + delay, Event::Written { node: id, life });
         }
     }
 
@@ -443,7 +453,10 @@ impl RaftCluster {
     fn drain(&mut self, id: NodeId) {
         let checked = self.check(id).and_then(|()| {
             while let Some(output) = self.poll(id) {
-                self.carry_out(id, output)?;
+                match output {
+                    Output::Send(message) => self.send(message),
+                    output => self.carry_out(id, output)?,
+                }
             }
             self.check(id)
         });
@@ -461,21 +474,17 @@ impl RaftCluster {
         }
     }
 
-    fn poll(&mut self, id: NodeId) -> Option<Output<Vec<u8>>> {
+    fn poll(&mut self, id: NodeId) -> Option<Output<Command>> {
         let now = self.now;
         self.nodes.get_mut(&id)?.raft.as_mut()?.poll(now)
     }
 
-    fn carry_out(&mut self, id: NodeId, output: Output<Vec<u8>>) -> Checked {
+    fn carry_out(&mut self, id: NodeId, output: Output<Command>) -> Checked {
         let now = self.now;
-        if let Output::Send(message) = output {
-            self.send(message);
-            return Ok(());
-        }
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         let Some(raft) = node.raft.as_mut() else { return Ok(()) };
         match output {
-            Output::Send(_) => {}
+            Output::Send(message) => self.send(message),
             Output::Write(batch) => {
                 node.view.write(&batch, &mut self.invariants.log_matching)?;
                 node.waiting.push((GROUP, batch));
@@ -550,7 +559,7 @@ impl RaftCluster {
         Ok(())
     }
 
-    fn send(&mut self, message: Message<Vec<u8>>) {
+    fn send(&mut self, message: Message<Command>) {
         let (from, to) = (message.from.node, message.to.node);
         self.scratch.clear();
         if self.config.count_bytes {
@@ -560,7 +569,7 @@ impl RaftCluster {
         if !self.is_connected(from) || !self.is_connected(to) {
             return;
         }
-        let mut delays = delays.into_iter();
+        let mut delays = delays;
         let Some(first) = delays.next() else { return };
         for delay in delays {
             self.schedule.add(self.now + delay, Event::Deliver(message.clone()));
@@ -643,7 +652,7 @@ impl RaftCluster {
 }
 
 /// Whether a message asks or answers.
-fn kind(body: &Body<Vec<u8>>) -> Kind {
+fn kind(body: &Body<Command>) -> Kind {
     match body {
         Body::PreVote { .. }
         | Body::Vote { .. }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use kontiki_raft::{EntryData, Recovered, WriteBatch};
 use kontiki_types::{Index, LogId, Term};
 
+use super::Command;
 use super::machine::content;
 use crate::invariants::{Checked, LogMatching};
 
@@ -17,7 +18,7 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn of(recovered: &Recovered<Vec<u8>>) -> Self {
+    pub(super) fn of(recovered: &Recovered<Command>) -> Self {
         let base = recovered.base.as_ref().map_or(LogId::ZERO, |base| base.id);
         let is_command = |data: &EntryData<_>| matches!(data, EntryData::Command(_));
         let entries =
@@ -50,7 +51,7 @@ impl View {
 
     pub(super) fn write(
         &mut self,
-        batch: &WriteBatch<Vec<u8>>,
+        batch: &WriteBatch<Command>,
         matching: &mut LogMatching,
     ) -> Checked {
         if let Some(base) = batch.base() {

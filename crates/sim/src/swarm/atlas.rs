@@ -53,12 +53,20 @@ impl Atlas {
         })
     }
 
-    /// Whether the disk of `node` may be damaged.
-    pub(super) fn may_damage(&mut self, cluster: &StoreCluster, node: NodeId) -> bool {
+    /// Whether the disk of `node` may be damaged while replicas are `leaving`, or are about to.
+    pub(super) fn may_damage(
+        &mut self,
+        cluster: &StoreCluster,
+        node: NodeId,
+        leaving: impl Iterator<Item = NodeId>,
+    ) -> bool {
         self.look(cluster);
         // A change that is under way makes other majorities; one after the other.
         let settled = self.known.values().all(|membership| membership.outgoing.is_empty());
-        settled && self.suspects.is_empty() && self.survives(Some(node), None)
+        let mut leaving = leaving.map(Some).chain([None]);
+        settled
+            && self.suspects.is_empty()
+            && leaving.all(|leaving| self.survives(Some(node), leaving))
     }
 
     /// Whether the replica of `node` may be removed.

@@ -375,7 +375,8 @@ impl Swarm {
 
     /// Whether a disk may be damaged: not while a change that nobody has written down is under way.
     fn may_damage(&mut self, node: NodeId) -> bool {
-        !self.operator.is_asking() && self.atlas.may_damage(&self.cluster, node)
+        !self.operator.is_asking()
+            && self.atlas.may_damage(&self.cluster, node, self.operator.leaving())
     }
 
     fn damage(&mut self, node: NodeId) {

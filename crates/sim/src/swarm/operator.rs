@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use kontiki_replica::ChangeKind;
+use kontiki_storage::disk::Crash;
 use kontiki_types::{Instant, Member, NodeId};
 
 use super::{Alarm, FaultKind, Swarm};
@@ -42,6 +43,14 @@ impl Operator {
     /// Whether an answer to a change is waited for.
     pub(super) fn is_asking(&self) -> bool {
         self.asked.is_some()
+    }
+
+    /// Whose replica is to leave, or may be leaving just now.
+    pub(super) fn leaving(&self) -> impl Iterator<Item = NodeId> {
+        self.wishes.iter().filter_map(|wish| match *wish {
+            Wish::Remove(node) | Wish::Rebuild(node) => Some(node),
+            Wish::Add(_) | Wish::Transfer(_) => None,
+        })
     }
 
     /// What is left to do.
@@ -236,6 +245,8 @@ impl Swarm {
 
     /// The replica has left: the node gets an empty disk and joins anew.
     fn rebuild(&mut self, node: NodeId) -> Checked {
+        // It may have come up after all: the wish is older than the start that went well.
+        self.down(node, Crash::LoseAll);
         self.cluster.wipe(node);
         self.atlas.is_replaced(node);
         self.failed_starts.remove(&node);
