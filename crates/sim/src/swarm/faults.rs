@@ -170,6 +170,10 @@ impl Swarm {
                 }
             }
             FaultKind::DiskFull => {
+                // Or the disk that gets its space back would be another one.
+                if self.swapped.contains(&target) {
+                    return Ok(());
+                }
                 self.cluster.excuse(target, true);
                 let disk = self.cluster.disk(target);
                 let used: u64 = disk.files().iter().map(|(_, bytes)| bytes).sum();
@@ -204,7 +208,9 @@ impl Swarm {
             FaultKind::SwappedDisks => {
                 // Twice swapped would be in its place again.
                 let free = |node: &NodeId| {
-                    !self.atlas.suspects.contains(node) && !self.swapped.contains(node)
+                    !self.atlas.suspects.contains(node)
+                        && !self.swapped.contains(node)
+                        && !self.is_full(*node)
                 };
                 let others: Vec<_> = others.iter().copied().filter(&free).collect();
                 let Some(&other) = random.pick(&others) else { return Ok(()) };
@@ -278,6 +284,13 @@ impl Swarm {
             }
             _ => {}
         }
+    }
+
+    /// Whether a fault keeps the node's disk full.
+    fn is_full(&self, node: NodeId) -> bool {
+        self.struck.iter().zip(&self.plan.faults).any(|(struck, fault)| {
+            fault.kind == FaultKind::DiskFull && struck.is_on && struck.nodes.contains(&node)
+        })
     }
 
     /// The network is as the faults that last make it.
