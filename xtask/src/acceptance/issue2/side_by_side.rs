@@ -12,7 +12,12 @@ use crate::program::Program;
 const LIMIT: Duration = Duration::from_secs(25 * 60);
 
 /// What is asked of the comparisons in the results: a name, and the least that it must be.
-const AT_LEAST: [(&str, f64); 2] = [("put-64-leader_vs_etcd", 5.0), ("get-64-leader_vs_etcd", 5.0)];
+const AT_LEAST: [(&str, f64); 4] = [
+    ("put-64-leader_vs_etcd", 5.0),
+    ("put-64-spread_vs_etcd", 5.0),
+    ("get-64-leader_vs_etcd", 5.0),
+    ("get-64-spread_vs_etcd", 5.0),
+];
 /// The same, and the most.
 const AT_MOST: [(&str, f64); 1] = [("put-1-leader_p50_share_of_etcd", 0.5)];
 
@@ -71,8 +76,10 @@ mod tests {
 
     fn comparisons(put: f64, get: f64, latency: f64) -> Figures {
         let value = json!({
-            "put-64-leader_vs_etcd": put,
+            "put-64-leader_vs_etcd": 5.0,
+            "put-64-spread_vs_etcd": put,
             "get-64-leader_vs_etcd": get,
+            "get-64-spread_vs_etcd": 5.0,
             "put-1-leader_p50_share_of_etcd": latency,
         });
         value.as_object().cloned().unwrap_or_default()
