@@ -141,12 +141,11 @@ impl LogWriter {
         let spares = self.log.spares();
         let fill = move || {
             loop {
-                if spares.is_wanting()
-                    && let Err(error) = spares.fill()
-                {
+                if let Err(error) = spares.fill() {
                     warn!(%error, "cannot allocate a segment of the log in advance");
+                    thread::sleep(SPACE_INTERVAL);
                 }
-                thread::sleep(SPACE_INTERVAL);
+                spares.wait_until_wanting(SPACE_INTERVAL);
             }
         };
         if let Err(error) = thread::Builder::new().name("spare-segments".into()).spawn(fill) {

@@ -406,17 +406,16 @@ impl<D: Disk> Log<D> {
         self.full
     }
 
-    /// Asks the disk for space, allocates a spare segment where the reserve needs one, and returns
-    /// whether new proposals should be refused. To be called about once a second, and after
-    /// [`LogError::NoSpace`].
+    /// Asks the disk for space, and returns whether new proposals should be refused. To be called
+    /// about once a second, and after [`LogError::NoSpace`]. A spare segment is allocated here only
+    /// where the reserve would be missing without it: writes wait for as long as that takes.
     pub fn refresh_space(&mut self) -> bool {
-        let plenty = self.config.reserve_bytes.saturating_add(self.config.capacity(0) / 2);
-        if self.available() < plenty && self.pool.is_wanting() {
+        let reserve = self.config.reserve_bytes.min(self.config.capacity(0) / 2);
+        if self.available() < reserve && self.pool.is_wanting() {
             let _ = self.pool.fill();
         }
         let free = self.disk.free_space(&self.directory).unwrap_or(u64::MAX);
-        self.full = self.available() < self.config.reserve_bytes.min(self.config.capacity(0) / 2)
-            || free < self.config.free_bytes_min;
+        self.full = self.available() < reserve || free < self.config.free_bytes_min;
         self.full
     }
 

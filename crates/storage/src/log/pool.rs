@@ -5,7 +5,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::segment;
 use crate::disk::{Disk, File};
@@ -18,6 +19,7 @@ pub struct SparePool<D: Disk> {
     wanted: usize,
     state: Arc<Mutex<State>>,
     filling: Arc<Mutex<()>>,
+    taken: Arc<Condvar>,
 }
 
 #[derive(Default)]
@@ -35,6 +37,7 @@ impl<D: Disk> Clone for SparePool<D> {
             wanted: self.wanted,
             state: Arc::clone(&self.state),
             filling: Arc::clone(&self.filling),
+            taken: Arc::clone(&self.taken),
         }
     }
 }
@@ -68,6 +71,7 @@ impl<D: Disk> SparePool<D> {
             wanted,
             state: Arc::new(Mutex::new(state)),
             filling: Arc::default(),
+            taken: Arc::default(),
         })
     }
 
@@ -79,6 +83,13 @@ impl<D: Disk> SparePool<D> {
     /// Whether [`SparePool::fill`] has something to do.
     pub fn is_wanting(&self) -> bool {
         self.ready() == 0
+    }
+
+    /// Returns as soon as [`SparePool::fill`] has something to do, or after `timeout`.
+    pub fn wait_until_wanting(&self, timeout: Duration) {
+        let state = self.state();
+        let waited = self.taken.wait_timeout_while(state, timeout, |state| !state.ready.is_empty());
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Allocates one spare if none is ready. Takes as long as writing a segment takes: call it from
@@ -99,6 +110,7 @@ impl<D: Disk> SparePool<D> {
     /// A file of at least `bytes`, to be used by nobody else.
     pub(super) fn take(&self, bytes: u64) -> io::Result<(PathBuf, D::File, bool)> {
         let ready = if bytes == self.segment_bytes { self.state().ready.pop() } else { None };
+        self.taken.notify_all();
         let recycled = ready.is_some();
         let name = match ready {
             Some(name) => name,

@@ -1,5 +1,7 @@
 //! Segments are given back, and nothing that is needed goes with them (PROTOCOL 4b).
 
+use std::time::Duration;
+
 use super::*;
 
 const SEGMENT: u64 = 6 * PAGE;
@@ -79,6 +81,43 @@ fn spares_are_taken_over_and_used() {
     let (log, _) = open(&disk, config_of_life(SEGMENT, 2)).unwrap();
     assert_eq!(log.counters.read().segments_recycled, 1);
     assert_eq!(log.spares().ready(), 0);
+}
+
+/// Allocating takes as long as writing a segment: the thread that writes must not do it while the
+/// reserve is there without a spare.
+#[test]
+fn the_writer_allocates_no_spare_while_its_segment_has_room() {
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk, LogConfig { reserve_bytes: SEGMENT, ..config(SEGMENT) }).unwrap();
+    assert!(!log.refresh_space());
+    assert_eq!(log.spares().ready(), 0);
+    let mut index = 0;
+    while log.space().available > SEGMENT / 2 {
+        index += 1;
+        log.update(&[(ONE, append(index..=index, 1))]).unwrap();
+    }
+    assert!(!log.refresh_space());
+    assert_eq!(log.spares().ready(), 1);
+}
+
+#[test]
+fn whoever_allocates_spares_is_woken_when_one_is_taken() {
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk, config(SEGMENT)).unwrap();
+    let spares = log.spares();
+    spares.fill().unwrap();
+    let (sender, woken) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        spares.wait_until_wanting(Duration::from_secs(3600));
+        sender.send(spares.ready()).unwrap();
+    });
+    let mut index = 0;
+    while log.spares().ready() > 0 {
+        assert!(woken.try_recv().is_err());
+        index += 1;
+        log.update(&[(ONE, append(index..=index, 1))]).unwrap();
+    }
+    assert_eq!(woken.recv_timeout(Duration::from_secs(60)), Ok(0));
 }
 
 #[test]
