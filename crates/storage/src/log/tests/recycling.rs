@@ -88,7 +88,8 @@ fn spares_are_taken_over_and_used() {
 #[test]
 fn the_writer_allocates_no_spare_while_its_segment_has_room() {
     let disk = SimDisk::new();
-    let (mut log, _) = open(&disk, LogConfig { reserve_bytes: SEGMENT, ..config(SEGMENT) }).unwrap();
+    let (mut log, _) =
+        open(&disk, LogConfig { reserve_bytes: SEGMENT, ..config(SEGMENT) }).unwrap();
     assert!(!log.refresh_space());
     assert_eq!(log.spares().ready(), 0);
     let mut index = 0;
