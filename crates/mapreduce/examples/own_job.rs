@@ -2,6 +2,12 @@
 //!
 //! ```console
 //! $ cargo run --release -p kontiki-mapreduce --example own_job -- OUTPUT-FOLDER INPUT...
+//! $ cargo run ... -- --processes 4 OUTPUT-FOLDER INPUT...
+//! ```
+//! or on many machines, with `kontiki mr coordinator` on one of them:
+//! ```console
+//! $ own_job worker http://HOST:PORT FOLDER
+//! $ own_job --coordinator http://HOST:PORT OUTPUT-FOLDER INPUT...
 //! ```
 //!
 //! A job is a type that makes a mapper, a combiner if there is one, a reducer and a partition for
@@ -11,15 +17,27 @@
 use std::error::Error;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use kontiki_mapreduce::api::{
     Combiner, Emit, HashPartition, Held, Job, Mapper, Output, Record, Reducer, Values,
 };
+use kontiki_mapreduce::client::{Client, JOB_DONE, SubmitOptions};
+use kontiki_mapreduce::coordinator::{Coordinator, CoordinatorConfig};
+use kontiki_mapreduce::description::Description;
 use kontiki_mapreduce::error::{TaskError, UserError};
 use kontiki_mapreduce::input::{SPLIT_BYTES, list, plan};
+use kontiki_mapreduce::jobs::Jobs;
 use kontiki_mapreduce::local::{LocalJob, Progress, clear, run};
+use kontiki_mapreduce::spec::Application;
 use kontiki_mapreduce::task::{Compiled, MEMORY_BYTES};
+use kontiki_mapreduce::worker::{Worker, WorkerConfig};
+use kontiki_schedule::Config;
+use tokio::runtime::Runtime;
+
+const REDUCES: u32 = 4;
 
 /// The job.
 pub struct LongestLine;
@@ -98,19 +116,34 @@ impl Job for LongestLine {
     }
 }
 
+/// The jobs that this program and its workers have, by name.
+fn jobs() -> Jobs {
+    Jobs::new().with("longest-line", |_parameters| Ok(LongestLine))
+}
+
+/// One program is driver and local runner, and with `worker` as its first argument a worker.
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [output, inputs @ ..] = arguments.as_slice() else {
-        return Err("usage: own_job OUTPUT-FOLDER INPUT...".into());
-    };
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["worker", url, folder] => worker(url, Path::new(folder)),
+        ["--coordinator", url, output, inputs @ ..] => by_coordinator(url, output, inputs),
+        ["--processes", count, output, inputs @ ..] => in_processes(count.parse()?, output, inputs),
+        [output, inputs @ ..] => in_threads(output, inputs),
+        [] => Err("usage: own_job [--coordinator URL | --processes N] OUTPUT-FOLDER INPUT...\n\
+                          own_job worker URL FOLDER"
+            .into()),
+    }
+}
+
+/// Runs the job on threads of this process.
+fn in_threads(output: &str, inputs: &[&str]) -> Result<(), Box<dyn Error>> {
     let output = Path::new(output);
     let work = output.join("_work");
     fs::create_dir_all(&work)?;
-    let files = list(inputs)?;
     let job = LocalJob {
         program: &Compiled(LongestLine),
-        maps: &plan(&files, SPLIT_BYTES),
-        reduces: 4,
+        maps: &plan(&list(inputs)?, SPLIT_BYTES),
+        reduces: REDUCES,
         workers: thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
         memory_bytes: MEMORY_BYTES,
         skip_bad_records: false,
@@ -120,5 +153,67 @@ fn main() -> Result<(), Box<dyn Error>> {
     let summary = run(&job, &Progress::default())?;
     clear(&work)?;
     println!("{} keys of {} lines", summary.reduce.keys, summary.map.input_records);
+    Ok(())
+}
+
+/// Has a coordinator run the job: `kontiki mr coordinator`, with workers that are this program.
+fn by_coordinator(url: &str, output: &str, inputs: &[&str]) -> Result<(), Box<dyn Error>> {
+    fs::create_dir_all(output)?;
+    let maps = plan(&list(inputs)?, SPLIT_BYTES);
+    let application = Application::Own { name: "longest-line".into(), parameters: Vec::new() };
+    let description = Description::new(application, maps, REDUCES, &fs::canonicalize(output)?);
+    let options = SubmitOptions { name: "longest line".into(), ..SubmitOptions::default() };
+    let status = Runtime::new()?.block_on(async {
+        let client = Client::new(url)?;
+        client.run(&description, &options).await
+    })?;
+    if status.state != JOB_DONE {
+        return Err(status.error.into());
+    }
+    println!("{} maps, {} reduces", description.maps.len(), description.reduces);
+    Ok(())
+}
+
+/// Runs the job on processes of its own: a coordinator in this one, and workers.
+fn in_processes(count: u32, output: &str, inputs: &[&str]) -> Result<(), Box<dyn Error>> {
+    let runtime = Runtime::new()?;
+    let entered = runtime.enter();
+    let coordinator = Coordinator::start(CoordinatorConfig {
+        directory: None,
+        listen: ([127, 0, 0, 1], 0).into(),
+        http: None,
+        schedule: Config::default(),
+    })?;
+    drop(entered);
+    let url = format!("http://{}", coordinator.address());
+    let folders = Path::new(output).join("_work");
+    let mut workers = Vec::new();
+    for number in 1..=count {
+        let folder = folders.join(format!("worker-{number}"));
+        let mut command = Command::new(std::env::current_exe()?);
+        workers.push(command.args(["worker", &url]).arg(folder).spawn()?);
+    }
+    let done = by_coordinator(&url, output, inputs);
+    for mut worker in workers {
+        // What they hold is of no use any more.
+        worker.kill()?;
+        worker.wait()?;
+    }
+    done
+}
+
+/// Runs tasks until the coordinator has been away for ten seconds.
+fn worker(url: &str, folder: &Path) -> Result<(), Box<dyn Error>> {
+    let config = WorkerConfig {
+        coordinator: url.to_owned(),
+        directory: folder.to_path_buf(),
+        listen: ([127, 0, 0, 1], 0).into(),
+        advertise: None,
+        slots: 1,
+        memory_bytes: MEMORY_BYTES,
+        patience: Some(Duration::from_secs(10)),
+    };
+    let runtime = Runtime::new()?;
+    runtime.block_on(async { Worker::open(config, jobs())?.run(std::future::pending()).await })?;
     Ok(())
 }

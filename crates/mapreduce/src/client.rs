@@ -12,10 +12,14 @@ use crate::proto::coordinator_client::CoordinatorClient;
 use crate::proto::{
     JobId, JobStatus, MESSAGE_BYTES_MAX, StatusRequest, SubmitRequest, WaitRequest,
 };
+use crate::task::output_name;
 use crate::worker::connect;
 
 /// Between two tries to reach the coordinator.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// The state of a job that ended well, in a [`JobStatus`]; 0 is one that has not ended.
+pub const JOB_DONE: u32 = 1;
 
 /// How a job is to be treated.
 #[derive(Clone, Debug)]
@@ -28,6 +32,14 @@ pub struct SubmitOptions {
     pub skip_bad_records: bool,
     /// How long the coordinator may not be reached before that is an error.
     pub patience: Duration,
+}
+
+impl Default for SubmitOptions {
+    /// Four failures, none skipped, a minute of patience.
+    fn default() -> Self {
+        let patience = Duration::from_secs(60);
+        Self { name: "job".to_owned(), failures_max: 4, skip_bad_records: false, patience }
+    }
 }
 
 /// What a coordinator said, or that it did not.
@@ -123,6 +135,38 @@ impl Client {
                 Err(ClientError::Unreachable { url: self.url.clone(), why })
             }
         }
+    }
+
+    /// Submits a job and waits for its end, while the coordinator may die and come back. Then what
+    /// its reduces left is removed, and the output, too, unless the job ended well.
+    ///
+    /// # Errors
+    /// See [`ClientError`]. A job that did not end well is none: its state says so.
+    pub async fn run(
+        &self,
+        description: &Description,
+        options: &SubmitOptions,
+    ) -> Result<JobStatus, ClientError> {
+        let job = self.submit(description, options).await?;
+        let mut reached = std::time::Instant::now();
+        let ended = loop {
+            match self.wait(job, Duration::from_secs(5)).await {
+                Ok(status) if status.state != 0 => break Ok(status),
+                Ok(_) => reached = std::time::Instant::now(),
+                Err(ClientError::Unreachable { .. }) if reached.elapsed() < options.patience => {
+                    sleep(RETRY).await;
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        // What stays there is of no use, and its name says so.
+        let _ = std::fs::remove_dir_all(description.work());
+        if !ended.as_ref().is_ok_and(|status| status.state == JOB_DONE) {
+            for reduce in 0..description.reduces {
+                let _ = std::fs::remove_file(description.output().join(output_name(reduce)));
+            }
+        }
+        ended
     }
 
     /// Ends a job.

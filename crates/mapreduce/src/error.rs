@@ -88,6 +88,9 @@ pub enum TaskError {
         #[source]
         source: io::Error,
     },
+    /// This worker cannot run the task; another one may.
+    #[error("{0}")]
+    Unfit(String),
     /// Map output cannot be fetched, or is damaged.
     #[error(transparent)]
     Shuffle(#[from] ShuffleError),

@@ -5,6 +5,7 @@
 //! - [`shuffle`]: map output as files that are checked byte by byte, and fetched from anywhere.
 //! - [`task`]: one attempt of a map or a reduce task, within a budget of memory.
 //! - [`coordinator`]: the service around the scheduler of `kontiki-schedule`, and its journal.
+//! - [`jobs`]: the jobs that a program has of its own, for it and its workers.
 //! - [`worker`]: a process that runs attempts for a coordinator and serves their map output.
 //!
 //! Which task runs where and when is decided in `kontiki-schedule`, and nowhere here.
@@ -18,6 +19,7 @@ pub mod description;
 pub mod error;
 pub mod generate;
 pub mod input;
+pub mod jobs;
 mod journal;
 pub mod letters;
 pub mod local;

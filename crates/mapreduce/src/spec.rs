@@ -40,12 +40,19 @@ pub enum Application {
     },
     /// Commands that read and write lines.
     Streaming(Commands),
+    /// A job of the program's own. See [`Jobs`](crate::jobs::Jobs).
+    Own {
+        /// Which.
+        name: String,
+        /// What it is made of.
+        parameters: Vec<u8>,
+    },
 }
 
 impl Application {
-    /// The program that a worker runs.
-    pub fn program(&self) -> Arc<dyn Program> {
-        match self {
+    /// The program that a worker runs, unless it is a program's own.
+    pub(crate) fn built_in(&self) -> Option<Arc<dyn Program>> {
+        Some(match self {
             Application::WordCount => Arc::new(Compiled(WordCount)),
             Application::Indexer => Arc::new(Compiled(Indexer)),
             Application::Grep { pattern, maps } => Arc::new(Compiled(Grep::new(pattern, *maps))),
@@ -55,6 +62,7 @@ impl Application {
                 Arc::new(Compiled(Top::new(most)))
             }
             Application::Streaming(commands) => Arc::new(Streaming::new(commands.clone())),
-        }
+            Application::Own { .. } => return None,
+        })
     }
 }

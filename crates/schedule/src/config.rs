@@ -14,7 +14,7 @@ pub struct Config {
     /// How often [`Scheduler::tick`](crate::Scheduler::tick) has something to do. Default 200 ms.
     pub tick: Duration,
     /// A task is tried a second time in parallel once an attempt has run for this many hundredths
-    /// of the median of its phase. Default 150. 0: never.
+    /// of the median of its phase. Default 300: tasks of one job differ by themselves. 0: never.
     pub backup_percent: u32,
     /// No attempt gets a backup before this age. Default 1 s.
     pub backup_age_min: Duration,
@@ -37,7 +37,7 @@ impl Default for Config {
             lease: Duration::from_secs(10),
             reattach: Duration::from_secs(1),
             tick: Duration::from_millis(200),
-            backup_percent: 150,
+            backup_percent: 300,
             backup_age_min: Duration::from_secs(1),
             backups_permille: 100,
             worker_failures_max: 3,

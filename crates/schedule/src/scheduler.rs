@@ -267,6 +267,7 @@ impl Scheduler {
                     lease_until,
                     registered: now,
                     running: BTreeSet::new(),
+                    pulled: 0,
                     pull: None,
                     done: 0,
                     failed: 0,
@@ -326,11 +327,12 @@ impl Scheduler {
     /// # Errors
     /// The worker must register.
     pub fn pull(&mut self, sign: &Sign, free: u32, now: Instant) -> Result<Heard, UnknownWorker> {
-        let before = self.workers.get(&sign.worker).map_or(0, |worker| worker.sequence);
         let heard = self.hear(sign, now)?;
-        if sign.sequence > before
-            && let Some(worker) = self.workers.get_mut(&sign.worker)
+        // A heartbeat may have overtaken it: that is no reason not to answer.
+        if let Some(worker) = self.workers.get_mut(&sign.worker)
+            && sign.sequence > worker.pulled
         {
+            worker.pulled = sign.sequence;
             let free = free.min(worker.slots);
             worker.pull = Some(Pull { sequence: sign.sequence, free });
             self.pulling.retain(|waiting| *waiting != sign.worker);

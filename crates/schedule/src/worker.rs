@@ -132,6 +132,8 @@ pub(crate) struct Worker {
     pub(crate) lease_until: Instant,
     pub(crate) registered: Instant,
     pub(crate) running: BTreeSet<AttemptId>,
+    /// The number of its latest pull, answered or not.
+    pub(crate) pulled: u64,
     pub(crate) pull: Option<Pull>,
     pub(crate) done: u64,
     pub(crate) failed: u64,

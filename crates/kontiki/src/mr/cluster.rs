@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use kontiki_mapreduce::client::Client;
 use kontiki_mapreduce::coordinator::{Coordinator, CoordinatorConfig};
+use kontiki_mapreduce::jobs::Jobs;
 use kontiki_mapreduce::worker::{Worker, WorkerConfig};
 use kontiki_schedule::Config;
 use serde_json::Value;
@@ -51,6 +52,13 @@ pub(super) fn schedule(args: &ScheduleArgs) -> Result<Config> {
     Ok(config)
 }
 
+fn seconds(seconds: f64) -> Result<Duration> {
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        _ => bail!("{seconds} is no time to wait"),
+    }
+}
+
 /// Runs a coordinator until it is asked to stop.
 pub(super) fn coordinator(args: &CoordinatorArgs) -> Result<()> {
     let config = CoordinatorConfig {
@@ -85,10 +93,11 @@ pub(super) fn worker(args: &WorkerArgs) -> Result<()> {
         advertise: args.advertise.clone(),
         slots: args.slots,
         memory_bytes: args.memory,
+        patience: args.give_up.map(seconds).transpose()?,
     };
     let runtime = runtime()?;
     let done = runtime.block_on(async {
-        let worker = Worker::open(config)?;
+        let worker = Worker::open(config, Jobs::new())?;
         println!("listening  shuffle {}", worker.address());
         let stop = async {
             // Without signals it is stopped by force.

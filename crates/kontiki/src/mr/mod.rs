@@ -180,6 +180,9 @@ struct WorkerArgs {
     /// Memory for the buffers of all of them.
     #[arg(long, default_value = "256MiB", value_parser = parse_size)]
     memory: u64,
+    /// End when the coordinator has not been reached for so long [default: never].
+    #[arg(long, value_name = "SECONDS")]
+    give_up: Option<f64>,
     /// End when this process, the parent, ends.
     #[arg(long, hide = true)]
     parent: Option<u32>,

@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, bail};
 use kontiki_mapreduce::apps::sample;
 use kontiki_mapreduce::input::{InputFile, MapTask, list, plan};
+use kontiki_mapreduce::jobs::Jobs;
 use kontiki_mapreduce::local::{self, LocalJob, Progress, Summary};
 use kontiki_mapreduce::spec::{Application, REDUCES};
 use kontiki_mapreduce::streaming::{Commands, check_command};
@@ -29,7 +30,7 @@ pub(super) struct Plan {
 pub(super) fn run(args: &RunArgs) -> Result<()> {
     let start = Instant::now();
     let plan = prepare(args)?;
-    let program = plan.application.program();
+    let program = Jobs::new().program(&plan.application)?;
     let made = make_output(&args.output)?;
     let done = if args.sequential {
         sequential(args, &plan, &*program)

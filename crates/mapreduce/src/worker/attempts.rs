@@ -243,7 +243,7 @@ fn failure(error: &TaskError, places: &Places) -> Failure {
             from: places.attempt(shuffle.map()),
             corrupt: matches!(shuffle, ShuffleError::Damaged { .. }),
         },
-        TaskError::Files { .. } => Cause::Worker,
+        TaskError::Files { .. } | TaskError::Unfit(_) => Cause::Worker,
         TaskError::User { suspects, .. } => Cause::User { suspects: suspects.clone() },
         _ => Cause::User { suspects: None },
     };

@@ -49,6 +49,7 @@ struct Inner {
     running: BTreeMap<AttemptRef, Arc<Watch>>,
     held: BTreeMap<AttemptRef, Counters>,
     lease_until: Instant,
+    heard_at: Instant,
 }
 
 impl Books {
@@ -150,6 +151,12 @@ impl Books {
     pub(super) fn heard(&self, asked: Instant, lease: Duration) {
         let mut inner = self.lock();
         inner.lease_until = inner.lease_until.max(asked + lease);
+        inner.heard_at = inner.heard_at.max(asked);
+    }
+
+    /// When the last question was sent that the coordinator has answered.
+    pub(super) fn heard_at(&self) -> Instant {
+        self.lock().heard_at
     }
 
     /// Until when a grant is good, as far as is known.

@@ -25,6 +25,7 @@ use tonic::{Code, Status};
 use crate::coordinator::now;
 use crate::description::Description;
 use crate::error::TaskError;
+use crate::jobs::Jobs;
 use crate::proto::coordinator_client::CoordinatorClient;
 use crate::proto::shuffle_client::ShuffleClient;
 use crate::proto::shuffle_server::ShuffleServer;
@@ -59,6 +60,8 @@ pub struct WorkerConfig {
     pub slots: u32,
     /// Memory for the buffers of all attempts together.
     pub memory_bytes: u64,
+    /// The worker ends when it has not reached the coordinator for so long. `None`: never.
+    pub patience: Option<Duration>,
 }
 
 /// Why a worker cannot start, or ended.
@@ -91,6 +94,14 @@ pub enum WorkerError {
     /// The coordinator does not want this worker: it is of another version, for example.
     #[error("the coordinator refuses this worker: {0}")]
     Refused(String),
+    /// The coordinator was not reached for as long as was allowed.
+    #[error("the coordinator at {url} was not reached for {} s", .patience.as_secs_f64())]
+    Alone {
+        /// Where it should be.
+        url: String,
+        /// What was allowed.
+        patience: Duration,
+    },
 }
 
 /// What all parts of a worker share.
@@ -104,6 +115,7 @@ struct Shared {
     /// Of each attempt.
     memory_bytes: u64,
     slot_freed: Notify,
+    programs: Jobs,
     jobs: Mutex<BTreeMap<JobId, Arc<OnceCell<Arc<JobOfWorker>>>>>,
     places: Mutex<BTreeMap<JobId, Arc<Places>>>,
     /// Grows with each registration.
@@ -159,14 +171,17 @@ pub struct Worker {
     shared: Arc<Shared>,
     listener: tokio::net::TcpListener,
     refused: watch::Receiver<Option<String>>,
+    url: String,
+    patience: Option<Duration>,
 }
 
 impl Worker {
-    /// Opens the folder and the listener. To be called on a tokio runtime.
+    /// Opens the folder and the listener, of a worker that runs built-in jobs, commands, and `jobs`.
+    /// To be called on a tokio runtime.
     ///
     /// # Errors
     /// See [`WorkerError`].
-    pub fn open(config: WorkerConfig) -> Result<Self, WorkerError> {
+    pub fn open(config: WorkerConfig, jobs: Jobs) -> Result<Self, WorkerError> {
         if !(1..=SLOTS_MAX).contains(&config.slots) {
             return Err(WorkerError::Setting(format!("slots are from 1 to {SLOTS_MAX}")));
         }
@@ -201,6 +216,7 @@ impl Worker {
             slots: config.slots,
             memory_bytes,
             slot_freed: Notify::new(),
+            programs: jobs,
             jobs: Mutex::default(),
             places: Mutex::default(),
             registrations: AtomicU64::new(0),
@@ -209,7 +225,8 @@ impl Worker {
             stopping: AtomicBool::new(false),
             refused,
         });
-        Ok(Self { shared, listener, refused: receiver })
+        let (url, patience) = (config.coordinator, config.patience);
+        Ok(Self { shared, listener, refused: receiver, url, patience })
     }
 
     /// Where others get map outputs.
@@ -220,7 +237,7 @@ impl Worker {
     /// Works until `stop` is ready, then takes its leave.
     ///
     /// # Errors
-    /// [`WorkerError::Refused`].
+    /// [`WorkerError::Refused`], [`WorkerError::Alone`].
     ///
     /// # Cancel safety
     /// Dropping the future ends the worker as if its process had been killed, but for threads with
@@ -250,18 +267,18 @@ impl Worker {
                 }
             }
         };
-        let refused = tokio::select! {
-            () = stop => None,
-            reason = refused => Some(reason),
+        let (url, patience) = (self.url, self.patience);
+        let ended = tokio::select! {
+            () = stop => Ok(()),
+            reason = refused => Err(WorkerError::Refused(reason)),
+            patience = shared.alone(patience) => Err(WorkerError::Alone { url, patience }),
         };
         shared.stopping.store(true, SeqCst);
         for task in [beating, pulling, cleaning] {
             task.abort();
         }
         serving.abort();
-        if let Some(reason) = refused {
-            return Err(WorkerError::Refused(reason));
-        }
+        ended?;
         let sign = proto::Sign { running: Vec::new(), ..sign_to(&shared.books.sign()) };
         // If it does not get there, the lease says the same later.
         let _ = timeout(Duration::from_secs(1), shared.coordinator.clone().leave(sign)).await;
@@ -293,6 +310,20 @@ impl Shared {
                 // It may be down; it is asked again.
                 Err(_) => {}
             }
+        }
+    }
+
+    /// Returns once the coordinator has not been reached for as long as is allowed.
+    async fn alone(&self, patience: Option<Duration>) -> Duration {
+        let Some(patience) = patience else { return std::future::pending().await };
+        let begun = now();
+        loop {
+            let since = self.books.heard_at().max(begun);
+            let left = patience.saturating_sub(now().since(since));
+            if left.is_zero() {
+                return patience;
+            }
+            sleep(left).await;
         }
     }
 
@@ -434,7 +465,7 @@ impl Shared {
             let description = Description::decode(&description.payload).map_err(|error| {
                 TaskError::user(format!("the description of the job is not understood: {error}"))
             })?;
-            let program = description.application.program();
+            let program = self.programs.program(&description.application)?;
             Ok(Arc::new(JobOfWorker { description, program }))
         };
         cell.get_or_try_init(ask).await.map(Arc::clone)

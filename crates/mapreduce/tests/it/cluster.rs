@@ -8,6 +8,7 @@ use kontiki_mapreduce::client::{Client, SubmitOptions};
 use kontiki_mapreduce::coordinator::{Coordinator, CoordinatorConfig};
 use kontiki_mapreduce::description::Description;
 use kontiki_mapreduce::input::list;
+use kontiki_mapreduce::jobs::Jobs;
 use kontiki_mapreduce::proto::JobStatus;
 use kontiki_mapreduce::spec::Application;
 use kontiki_mapreduce::streaming::Commands;
@@ -46,8 +47,9 @@ fn worker(folder: &Path, url: &str) -> oneshot::Sender<()> {
         advertise: None,
         slots: 2,
         memory_bytes: 16 << 20,
+        patience: None,
     };
-    let worker = Worker::open(config).unwrap();
+    let worker = Worker::open(config, Jobs::new()).unwrap();
     let (sender, stop) = oneshot::channel::<()>();
     tokio::spawn(worker.run(async {
         let _ = stop.await;
@@ -61,7 +63,7 @@ impl Farm {
         let input = root.path().join("in.txt");
         std::fs::write(&input, FIXTURE.repeat(20)).unwrap();
         let files = list(&[input.to_str().unwrap()]).unwrap();
-        let expected = sequential(&*application.program(), &files);
+        let expected = sequential(&*Jobs::new().program(&application).unwrap(), &files);
         let expected = sorted(&[expected]);
         let output = root.path().join("out");
         std::fs::create_dir(&output).unwrap();

@@ -90,6 +90,20 @@ fn an_attempt_that_its_worker_does_not_name_is_lost() {
     assert_eq!(bench.pull(1, 1, &[])[0].attempt.task, TaskId::map(0));
 }
 
+/// It was taken for an old one, and its worker waited in vain until its patience was over.
+#[test]
+fn a_pull_that_a_heartbeat_has_overtaken_is_answered() {
+    let mut bench = Bench::new();
+    bench.submit(1, 1);
+    bench.register(1);
+    let pull = bench.sign(worker(1), &[]);
+    bench.heartbeat(1, &[]).expect("registered");
+    bench.scheduler.pull(&pull, 1, bench.now).expect("registered");
+    bench.scheduler.pull(&pull, 1, bench.now).expect("registered");
+    bench.settle();
+    assert_eq!(bench.assigned.len(), 1, "once, although it came twice");
+}
+
 #[test]
 fn a_lost_answer_is_given_again_with_the_next_pull() {
     let mut bench = Bench::new();
