@@ -21,6 +21,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use kontiki_mapreduce::access::Security;
 use kontiki_mapreduce::api::{
     Combiner, Emit, HashPartition, Held, Job, Mapper, Output, Record, Reducer, Values,
 };
@@ -183,6 +184,7 @@ fn in_processes(count: u32, output: &str, inputs: &[&str]) -> Result<(), Box<dyn
         listen: ([127, 0, 0, 1], 0).into(),
         http: None,
         schedule: Config::default(),
+        security: Security::default(),
     })?;
     drop(entered);
     let url = format!("http://{}", coordinator.address());
@@ -212,6 +214,7 @@ fn worker(url: &str, folder: &Path) -> Result<(), Box<dyn Error>> {
         slots: 1,
         memory_bytes: MEMORY_BYTES,
         patience: Some(Duration::from_secs(10)),
+        security: Security::default(),
     };
     let runtime = Runtime::new()?;
     runtime.block_on(async { Worker::open(config, jobs())?.run(std::future::pending()).await })?;

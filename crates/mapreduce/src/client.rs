@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use kontiki_storage::random_u64;
 use tokio::time::sleep;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use crate::access::{Authenticated, Security, connect};
 use crate::description::Description;
 use crate::proto::coordinator_client::CoordinatorClient;
 use crate::proto::{
-    JobId, JobStatus, MESSAGE_BYTES_MAX, StatusRequest, SubmitRequest, WaitRequest,
+    JobId, JobStatus, MESSAGE_BYTES_MAX, MapOutputsRequest, StatusRequest, SubmitRequest,
+    WaitRequest,
 };
 use crate::task::output_name;
-use crate::worker::connect;
+use crate::worker::{MapOutputs, Others};
 
 /// Between two tries to reach the coordinator.
 const RETRY: Duration = Duration::from_millis(100);
@@ -71,7 +72,8 @@ pub enum ClientError {
 #[derive(Clone, Debug)]
 pub struct Client {
     url: String,
-    coordinator: CoordinatorClient<Channel>,
+    coordinator: CoordinatorClient<Authenticated>,
+    security: Security,
 }
 
 impl Client {
@@ -81,12 +83,20 @@ impl Client {
     /// # Errors
     /// [`ClientError::Address`].
     pub fn new(url: &str) -> Result<Self, ClientError> {
-        let channel =
-            connect(url).map_err(|status| ClientError::Address(status.message().to_owned()))?;
+        Self::with(url, &Security::default())
+    }
+
+    /// A client that shows what `security` has: the secret, else the password.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`].
+    pub fn with(url: &str, security: &Security) -> Result<Self, ClientError> {
+        let token = security.secret.as_ref().or(security.password.as_ref());
+        let channel = connect(url, token, security.tls.as_ref()).map_err(ClientError::Address)?;
         let coordinator = CoordinatorClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self { url: url.to_owned(), coordinator })
+        Ok(Self { url: url.to_owned(), coordinator, security: security.clone() })
     }
 
     /// Submits a job, once however often it has to be tried.
@@ -162,7 +172,7 @@ impl Client {
         // What stays there is of no use, and its name says so.
         let _ = std::fs::remove_dir_all(description.work());
         if !ended.as_ref().is_ok_and(|status| status.state == JOB_DONE) {
-            for reduce in 0..description.reduces {
+            for reduce in 0..description.outputs() {
                 let _ = std::fs::remove_file(description.output().join(output_name(reduce)));
             }
         }
@@ -197,13 +207,33 @@ impl Client {
         }
     }
 
+    /// The map outputs of a job that goes on, to be read from other threads than the runtime's. Needs
+    /// the secret, if there is one.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn map_outputs(&self, job: u64) -> Result<MapOutputs, ClientError> {
+        let request = MapOutputsRequest { job, since: 0 };
+        match self.coordinator.clone().map_outputs(request).await {
+            Ok(reply) => {
+                let others = Others::new(self.security.clone());
+                Ok(MapOutputs::new(others, job, reply.into_inner()))
+            }
+            Err(status) => {
+                let why = self.transient(status)?;
+                Err(ClientError::Unreachable { url: self.url.clone(), why })
+            }
+        }
+    }
+
     /// What was seen, if it may be otherwise the next time.
     fn transient(&self, status: Status) -> Result<String, ClientError> {
         match status.code() {
             Code::NotFound => Err(ClientError::NoJob),
-            Code::InvalidArgument | Code::Unimplemented | Code::OutOfRange => {
-                Err(ClientError::Refused(status.message().to_owned()))
-            }
+            Code::InvalidArgument
+            | Code::Unimplemented
+            | Code::OutOfRange
+            | Code::Unauthenticated => Err(ClientError::Refused(status.message().to_owned())),
             _ => {
                 let mut text = status.message().to_owned();
                 let mut cause = std::error::Error::source(&status);

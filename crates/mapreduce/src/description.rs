@@ -16,7 +16,7 @@ pub struct Description {
     pub application: Application,
     /// Its maps. Their files are opened by the workers, by the same names.
     pub maps: Vec<MapTask>,
-    /// Number of reduces, at least 1.
+    /// Number of reduces. 0: the output is that of the maps.
     pub reduces: u32,
     /// The folder for the output, which every worker can write.
     output: Vec<u8>,
@@ -34,7 +34,12 @@ impl Description {
         Path::new(OsStr::from_bytes(&self.output))
     }
 
-    /// The folder for reduces under way: in the output, so that a rename puts them in place.
+    /// Number of output files.
+    pub fn outputs(&self) -> u32 {
+        if self.reduces == 0 { self.maps.len() as u32 } else { self.reduces }
+    }
+
+    /// The folder for outputs under way: in the output, so that a rename puts them in place.
     pub fn work(&self) -> PathBuf {
         self.output().join("_work")
     }

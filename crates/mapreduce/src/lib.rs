@@ -4,12 +4,14 @@
 //! - [`input`]: files cut into map tasks, read as whole lines.
 //! - [`shuffle`]: map output as files that are checked byte by byte, and fetched from anywhere.
 //! - [`task`]: one attempt of a map or a reduce task, within a budget of memory.
+//! - [`access`]: who may talk to whom.
 //! - [`coordinator`]: the service around the scheduler of `kontiki-schedule`, and its journal.
 //! - [`jobs`]: the jobs that a program has of its own, for it and its workers.
 //! - [`worker`]: a process that runs attempts for a coordinator and serves their map output.
 //!
 //! Which task runs where and when is decided in `kontiki-schedule`, and nowhere here.
 
+pub mod access;
 pub mod api;
 pub mod apps;
 mod buffer;

@@ -35,7 +35,7 @@ pub struct LocalJob<'a> {
     pub program: &'a dyn Program,
     /// The map tasks.
     pub maps: &'a [MapTask],
-    /// Number of reduces, at least 1.
+    /// Number of reduces. 0: the output is that of the maps.
     pub reduces: u32,
     /// Number of threads, at least 1.
     pub workers: u32,
@@ -157,7 +157,7 @@ pub fn run(job: &LocalJob<'_>, progress: &Progress) -> Result<Summary, JobError>
     };
     let mut scheduler = Scheduler::new(config, 0, Instant(0));
     let maps = u32::try_from(job.maps.len()).unwrap_or(u32::MAX);
-    let mut spec = JobSpec::new("local", maps, job.reduces.max(1));
+    let mut spec = JobSpec::new("local", maps, job.reduces);
     spec.failures_max = FAILURES_MAX;
     spec.skip_bad_records = job.skip_bad_records;
     let id =
@@ -303,7 +303,7 @@ impl Runner<'_> {
         Attempt {
             job: self.lock().job.0,
             attempt: assignment.attempt.attempt.0,
-            reduces: self.job.reduces.max(1),
+            reduces: self.job.reduces,
             memory_bytes: self.job.memory_bytes,
             folder: self.job.work.to_owned(),
             skip: assignment.skip.clone(),
@@ -319,6 +319,15 @@ impl Runner<'_> {
         let Some(task) = self.job.maps.get(of.task.number as usize) else { return };
         let monitor = self.monitor(stop, true);
         match self.job.program.map(task, &self.attempt(assignment), &monitor) {
+            Ok(output) if self.job.reduces == 0 => {
+                let file = output.file.clone();
+                if self.put_in_place(worker, of, &file, |brain| {
+                    brain.outputs.insert(of.attempt, output);
+                    brain.accepted.insert(of.task.number, of.attempt);
+                }) {
+                    self.progress.maps_done.fetch_add(1, Relaxed);
+                }
+            }
             Ok(output) => {
                 let file = output.file.clone();
                 self.lock().outputs.insert(of.attempt, output);
@@ -364,7 +373,14 @@ impl Runner<'_> {
         let reduced = self.job.program.reduce(task, &fetch, &attempt, &monitor);
         drop(fetch);
         match reduced {
-            Ok(output) => self.put_in_place(worker, of, output),
+            Ok(output) => {
+                let file = output.file.clone();
+                if self.put_in_place(worker, of, &file, |brain| {
+                    brain.reduced.insert(of.task.number, output);
+                }) {
+                    self.progress.reduces_done.fetch_add(1, Relaxed);
+                }
+            }
             Err(TaskError::Shuffle(error)) => {
                 let map = error.map();
                 let from = attempts.get(&map).copied().unwrap_or(of.attempt);
@@ -393,19 +409,27 @@ impl Runner<'_> {
         (0..self.job.maps.len() as u32).map(file).collect()
     }
 
-    fn put_in_place(&self, worker: WorkerId, of: AttemptRef, output: ReduceOutput) {
+    /// Gives an output its final name, if that is granted; `keep` remembers it. Returns whether it
+    /// is the task's.
+    fn put_in_place(
+        &self,
+        worker: WorkerId,
+        of: AttemptRef,
+        file: &Path,
+        keep: impl FnOnce(&mut Brain),
+    ) -> bool {
         if self.report(worker, of, Report::Ready) != Verdict::Granted {
-            return remove(&output.file);
+            remove(file);
+            return false;
         }
-        if let Err(source) = put_in_place(&output.file, self.job.output, of.task.number) {
-            remove(&output.file);
-            let error = TaskError::files("rename", &output.file, source);
-            return self.failed(worker, of, &error, Cause::Worker);
+        if let Err(source) = put_in_place(file, self.job.output, of.task.number) {
+            remove(file);
+            let error = TaskError::files("rename", file, source);
+            self.failed(worker, of, &error, Cause::Worker);
+            return false;
         }
-        self.lock().reduced.insert(of.task.number, output);
-        if self.report(worker, of, Report::Committed(Default::default())) == Verdict::Accepted {
-            self.progress.reduces_done.fetch_add(1, Relaxed);
-        }
+        keep(&mut self.lock());
+        self.report(worker, of, Report::Committed(Default::default())) == Verdict::Accepted
     }
 
     fn summary(self) -> Result<Summary, JobError> {

@@ -62,6 +62,7 @@ pub(crate) fn job(job: &JobStatus) -> Value {
                 "worker": attempt.worker.to_string(),
                 "seconds": attempt.age.as_secs_f64(),
                 "permille": attempt.permille,
+                "status": attempt.status,
                 "backup": attempt.is_backup,
             })
         })
@@ -148,12 +149,10 @@ pub(crate) fn page(all: &Value) -> String {
                 std::iter::once((*phase).to_owned()).chain(cells).collect()
             }),
         ));
-        for (title, key, columns) in [
-            ("Running", "running", ["task", "attempt", "worker", "seconds"]),
-            ("Errors", "errors", ["task", "attempt", "worker", "error"]),
-        ] {
-            rows.push_str(&section(title, &list(&job[key]), &columns));
-        }
+        let columns = ["task", "attempt", "worker", "seconds", "permille", "backup", "status"];
+        rows.push_str(&section("Running", &list(&job["running"]), &columns));
+        let columns = ["task", "attempt", "worker", "error"];
+        rows.push_str(&section("Errors", &list(&job["errors"]), &columns));
         rows.push_str(&section("Counters", &list(&job["counters"]), &["group", "name", "sum"]));
     }
     let columns = ["worker", "address", "slots", "running", "done", "failed"];

@@ -31,7 +31,17 @@ fn caller_of(path: &str) -> Option<Caller> {
         path if path.starts_with("/kontiki.v1.Peer/") => Some(Caller::Node),
         path if path.starts_with("/kontiki.v1.Admin/") => Some(Caller::Operator),
         path if path.starts_with("/kontiki.v1.Kv/") => Some(Caller::Client),
-        _ => None,
+        path => caller_of_mapreduce(path.strip_prefix("/kontiki.mapreduce.v1.")?),
+    }
+}
+
+/// Workers are to their coordinator, and to each other, what nodes are.
+fn caller_of_mapreduce(call: &str) -> Option<Caller> {
+    match call {
+        "Coordinator/Submit" | "Coordinator/Wait" | "Coordinator/Cancel" | "Coordinator/Status" => {
+            Some(Caller::Client)
+        }
+        _ => Some(Caller::Node),
     }
 }
 
@@ -217,6 +227,10 @@ mod tests {
         assert_eq!(caller_of("/kontiki.v1.Peer/Exchange"), Some(Caller::Node));
         assert_eq!(caller_of("/kontiki.v1.Admin/Transfer"), Some(Caller::Operator));
         assert_eq!(caller_of("/kontiki.v1.Kv/Get"), Some(Caller::Client));
+        let mapreduce = |call| caller_of(&format!("/kontiki.mapreduce.v1.{call}"));
+        assert_eq!(mapreduce("Coordinator/Submit"), Some(Caller::Client));
+        assert_eq!(mapreduce("Coordinator/Register"), Some(Caller::Node));
+        assert_eq!(mapreduce("Shuffle/Read"), Some(Caller::Node));
         assert_eq!(caller_of("/somebody.Else/Get"), None);
     }
 }

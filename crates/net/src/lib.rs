@@ -26,7 +26,7 @@ pub use peer::{
     PeerTransport,
 };
 pub use security::{Secret, Security, SecurityError, Tls};
-pub use serve::{Limits, ServeError, serve, serve_peers};
+pub use serve::{Limits, ServeError, serve, serve_peers, serve_routes};
 
 /// Generated from `proto/kontiki/v1/*.proto`; the documentation is in those files.
 #[expect(missing_docs, clippy::all, reason = "generated code")]

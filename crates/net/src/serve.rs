@@ -120,7 +120,14 @@ fn routes_of(peers: &PeerTransport) -> Routes {
     Routes::new(PeerServer::new(peers.service()).max_decoding_message_size(bytes_max))
 }
 
-async fn serve_routes(
+/// As [`serve`], the services in `routes`, which have their own limits of messages.
+///
+/// # Errors
+/// As [`serve`].
+///
+/// # Cancel safety
+/// As [`serve`].
+pub async fn serve_routes(
     listener: TcpListener,
     routes: Routes,
     security: &Security,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use kontiki_types::Instant;
 
 use crate::task::Tasks;
+use crate::worker::cut;
 use crate::{AttemptId, Counters, JobId, JobSpec, Outcome, Phase, Task, TaskId, WorkerId};
 
 /// Errors kept per job, the latest.
@@ -102,11 +103,7 @@ impl Job {
     }
 
     pub(crate) fn noted(&mut self, mut error: TaskError) {
-        let mut end = error.error.len().min(ERROR_BYTES_MAX);
-        while !error.error.is_char_boundary(end) {
-            end -= 1;
-        }
-        error.error.truncate(end);
+        error.error.truncate(cut(&error.error, ERROR_BYTES_MAX).len());
         if self.errors.len() == ERRORS_KEPT {
             self.errors.pop_front();
         }

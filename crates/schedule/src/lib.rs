@@ -69,6 +69,9 @@ pub use recovery::RecoverError;
 pub use scheduler::{MapOutput, Scheduler, SubmitError};
 pub use status::{AttemptStatus, JobStatus, PhaseStatus, WorkerStatus};
 pub use task::Counts;
-pub use worker::{Cause, Failure, Heard, Held, Registration, Report, Running, Sign, UnknownWorker};
+pub use worker::{
+    Cause, Failure, Heard, Held, Registration, Report, Running, STATUS_BYTES_MAX, Sign,
+    UnknownWorker, cut,
+};
 
 use task::Task;

@@ -384,6 +384,7 @@ impl Scheduler {
         attempt.unconfirmed = None;
         attempt.lease_until = lease_until;
         attempt.permille = running.permille.min(1000);
+        attempt.said(&running.status);
         if running.progress > attempt.progress {
             (attempt.progress, attempt.moved) = (running.progress, now);
         }
@@ -407,6 +408,7 @@ impl Scheduler {
         if let Some(attempt) = self.attempts.get_mut(&of.attempt) {
             attempt.unconfirmed = None;
             (attempt.progress, attempt.permille) = (running.progress, running.permille.min(1000));
+            attempt.said(&running.status);
         }
         if let Some(job) = self.jobs.get_mut(&of.job) {
             let ours = |(granted, _): &(AttemptId, Instant)| *granted == of.attempt;
@@ -438,6 +440,7 @@ impl Scheduler {
             lease_until: now + self.config.lease,
             progress: 0,
             permille: 0,
+            status: String::new(),
             moved: now,
             unconfirmed: pull,
             is_probe,

@@ -65,6 +65,8 @@ pub struct AttemptStatus {
     pub age: Duration,
     /// How much is done, in thousandths; 0 if that is not known.
     pub permille: u16,
+    /// What the user's code last said of itself.
+    pub status: String,
     /// Whether another attempt of the task ran when it began.
     pub is_backup: bool,
 }
@@ -132,6 +134,7 @@ impl Scheduler {
                 worker: attempt.worker,
                 age: now.since(attempt.begun),
                 permille: attempt.permille,
+                status: attempt.status.clone(),
                 is_backup: attempt.is_backup,
             })
             .collect();

@@ -54,6 +54,20 @@ pub struct Running {
     pub permille: u16,
     /// Whether it is a [`Work::Probe`](crate::Work::Probe).
     pub is_probe: bool,
+    /// What the user's code last said of itself, for people; cut to [`STATUS_BYTES_MAX`].
+    pub status: String,
+}
+
+/// Longer words of user code about itself are cut, in bytes.
+pub const STATUS_BYTES_MAX: usize = 256;
+
+/// The beginning of `text`, whole characters of at most so many bytes.
+pub fn cut(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
 }
 
 /// What a worker is told at once.
@@ -155,6 +169,7 @@ pub(crate) struct Attempt {
     pub(crate) lease_until: Instant,
     pub(crate) progress: u64,
     pub(crate) permille: u16,
+    pub(crate) status: String,
     /// When `progress` last moved.
     pub(crate) moved: Instant,
     /// The pull that it was the answer to, as long as the worker has not named it.
@@ -163,4 +178,14 @@ pub(crate) struct Attempt {
     pub(crate) is_backup: bool,
     /// Its output could be put in place.
     pub(crate) ready: bool,
+}
+
+impl Attempt {
+    /// Keeps what user code says of itself.
+    pub(crate) fn said(&mut self, status: &str) {
+        if self.status != status {
+            self.status.clear();
+            self.status.push_str(cut(status, STATUS_BYTES_MAX));
+        }
+    }
 }

@@ -61,11 +61,13 @@ fn seconds(seconds: f64) -> Result<Duration> {
 
 /// Runs a coordinator until it is asked to stop.
 pub(super) fn coordinator(args: &CoordinatorArgs) -> Result<()> {
+    let listen = address(&args.listen)?;
     let config = CoordinatorConfig {
         directory: Some(args.dir.clone()),
-        listen: address(&args.listen)?,
+        listen,
         http: args.http.as_deref().map(address).transpose()?,
         schedule: schedule(&args.schedule)?,
+        security: args.access.server(&args.server, listen, true)?,
     };
     runtime()?.block_on(async {
         let mut coordinator = Coordinator::start(config)?;
@@ -86,14 +88,16 @@ pub(super) fn worker(args: &WorkerArgs) -> Result<()> {
     if let Some(parent) = args.parent {
         die_with(parent)?;
     }
+    let listen = address(&args.listen)?;
     let config = WorkerConfig {
         coordinator: args.coordinator.clone(),
         directory: args.dir.clone(),
-        listen: address(&args.listen)?,
+        listen,
         advertise: args.advertise.clone(),
         slots: args.slots,
         memory_bytes: args.memory,
         patience: args.give_up.map(seconds).transpose()?,
+        security: args.access.server(&args.server, listen, false)?,
     };
     let runtime = runtime()?;
     let done = runtime.block_on(async {
@@ -114,7 +118,9 @@ pub(super) fn worker(args: &WorkerArgs) -> Result<()> {
 
 /// Prints what a coordinator knows.
 pub(super) fn status(args: &StatusArgs) -> Result<()> {
-    let text = runtime()?.block_on(async { Client::new(&args.coordinator)?.status().await })?;
+    let security = args.access.client()?;
+    let status = async { Client::with(&args.coordinator, &security)?.status().await };
+    let text = runtime()?.block_on(status)?;
     if args.json {
         println!("{text}");
         return Ok(());
@@ -144,6 +150,15 @@ pub(super) fn status(args: &StatusArgs) -> Result<()> {
                 number("reruns"),
                 number("failed"),
                 number("lost")
+            );
+        }
+        for attempt in list(&job["running"]) {
+            println!(
+                "  {} on {} for {:.1} s  {}",
+                plain(&attempt["task"]),
+                plain(&attempt["worker"]),
+                attempt["seconds"].as_f64().unwrap_or_default(),
+                plain(&attempt["status"])
             );
         }
         for error in list(&job["errors"]) {

@@ -5,9 +5,14 @@ use std::io::{self, BufWriter, Write, stdout};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
+use kontiki_mapreduce::client::Client;
 use kontiki_mapreduce::generate::{records, text, text_of_lines};
-use kontiki_mapreduce::shuffle::{LocalFetch, RunReader, ShuffleFile, parse_bucket_name};
+use kontiki_mapreduce::shuffle::{Fetch, LocalFetch, RunReader, parse_bucket_name};
+use kontiki_mapreduce::worker::MapOutputs;
+use kontiki_schedule::JobId;
+use serde_json::Value;
 
+use super::cluster::runtime;
 use super::{DumpArgs, GenArgs, Kind};
 
 /// Makes data.
@@ -58,14 +63,42 @@ fn unless_closed(written: io::Result<()>) -> io::Result<()> {
 pub(super) fn dump(args: &DumpArgs) -> Result<()> {
     let (map, reduce) = parse_bucket_name(&args.bucket)
         .ok_or_else(|| anyhow!("`{}` is no bucket: they are called mr-X-Y", args.bucket))?;
-    let path = map_file(&args.work, map)?;
+    if let Some(url) = &args.coordinator {
+        let runtime = runtime()?;
+        let outputs = runtime.block_on(outputs_of_job(args, url))?;
+        return print(&outputs, map, reduce);
+    }
+    let work = args.work.as_ref().ok_or_else(|| anyhow!("--work or --coordinator is missing"))?;
     let mut paths = vec![PathBuf::new(); map as usize];
-    paths.push(path.clone());
-    let bucket = ShuffleFile::open(&path, map)?.bucket(reduce)?;
-    let fetch = LocalFetch::new(paths);
+    paths.push(map_file(work, map)?);
+    print(&LocalFetch::new(paths), map, reduce)
+}
+
+async fn outputs_of_job(args: &DumpArgs, url: &str) -> Result<MapOutputs> {
+    let client = Client::with(url, &args.access.client()?)?;
+    let job = match &args.job {
+        Some(job) => job.clone(),
+        None => {
+            let status: Value = serde_json::from_str(&client.status().await?)?;
+            let jobs = status["jobs"].as_array().into_iter().flatten();
+            let live = jobs.filter(|job| job["state"] == "running");
+            let live: Vec<&str> = live.filter_map(|job| job["job"].as_str()).collect();
+            match live.as_slice() {
+                [job] => (*job).to_owned(),
+                [] => bail!("no job goes on at {url}"),
+                several => bail!("several jobs go on; name one by --job: {}", several.join(" ")),
+            }
+        }
+    };
+    let job: JobId = job.parse().map_err(|_| anyhow!("`{job}` is no job"))?;
+    Ok(client.map_outputs(job.0).await?)
+}
+
+fn print(fetch: &dyn Fetch, map: u32, reduce: u32) -> Result<()> {
+    let bucket = fetch.bucket(map, reduce)?;
     let mut out = BufWriter::new(stdout().lock());
     for run in &bucket.runs {
-        let mut reader = RunReader::new(&fetch, &bucket.file, reduce, *run, 1 << 20);
+        let mut reader = RunReader::new(fetch, &bucket.file, reduce, *run, 1 << 20);
         while reader.advance()? {
             let written = write_text(&mut out, reader.key())
                 .and_then(|()| out.write_all(b"\t"))

@@ -1,5 +1,6 @@
 //! mr: MapReduce on the command line.
 
+mod access;
 mod cluster;
 mod data;
 mod progress;
@@ -12,6 +13,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::cli::parse_size;
+use access::{AccessArgs, ServerArgs};
 
 #[derive(Args, Debug)]
 pub(crate) struct MrArgs {
@@ -31,7 +33,7 @@ enum MrCommand {
     Status(StatusArgs),
     /// Make data to try jobs on.
     Gen(GenArgs),
-    /// Print the map output of a job that ran with --keep-work.
+    /// Print the map output of a job that goes on, or ran with --keep-work.
     Dump(DumpArgs),
 }
 
@@ -68,8 +70,9 @@ struct RunArgs {
     /// A folder that does not exist yet or is empty.
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Number of reduces, and of output files [default: 10; 1 for top].
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Number of reduces, and of output files [default: 10; 1 for top]. 0: what the mapper writes is
+    /// the output, a file for each map.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     reduces: Option<u32>,
     /// Number of threads [default: one per core].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -87,14 +90,18 @@ struct RunArgs {
     #[arg(long, default_value_t = 10, value_name = "N")]
     top: u64,
     /// A command that maps, for a job of commands.
-    #[arg(long, value_name = "CMD", requires = "reducer")]
+    #[arg(long, value_name = "CMD")]
     mapper: Option<String>,
-    /// A command that reduces.
+    /// A command that reduces; NONE is the same as --reduces 0.
     #[arg(long, value_name = "CMD", requires = "mapper")]
     reducer: Option<String>,
     /// A command that combines the output of one map.
     #[arg(long, value_name = "CMD", requires = "mapper")]
     combiner: Option<String>,
+    #[command(flatten)]
+    streaming: StreamingArgs,
+    #[command(flatten)]
+    access: AccessArgs,
     /// Leave out records on which user code fails again and again, and write them to `skipped-*` in
     /// the output.
     #[arg(long)]
@@ -126,6 +133,23 @@ struct RunArgs {
     quiet: bool,
 }
 
+/// How commands read and write.
+#[derive(Args, Debug)]
+struct StreamingArgs {
+    /// What separates the fields that mapper and combiner write [default: a tab].
+    #[arg(long, value_name = "TEXT", requires = "mapper")]
+    map_output_separator: Option<std::ffi::OsString>,
+    /// So many fields are the key.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    key_fields: u32,
+    /// What separates key and value where reducer and combiner read [default: a tab].
+    #[arg(long, value_name = "TEXT", requires = "mapper")]
+    reduce_input_separator: Option<std::ffi::OsString>,
+    /// A variable that all commands see; may be given more than once.
+    #[arg(long, value_name = "NAME=VALUE", requires = "mapper")]
+    cmdenv: Vec<String>,
+}
+
 #[derive(Args, Debug)]
 #[command(
     after_help = "A coordinator that is killed goes on where it was when it is started again.\n\n\
@@ -136,8 +160,8 @@ struct CoordinatorArgs {
     /// Where the journal and the history of jobs are kept.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
-    /// Where workers and clients connect; port 0 is any free one. There is no authentication: use
-    /// addresses that only those reach who may.
+    /// Where workers and clients connect; port 0 is any free one. Beyond loopback it starts only with
+    /// a secret and a password (or mutual TLS), or with --insecure.
     #[arg(long, default_value = "127.0.0.1:7300", value_name = "HOST:PORT")]
     listen: String,
     /// Where the status page and the metrics are.
@@ -145,6 +169,10 @@ struct CoordinatorArgs {
     http: Option<String>,
     #[command(flatten)]
     schedule: ScheduleArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 /// How a coordinator schedules.
@@ -168,7 +196,8 @@ struct WorkerArgs {
     /// Where map outputs are kept; one worker at a time.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
-    /// Where other workers get map outputs; port 0 is any free one.
+    /// Where other workers get map outputs; port 0 is any free one. Beyond loopback it starts only
+    /// with a secret (or mutual TLS), or with --insecure.
     #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
     listen: String,
     /// How other workers reach that [default: the address listened on].
@@ -186,6 +215,10 @@ struct WorkerArgs {
     /// End when this process, the parent, ends.
     #[arg(long, hide = true)]
     parent: Option<u32>,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 #[derive(Args, Debug)]
@@ -197,6 +230,8 @@ struct StatusArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 /// A kind of data.
@@ -234,13 +269,22 @@ struct GenArgs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "Prints `key TAB value`; bytes that are not text are printed as \\xNN.\n\n\
-                        Example:\n  kontiki mr dump mr-3-7 --work out/_work")]
+                        Example:\n  kontiki mr dump mr-3-7 --work out/_work\n  kontiki mr dump mr-3-7 \
+                        --coordinator http://10.0.0.1:7300")]
 struct DumpArgs {
     /// The bucket of map X for reduce Y: mr-X-Y.
     bucket: String,
-    /// The folder with the temporary files.
-    #[arg(long, value_name = "DIR")]
-    work: PathBuf,
+    /// The folder with the temporary files of a job that ran with --keep-work.
+    #[arg(long, value_name = "DIR", required_unless_present = "coordinator")]
+    work: Option<PathBuf>,
+    /// Ask this coordinator for a job that goes on.
+    #[arg(long, value_name = "URL", conflicts_with = "work")]
+    coordinator: Option<String>,
+    /// Which job, as in its status [default: the only one that goes on].
+    #[arg(long, requires = "coordinator")]
+    job: Option<String>,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 pub(crate) fn run(args: &MrArgs) -> Result<()> {

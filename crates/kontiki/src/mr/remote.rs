@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use kontiki_mapreduce::access::Security;
 use kontiki_mapreduce::client::{Client, ClientError, SubmitOptions};
 use kontiki_mapreduce::coordinator::{Coordinator, CoordinatorConfig};
 use kontiki_mapreduce::description::Description;
@@ -30,7 +31,7 @@ pub(super) fn run(args: &RunArgs, plan: &Plan, start: Instant) -> Result<()> {
         .with_context(|| format!("the output {}", args.output.display()))?;
     let done = runtime.block_on(async {
         match &args.coordinator {
-            Some(url) => submit_and_wait(args, plan, &output, url).await,
+            Some(url) => submit_and_wait(args, plan, &output, url, &args.access.client()?).await,
             None => in_processes(args, plan, &output).await,
         }
     });
@@ -39,7 +40,7 @@ pub(super) fn run(args: &RunArgs, plan: &Plan, start: Instant) -> Result<()> {
     let status = match done {
         Ok(status) if status.state == 1 => status,
         other => {
-            remove_output(&output, plan.reduces);
+            remove_output(&output, plan.outputs());
             let status = other?;
             bail!("the job did not end well: {}", status.error);
         }
@@ -75,6 +76,7 @@ async fn in_processes(args: &RunArgs, plan: &Plan, output: &Path) -> Result<JobS
         listen: ([127, 0, 0, 1], 0).into(),
         http: None,
         schedule: Config::default(),
+        security: Security::default(),
     };
     let coordinator = Coordinator::start(config)?;
     let url = format!("http://{}", coordinator.address());
@@ -84,7 +86,7 @@ async fn in_processes(args: &RunArgs, plan: &Plan, output: &Path) -> Result<JobS
         .map(|number| worker(&url, &work.join(format!("worker-{number}")), args.memory))
         .collect();
     let processes = processes?;
-    let done = submit_and_wait(args, plan, output, &url).await;
+    let done = submit_and_wait(args, plan, output, &url, &Security::default()).await;
     drop(processes);
     if made && !args.keep_work {
         let _ = fs::remove_dir_all(&work);
@@ -110,8 +112,9 @@ async fn submit_and_wait(
     plan: &Plan,
     output: &Path,
     url: &str,
+    security: &Security,
 ) -> Result<JobStatus> {
-    let client = Client::new(url)?;
+    let client = Client::with(url, security)?;
     let description =
         Description::new(plan.application.clone(), plan.tasks.clone(), plan.reduces, output);
     let name = args.app.map_or_else(|| "streaming".to_owned(), |app| format!("{app:?}"));
@@ -203,7 +206,7 @@ fn sentence(status: &JobStatus, start: Instant) -> String {
         ours(status, "map_emitted"),
         ours(status, "map_records"),
         ours(status, "map_stored_bytes"),
-        ours(status, "reduce_output_records"),
+        ours(status, "map_output_records") + ours(status, "reduce_output_records"),
     )
 }
 

@@ -13,7 +13,7 @@ use kontiki_mapreduce::input::{InputFile, MapTask, list, plan};
 use kontiki_mapreduce::jobs::Jobs;
 use kontiki_mapreduce::local::{self, LocalJob, Progress, Summary};
 use kontiki_mapreduce::spec::{Application, REDUCES};
-use kontiki_mapreduce::streaming::{Commands, check_command};
+use kontiki_mapreduce::streaming::{Commands, Fields, check_command};
 use kontiki_mapreduce::task::{MEMORY_BYTES_MIN, Program, output_name};
 
 use super::progress::Reporter;
@@ -25,6 +25,13 @@ pub(super) struct Plan {
     pub(super) tasks: Vec<MapTask>,
     pub(super) reduces: u32,
     pub(super) application: Application,
+}
+
+impl Plan {
+    /// Number of output files.
+    pub(super) fn outputs(&self) -> u32 {
+        if self.reduces == 0 { self.tasks.len() as u32 } else { self.reduces }
+    }
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<()> {
@@ -64,8 +71,10 @@ fn prepare(args: &RunArgs) -> Result<Plan> {
     if args.pattern.is_some() != (args.app == Some(App::Grep)) {
         bail!("--pattern goes with grep, and grep with --pattern");
     }
-    for command in [&args.mapper, &args.combiner, &args.reducer].into_iter().flatten() {
-        check_command(command).map_err(|error| anyhow!(error))?;
+    if args.mapper.is_some() {
+        reduces = check_commands(args, reduces)?;
+    } else if reduces == 0 {
+        bail!("--reduces 0 goes with --mapper: built-in jobs reduce");
     }
     check_output(&args.output)?;
     let inputs: Vec<&[u8]> = args.input.iter().map(|input| input.as_bytes()).collect();
@@ -73,6 +82,49 @@ fn prepare(args: &RunArgs) -> Result<Plan> {
     let tasks = plan(&files, args.split_size);
     let application = application(args, &files, &tasks, reduces)?;
     Ok(Plan { files, tasks, reduces, application })
+}
+
+/// Checks the commands of a job; the number of its reduces.
+fn check_commands(args: &RunArgs, reduces: u32) -> Result<u32> {
+    let reducer = args.reducer.as_deref().filter(|reducer| *reducer != "NONE");
+    let maps_only = reduces == 0 || args.reducer.as_deref() == Some("NONE");
+    match (reducer, maps_only) {
+        (None, false) => bail!("--mapper goes with --reducer, or with --reduces 0"),
+        (Some(_), true) => bail!("--reduces 0 is a job without --reducer"),
+        _ => {}
+    }
+    if maps_only && args.combiner.is_some() {
+        bail!("a job without reduces has no --combiner");
+    }
+    for command in [args.mapper.as_deref(), args.combiner.as_deref(), reducer] {
+        command.map_or(Ok(()), check_command).map_err(|error| anyhow!(error))?;
+    }
+    Ok(if maps_only { 0 } else { reduces })
+}
+
+fn commands(args: &RunArgs) -> Result<Commands> {
+    let streaming = &args.streaming;
+    let mut fields = Fields { key_fields: streaming.key_fields, ..Fields::default() };
+    if let Some(separator) = &streaming.map_output_separator {
+        fields.map_output = separator.as_bytes().to_vec();
+    }
+    if let Some(separator) = &streaming.reduce_input_separator {
+        fields.reduce_input = separator.as_bytes().to_vec();
+    }
+    if fields.map_output.is_empty() || fields.reduce_input.is_empty() {
+        bail!("a separator is empty");
+    }
+    let variable = |text: &String| match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(anyhow!("--cmdenv {text} is not NAME=VALUE")),
+    };
+    Ok(Commands {
+        mapper: args.mapper.clone().unwrap_or_default(),
+        combiner: args.combiner.clone(),
+        reducer: args.reducer.clone().unwrap_or_default(),
+        fields,
+        environment: streaming.cmdenv.iter().map(variable).collect::<Result<_>>()?,
+    })
 }
 
 fn application(
@@ -92,11 +144,7 @@ fn application(
         }
         Some(App::Sort) => Application::Sort { borders: sample(files, reduces)? },
         Some(App::Top) => Application::Top { most: args.top },
-        None => Application::Streaming(Commands {
-            mapper: args.mapper.clone().unwrap_or_default(),
-            combiner: args.combiner.clone(),
-            reducer: args.reducer.clone().unwrap_or_default(),
-        }),
+        None => Application::Streaming(commands(args)?),
     })
 }
 
@@ -128,7 +176,11 @@ fn make_output(output: &Path) -> Result<bool> {
 
 fn sequential(args: &RunArgs, plan: &Plan, program: &dyn Program) -> Result<()> {
     let temporary = args.output.join("_sequential");
-    let done = program.sequential(&plan.files, &temporary);
+    let done = if plan.reduces == 0 {
+        program.sequential_maps(&plan.files, &temporary)
+    } else {
+        program.sequential(&plan.files, &temporary)
+    };
     let named = done.map_err(anyhow::Error::from).and_then(|()| {
         fs::rename(&temporary, args.output.join(output_name(0))).context("cannot name the output")
     });
@@ -175,7 +227,7 @@ fn local(args: &RunArgs, plan: &Plan, program: &Arc<dyn Program>, start: Instant
     let summary = match done {
         Ok(summary) => summary,
         Err(error) => {
-            remove_output(&args.output, plan.reduces);
+            remove_output(&args.output, plan.outputs());
             return Err(error);
         }
     };
@@ -220,9 +272,9 @@ fn clear(work: &PathBuf, made: bool) {
 }
 
 /// A job that failed leaves no output.
-pub(super) fn remove_output(output: &Path, reduces: u32) {
-    for reduce in 0..reduces {
-        let _ = fs::remove_file(output.join(output_name(reduce)));
+pub(super) fn remove_output(output: &Path, files: u32) {
+    for number in 0..files {
+        let _ = fs::remove_file(output.join(output_name(number)));
     }
 }
 
@@ -250,7 +302,8 @@ fn sentence(summary: &Summary, plan: &Plan, start: Instant) -> String {
     if map.skipped_records > 0 {
         let _ = write!(text, ", {} bad records skipped", map.skipped_records);
     }
-    let _ = write!(text, "; {} lines of output", reduce.output_records);
+    let lines = map.output_records + reduce.output_records;
+    let _ = write!(text, "; {lines} lines of output");
     String::from_utf8_lossy(&text).into_owned()
 }
 
@@ -280,8 +333,8 @@ fn json(summary: &Summary, plan: &Plan, start: Instant) -> serde_json::Value {
         "spilled_bytes": map.spilled_bytes + reduce.spilled_bytes,
         "runs": reduce.runs,
         "keys": reduce.keys,
-        "output_records": reduce.output_records,
-        "output_bytes": reduce.output_bytes,
+        "output_records": map.output_records + reduce.output_records,
+        "output_bytes": map.output_bytes + reduce.output_bytes,
         "counters": counters,
     })
 }

@@ -8,15 +8,16 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
+use kontiki_net::{Limits, serve_routes};
 use kontiki_schedule::{Config, NoJournal, RecoverError, Scheduler};
 use kontiki_storage::random_u64;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
+use tonic::service::Routes;
 
 use self::core::CoreHandle;
 pub(crate) use self::core::now;
+use crate::access::Security;
 use crate::journal::{AnyJournal, DiskJournal, JournalError};
 use crate::proto::MESSAGE_BYTES_MAX;
 use crate::proto::coordinator_server::CoordinatorServer;
@@ -33,6 +34,8 @@ pub struct CoordinatorConfig {
     pub http: Option<SocketAddr>,
     /// How it schedules.
     pub schedule: Config,
+    /// What it asks of workers and clients.
+    pub security: Security,
 }
 
 /// Why a coordinator cannot start, or ended.
@@ -104,18 +107,18 @@ impl Coordinator {
         };
         let (core, failure) =
             core::start(scheduler, journal, history.clone()).map_err(CoordinatorError::Start)?;
-        let (address, grpc) = from_std(listener)?;
+        let address = listener.local_addr().map_err(CoordinatorError::Start)?;
         let service = CoordinatorServer::new(Service { core: core.clone(), lease })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let server = Server::builder().tcp_nodelay(true).add_service(service);
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(async move {
             let stopped = async {
                 let _ = stopped.await;
             };
-            let incoming = TcpListenerStream::new(grpc);
-            if let Err(error) = server.serve_with_incoming_shutdown(incoming, stopped).await {
+            let (routes, limits) = (Routes::new(service), Limits::default());
+            let served = serve_routes(listener, routes, &config.security, &limits, stopped).await;
+            if let Err(error) = served {
                 tracing::error!(%error, "the gRPC server ended");
             }
         });

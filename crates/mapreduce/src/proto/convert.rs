@@ -45,6 +45,7 @@ pub(crate) fn sign_to(sign: &schedule::Sign) -> wire::Sign {
         progress: running.progress,
         permille: u32::from(running.permille),
         probe: running.is_probe,
+        status: running.status.clone(),
     });
     wire::Sign {
         worker: sign.worker.0,
@@ -61,6 +62,7 @@ pub(crate) fn sign_from(sign: &wire::Sign) -> Option<schedule::Sign> {
             progress: running.progress,
             permille: u16::try_from(running.permille).unwrap_or(1000),
             is_probe: running.probe,
+            status: running.status.clone(),
         })
     });
     Some(schedule::Sign {

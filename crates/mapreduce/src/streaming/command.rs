@@ -15,37 +15,48 @@ use crate::task::{Attempt, Counters, Monitor, ReduceTask};
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Variables that tell a command which task it runs.
-pub(super) struct Variables(Vec<(&'static str, String)>);
+pub(super) struct Variables(Vec<(String, String)>);
 
 impl Variables {
-    fn of(attempt: &Attempt, kind: char, number: u32) -> Variables {
+    fn of(attempt: &Attempt, kind: char, number: u32, own: &[(String, String)]) -> Variables {
         let job = format!("job_{:x}", attempt.job);
         let task = format!("task_{:x}_{kind}_{number:06}", attempt.job);
         let id = format!("attempt_{:x}_{kind}_{number:06}_{}", attempt.job, attempt.attempt);
-        Variables(vec![
+        let ours = [
             ("mapreduce_job_id", job),
             ("mapreduce_task_id", task),
             ("mapreduce_task_attempt_id", id),
             ("mapreduce_task_partition", number.to_string()),
             ("mapreduce_task_ismap", (kind == 'm').to_string()),
             ("mapreduce_job_reduces", attempt.reduces.to_string()),
-        ])
+        ];
+        let mut variables = Variables(own.to_vec());
+        ours.into_iter().for_each(|(name, value)| variables.set(name, value));
+        variables
     }
 
-    pub(super) fn of_map(task: &MapTask, attempt: &Attempt) -> Variables {
-        let mut variables = Variables::of(attempt, 'm', task.number);
+    fn set(&mut self, name: &str, value: String) {
+        self.0.push((name.to_owned(), value));
+    }
+
+    pub(super) fn of_map(task: &MapTask, attempt: &Attempt, own: &[(String, String)]) -> Variables {
+        let mut variables = Variables::of(attempt, 'm', task.number, own);
         if let Some(part) = task.parts.first() {
             let name = String::from_utf8_lossy(&part.name).into_owned();
-            variables.0.push(("mapreduce_map_input_file", name.clone()));
-            variables.0.push(("map_input_file", name));
-            variables.0.push(("mapreduce_map_input_start", part.start.to_string()));
-            variables.0.push(("mapreduce_map_input_length", part.bytes().to_string()));
+            variables.set("mapreduce_map_input_file", name.clone());
+            variables.set("map_input_file", name);
+            variables.set("mapreduce_map_input_start", part.start.to_string());
+            variables.set("mapreduce_map_input_length", part.bytes().to_string());
         }
         variables
     }
 
-    pub(super) fn of_reduce(task: ReduceTask, attempt: &Attempt) -> Variables {
-        Variables::of(attempt, 'r', task.number)
+    pub(super) fn of_reduce(
+        task: ReduceTask,
+        attempt: &Attempt,
+        own: &[(String, String)],
+    ) -> Variables {
+        Variables::of(attempt, 'r', task.number, own)
     }
 }
 
@@ -84,7 +95,7 @@ impl Child {
         };
         let (fed, taken, said, status) = thread::scope(|scope| {
             let feeding = scope.spawn(move || feed(stdin));
-            let listening = scope.spawn(move || Said::read(stderr));
+            let listening = scope.spawn(move || Said::read(stderr, |status| monitor.said(status)));
             let watching = scope.spawn(move || wait(&mut child, monitor));
             let taken = take(&mut stdout);
             // A command that still writes gets an error, and ends.

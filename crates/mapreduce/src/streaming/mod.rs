@@ -1,15 +1,16 @@
 //! User code as commands, with the conventions of Hadoop Streaming.
 //!
 //! - The mapper reads lines of input and writes lines: the key up to the first tab, then the value. A
-//!   line without a tab is a key.
+//!   line without a tab is a key. [`Fields`] has other separators.
+//! - Of a job without reduces, what the mapper writes is the output, byte for byte.
 //! - The reducer reads such lines, those of one key one after the other, keys in byte order; what it
 //!   writes is the output, byte for byte.
 //! - The combiner reads what the reducer would read of one map's output, and writes what the mapper
 //!   would write.
 //! - A command that ends with another exit code than 0 fails the attempt; the end of what it wrote
 //!   to stderr is in the error.
-//! - `reporter:counter:GROUP,NAME,AMOUNT` on stderr counts. `reporter:status:` is read, and shown
-//!   nowhere yet.
+//! - `reporter:counter:GROUP,NAME,AMOUNT` on stderr counts; `reporter:status:TEXT` is shown in the
+//!   coordinator's status as long as the attempt runs.
 //! - Variables say which task it is: `mapreduce_job_id`, `mapreduce_task_id`,
 //!   `mapreduce_task_attempt_id`, `mapreduce_task_partition`, `mapreduce_task_ismap`,
 //!   `mapreduce_job_reduces`; for mappers also `mapreduce_map_input_file`, `.._start` and
@@ -19,6 +20,7 @@
 //! attempt; a mapper whose task has several small files reads them one after the other.
 
 mod command;
+mod fields;
 mod stderr;
 
 use std::fs;
@@ -29,7 +31,7 @@ use std::process::ChildStdin;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Batch, Emit, HashPartition, Record};
+use crate::api::{Batch, Emit, HashPartition, Output, Record};
 use crate::buffer::{SortBuffer, Spiller};
 use crate::error::{RecordPlace, TaskError};
 use crate::input::{BatchReader, InputFile, MapTask, plan};
@@ -37,11 +39,12 @@ use crate::merge::{Sorted, Surroundings};
 use crate::shuffle::{Fetch, LocalFetch, ShuffleFile};
 use crate::task::{
     Attempt, Counters, MapFigures, MapOutput, Monitor, Program, ReduceOutput, ReduceTask,
-    Selection, Unwatched, finish_map, lines, map_spiller, reduce_with, selection,
+    Selection, Unwatched, finish_map, lines, map_spiller, reduce_with, selection, write_output,
 };
 use command::{Child, Variables};
 
 pub use command::check_command;
+pub use fields::Fields;
 
 /// The commands of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,8 +53,25 @@ pub struct Commands {
     pub mapper: String,
     /// Combines the output of one map, if there is one.
     pub combiner: Option<String>,
-    /// Reduces.
+    /// Reduces; not used by a job without reduces.
     pub reducer: String,
+    /// Where keys end.
+    pub fields: Fields,
+    /// Variables that all commands see.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Commands {
+    /// A job of these commands without a combiner, with Hadoop Streaming's defaults.
+    pub fn new(mapper: impl Into<String>, reducer: impl Into<String>) -> Self {
+        Self {
+            mapper: mapper.into(),
+            combiner: None,
+            reducer: reducer.into(),
+            fields: Fields::default(),
+            environment: Vec::new(),
+        }
+    }
 }
 
 /// The program of a job whose user code is commands.
@@ -82,7 +102,7 @@ impl Streaming {
         figures: &mut MapFigures,
         take: impl FnOnce(&mut dyn Read) -> Result<(), TaskError>,
     ) -> Result<Counters, TaskError> {
-        let variables = Variables::of_map(task, attempt);
+        let variables = Variables::of_map(task, attempt, &self.commands.environment);
         let mut fed = 0;
         let mut chosen = Chosen::default();
         let feed = |stdin: ChildStdin| -> Result<(), TaskError> {
@@ -116,6 +136,58 @@ impl Streaming {
         })
     }
 
+    /// Of a job without reduces: what the mapper writes is the output.
+    fn map_to_output(
+        &self,
+        task: &MapTask,
+        attempt: &Attempt,
+        monitor: &dyn Monitor,
+    ) -> Result<MapOutput, TaskError> {
+        write_output(task, attempt, |output| {
+            let mut figures = MapFigures { input_bytes: task.bytes(), ..MapFigures::default() };
+            let mut selection = selection(task, attempt);
+            let take = |stdout: &mut dyn Read| copy_lines(stdout, output);
+            let counted =
+                self.run_mapper(task, attempt, monitor, &mut selection, &mut figures, take)?;
+            for (group, name, sum) in counted.iter() {
+                output.count(group, name, sum);
+            }
+            Ok((figures, selection.finish()?))
+        })
+    }
+
+    /// Runs the mapper over each file, everything in memory; `take` gets what it writes.
+    fn map_files(
+        &self,
+        files: &[InputFile],
+        mut take: impl FnMut(&mut dyn Read) -> io::Result<()>,
+    ) -> Result<(), TaskError> {
+        let failed = |source| TaskError::files("read from", Path::new("a command"), source);
+        let attempt = alone();
+        for (number, file) in files.iter().enumerate() {
+            for mut task in plan(std::slice::from_ref(file), u64::MAX / 2) {
+                task.number = number as u32;
+                let feed = |mut stdin: ChildStdin| -> Result<(), TaskError> {
+                    for part in &task.parts {
+                        let mut reader = BatchReader::open(part, task.number, 1 << 30)?;
+                        while let Some(batch) = reader.next_batch()? {
+                            wants_more(stdin.write_all(batch.bytes))?;
+                            if !batch.bytes.ends_with(b"\n") {
+                                wants_more(stdin.write_all(b"\n"))?;
+                            }
+                        }
+                    }
+                    Ok(())
+                };
+                let variables = Variables::of_map(&task, &attempt, &self.commands.environment);
+                Child::run(&self.commands.mapper, &variables, &Unwatched, feed, |stdout| {
+                    take(stdout).map_err(failed)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// Sends the runs of `file` through the combiner; its lines are in `buffer` then.
     fn run_combiner(
         &self,
@@ -126,7 +198,7 @@ impl Streaming {
         monitor: &dyn Monitor,
         buffer: &mut SortBuffer<HashPartition>,
     ) -> Result<Counters, TaskError> {
-        let variables = Variables::of_map(task, attempt);
+        let variables = Variables::of_map(task, attempt, &self.commands.environment);
         let source = ShuffleFile::open(file, task.number)?;
         let mut paths = vec![PathBuf::new(); task.number as usize];
         paths.push(file.to_owned());
@@ -155,7 +227,7 @@ impl Streaming {
         };
         let record_bytes_max = attempt.record_bytes_max();
         Child::run(combiner, &variables, monitor, feed, |stdout| {
-            emit_lines(stdout, buffer, record_bytes_max)
+            emit_lines(stdout, &self.commands.fields, buffer, record_bytes_max)
         })
     }
 }
@@ -206,7 +278,7 @@ fn feed_batch(
     Ok(Ok(()))
 }
 
-/// A pair as the line it was; the value holds the tab, so that a line without one stays without.
+/// A pair as a line; the value holds the separator, so that a line without one stays without.
 fn write_line(to: &mut impl Write, key: &[u8], value: &[u8]) -> io::Result<()> {
     to.write_all(key)?;
     to.write_all(value)?;
@@ -222,15 +294,30 @@ fn wants_more(written: io::Result<()>) -> Result<bool, TaskError> {
     }
 }
 
+/// Writes what comes out of `stdout` as it is.
+fn copy_lines(stdout: &mut dyn Read, output: &mut Output<'_>) -> Result<(), TaskError> {
+    let failed = |source| TaskError::files("read from", Path::new("a command"), source);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let read = stdout.read(&mut buffer).map_err(failed)?;
+        let bytes = buffer.get(..read).unwrap_or_default();
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        output.write_lines(bytes)?;
+    }
+}
+
 /// Emits every line of `stdout` as a pair.
 fn emit_lines(
     stdout: &mut dyn Read,
+    fields: &Fields,
     buffer: &mut SortBuffer<HashPartition>,
     record_bytes_max: usize,
 ) -> Result<(), TaskError> {
     let failed = |source| TaskError::files("read from", Path::new("a command"), source);
     let mut reader = BufReader::with_capacity(256 * 1024, stdout);
-    let mut line = Vec::new();
+    let (mut line, mut room) = (Vec::new(), Vec::new());
     loop {
         line.clear();
         // One byte more than allowed tells that a line is too long.
@@ -240,8 +327,7 @@ fn emit_lines(
             return Ok(());
         }
         let line = line.strip_suffix(b"\n").unwrap_or(&line);
-        let tab = memchr::memchr(b'\t', line).unwrap_or(line.len());
-        let (key, value) = line.split_at_checked(tab).unwrap_or((line, b""));
+        let (key, value) = fields.cut(line, &mut room);
         buffer.emit(key, value);
         if let Some(error) = buffer.spiller.take_error() {
             return Err(error);
@@ -256,6 +342,9 @@ impl Program for Streaming {
         attempt: &Attempt,
         monitor: &dyn Monitor,
     ) -> Result<MapOutput, TaskError> {
+        if attempt.reduces == 0 {
+            return self.map_to_output(task, attempt, monitor);
+        }
         let combiner = self.commands.combiner.as_deref();
         let limit = gather_bytes(attempt, combiner.is_some());
         let new_buffer = |spiller: Spiller| SortBuffer::new(HashPartition, spiller, limit);
@@ -264,7 +353,7 @@ impl Program for Streaming {
         let mut selection = selection(task, attempt);
         let mut counters =
             self.run_mapper(task, attempt, monitor, &mut selection, &mut figures, |stdout| {
-                emit_lines(stdout, &mut buffer, attempt.record_bytes_max())
+                emit_lines(stdout, &self.commands.fields, &mut buffer, attempt.record_bytes_max())
             })?;
         let skipped = selection.finish()?;
         let Some(combiner) = combiner else {
@@ -315,7 +404,7 @@ impl Program for Streaming {
         attempt: &Attempt,
         monitor: &dyn Monitor,
     ) -> Result<ReduceOutput, TaskError> {
-        let variables = Variables::of_reduce(task, attempt);
+        let variables = Variables::of_reduce(task, attempt, &self.commands.environment);
         let mut counted = Counters::default();
         let mut output = reduce_with(task, fetch, attempt, monitor, |merge, output| {
             let mut keys = 0;
@@ -337,17 +426,7 @@ impl Program for Streaming {
                 wants_more(stdin.flush()).map(|_| ())
             };
             counted = Child::run(&self.commands.reducer, &variables, monitor, feed, |stdout| {
-                let mut buffer = vec![0; 256 * 1024];
-                loop {
-                    let read = stdout.read(&mut buffer).map_err(|source| {
-                        TaskError::files("read from", Path::new("a command"), source)
-                    })?;
-                    let bytes = buffer.get(..read).unwrap_or_default();
-                    if bytes.is_empty() {
-                        return Ok(());
-                    }
-                    output.write_lines(bytes)?;
-                }
+                copy_lines(stdout, output)
             })?;
             Ok(keys)
         })?;
@@ -357,49 +436,26 @@ impl Program for Streaming {
 
     fn sequential(&self, files: &[InputFile], output: &Path) -> Result<(), TaskError> {
         let failed = |source| TaskError::files("write", output, source);
-        let attempt = Attempt {
-            job: 0,
-            attempt: 0,
-            reduces: 1,
-            memory_bytes: 4 << 30,
-            folder: PathBuf::new(),
-            skip: Vec::new(),
-        };
-        let mut lines: Vec<Vec<u8>> = Vec::new();
-        for (number, file) in files.iter().enumerate() {
-            for mut task in plan(std::slice::from_ref(file), u64::MAX / 2) {
-                task.number = number as u32;
-                let feed = |mut stdin: ChildStdin| -> Result<(), TaskError> {
-                    for part in &task.parts {
-                        let mut reader = BatchReader::open(part, task.number, 1 << 30)?;
-                        while let Some(batch) = reader.next_batch()? {
-                            wants_more(stdin.write_all(batch.bytes))?;
-                            if !batch.bytes.ends_with(b"\n") {
-                                wants_more(stdin.write_all(b"\n"))?;
-                            }
-                        }
-                    }
-                    Ok(())
-                };
-                let variables = Variables::of_map(&task, &attempt);
-                Child::run(&self.commands.mapper, &variables, &Unwatched, feed, |stdout| {
-                    let mut all = Vec::new();
-                    stdout.read_to_end(&mut all).map_err(failed)?;
-                    lines.extend(all.split(|byte| *byte == b'\n').map(<[u8]>::to_vec));
-                    if lines.last().is_some_and(Vec::is_empty) {
-                        lines.pop();
-                    }
-                    Ok(())
-                })?;
+        let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        self.map_files(files, |stdout| {
+            let (mut all, mut room) = (Vec::new(), Vec::new());
+            stdout.read_to_end(&mut all)?;
+            for line in all.strip_suffix(b"\n").unwrap_or(&all).split(|byte| *byte == b'\n') {
+                let (key, value) = self.commands.fields.cut(line, &mut room);
+                pairs.push((key.to_vec(), value.to_vec()));
             }
-        }
-        let key = |line: &[u8]| memchr::memchr(b'\t', line).unwrap_or(line.len());
-        lines.sort_by(|one, two| one.get(..key(one)).cmp(&two.get(..key(two))));
-        let variables = Variables::of_reduce(ReduceTask { number: 0, maps: 1 }, &attempt);
+            if all.is_empty() {
+                pairs.pop();
+            }
+            Ok(())
+        })?;
+        pairs.sort_by(|one, two| one.0.cmp(&two.0));
+        let task = ReduceTask { number: 0, maps: 1 };
+        let variables = Variables::of_reduce(task, &alone(), &self.commands.environment);
         let feed = |stdin: ChildStdin| -> Result<(), TaskError> {
             let mut stdin = io::BufWriter::new(stdin);
-            for line in &lines {
-                wants_more(write_line(&mut stdin, line, b""))?;
+            for (key, value) in &pairs {
+                wants_more(write_line(&mut stdin, key, value))?;
             }
             wants_more(stdin.flush()).map(|_| ())
         };
@@ -408,6 +464,24 @@ impl Program for Streaming {
             io::copy(stdout, &mut file).map(|_| ()).map_err(failed)
         })?;
         Ok(())
+    }
+
+    fn sequential_maps(&self, files: &[InputFile], output: &Path) -> Result<(), TaskError> {
+        let mut file =
+            fs::File::create(output).map_err(|source| TaskError::files("write", output, source))?;
+        self.map_files(files, |stdout| io::copy(stdout, &mut file).map(|_| ()))
+    }
+}
+
+/// The only attempt of a sequential run.
+fn alone() -> Attempt {
+    Attempt {
+        job: 0,
+        attempt: 0,
+        reduces: 1,
+        memory_bytes: 4 << 30,
+        folder: PathBuf::new(),
+        skip: Vec::new(),
     }
 }
 

@@ -19,8 +19,8 @@ pub(super) struct Said {
 }
 
 impl Said {
-    /// Reads until the command closes its end.
-    pub(super) fn read(stderr: impl Read) -> Said {
+    /// Reads until the command closes its end. `status` gets what it says of itself.
+    pub(super) fn read(stderr: impl Read, status: impl Fn(&str)) -> Said {
         let mut said = Said::default();
         let mut reader = BufReader::new(stderr);
         let mut line = Vec::new();
@@ -29,17 +29,19 @@ impl Said {
             match (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
                 // What cannot be read cannot be told; the exit code still decides.
                 Ok(0) | Err(_) => return said,
-                Ok(_) => said.line(&line),
+                Ok(_) => said.line(&line, &status),
             }
         }
     }
 
-    fn line(&mut self, line: &[u8]) {
+    fn line(&mut self, line: &[u8], status: impl Fn(&str)) {
         if let Some(counter) = line.strip_prefix(b"reporter:counter:")
             && let Some((group, name, amount)) = parsed(counter)
         {
             self.counters.add(&group, &name, amount);
-        } else if !line.starts_with(b"reporter:status:") {
+        } else if let Some(said) = line.strip_prefix(b"reporter:status:") {
+            status(String::from_utf8_lossy(said).trim());
+        } else {
             self.kept.extend(line);
             let surplus = self.kept.len().saturating_sub(KEPT_BYTES);
             self.kept.drain(..surplus);
@@ -67,10 +69,13 @@ mod tests {
 
     #[test]
     fn counters_are_counted_and_the_rest_is_kept() {
+        let statuses = std::cell::RefCell::new(Vec::new());
         let said = Said::read(
             &b"reporter:counter:g,n,2\nhello\nreporter:status:half\n\
                reporter:counter:g,n,-5\nreporter:counter:g,a, b,1\nreporter:counter:broken\n"[..],
+            |status| statuses.borrow_mut().push(status.to_owned()),
         );
+        assert_eq!(statuses.into_inner(), ["half"]);
         assert_eq!(said.counters.get("g", "n"), -3);
         assert_eq!(said.counters.get("g", "a, b"), 1);
         assert_eq!(said.text(), "hello\nreporter:counter:broken");
@@ -79,7 +84,7 @@ mod tests {
     #[test]
     fn only_the_end_is_kept() {
         let text = format!("{}end", "x".repeat(100_000));
-        let said = Said::read(text.as_bytes());
+        let said = Said::read(text.as_bytes(), |_| {});
         assert_eq!(said.text().len(), KEPT_BYTES);
         assert!(said.text().ends_with("xend"));
     }

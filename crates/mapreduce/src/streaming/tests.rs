@@ -8,7 +8,7 @@ use crate::task::commit;
 
 fn commands(mapper: &str, combiner: Option<&str>, reducer: &str) -> Streaming {
     let combiner = combiner.map(str::to_owned);
-    Streaming::new(Commands { mapper: mapper.into(), combiner, reducer: reducer.into() })
+    Streaming::new(Commands { combiner, ..Commands::new(mapper, reducer) })
 }
 
 fn attempt(folder: &Path, reduces: u32, memory_bytes: u64) -> Attempt {
@@ -195,4 +195,75 @@ fn a_record_that_kills_a_command_is_found_by_probing_and_skipped() {
     let output = program.map(&tasks[0], &attempt, &Unwatched).unwrap();
     assert_eq!(output.figures.records, 3);
     assert_eq!(fs::read(output.skipped.unwrap()).unwrap(), b"die\n");
+}
+
+#[test]
+fn without_reduces_the_output_is_what_the_mappers_write() {
+    let (_folder, path) = input();
+    let program = commands("cut -d ' ' -f 3; echo reporter:counter:g,runs,1 >&2", None, "");
+    let work = tempfile::tempdir().unwrap();
+    let mut attempt = attempt(work.path(), 0, 1 << 20);
+    let tasks = plan(&list(&[path.to_str().unwrap()]).unwrap(), 100_000);
+    let (mut all, mut lines, mut counters) = (Vec::new(), 0, Counters::default());
+    for task in &tasks {
+        let output = program.map(task, &attempt, &Unwatched).unwrap();
+        lines += output.figures.output_records;
+        counters.add_all(&output.counters);
+        all.extend(fs::read(output.file).unwrap());
+    }
+    let command = format!("cut -d ' ' -f 3 {}", path.display());
+    let expect = Command::new("/bin/sh").args(["-c", &command]).output().unwrap().stdout;
+    assert!(tasks.len() > 2 && all == expect, "{} bytes", all.len());
+    assert_eq!((lines, counters.get("g", "runs")), (20_001, tasks.len() as i64));
+    let alone = work.path().join("alone");
+    program.sequential_maps(&list(&[path.to_str().unwrap()]).unwrap(), &alone).unwrap();
+    assert!(fs::read(alone).unwrap() == expect);
+    attempt.attempt = 2;
+    let failing = commands("cat; exit 1", None, "");
+    assert!(failing.map(&tasks[0], &attempt, &Unwatched).is_err());
+    let left = fs::read_dir(work.path()).unwrap().count();
+    assert_eq!(left, tasks.len() + 1, "a failed attempt leaves nothing");
+}
+
+#[test]
+fn separators_and_key_fields_are_those_of_the_options() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("in");
+    fs::write(&path, "b.2.x.y\na.1.z\nb.2.w\nb.1.v\nalone\n").unwrap();
+    let mut program = commands("cat", None, "cat; echo $COLOUR");
+    program.commands.fields =
+        Fields { map_output: b".".to_vec(), key_fields: 2, reduce_input: b" => ".to_vec() };
+    program.commands.environment = vec![("COLOUR".into(), "blue".into())];
+    let expect = "a.1 => z\nalone\nb.1 => v\nb.2 => x.y\nb.2 => w\nblue\n";
+    let (found, _) = run(&program, &path, 1 << 20, 1).unwrap();
+    assert_eq!(String::from_utf8(found).unwrap(), expect);
+    let alone = folder.path().join("alone");
+    program.sequential(&list(&[path.to_str().unwrap()]).unwrap(), &alone).unwrap();
+    assert_eq!(fs::read_to_string(alone).unwrap(), expect);
+}
+
+#[derive(Default)]
+struct Listener(std::sync::Mutex<Vec<String>>);
+
+impl Monitor for Listener {
+    fn advanced(&self, _amount: u64) {}
+
+    fn said(&self, status: &str) {
+        self.0.lock().unwrap().push(status.to_owned());
+    }
+
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn what_a_command_says_of_itself_is_heard() {
+    let (_folder, path) = input();
+    let tasks = plan(&list(&[path.to_str().unwrap()]).unwrap(), 1 << 30);
+    let work = tempfile::tempdir().unwrap();
+    let program = commands("cat >/dev/null; echo 'reporter:status:half done' >&2", None, "cat");
+    let listener = Listener::default();
+    program.map(&tasks[0], &attempt(work.path(), 1, 1 << 20), &listener).unwrap();
+    assert_eq!(listener.0.into_inner().unwrap(), ["half done"]);
 }

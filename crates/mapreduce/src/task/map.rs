@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use memchr::memchr_iter;
 
+use super::direct::{self, Direct};
 use super::{Attempt, Counters, Monitor, Selection};
 use crate::api::{Batch, Emit, Job, Mapper, Record};
 use crate::buffer::{CombineBuffer, SortBuffer, SpillFigures, Spiller};
@@ -44,6 +45,10 @@ pub struct MapFigures {
     pub decoded_bytes: u64,
     /// Bytes of the shuffle file.
     pub stored_bytes: u64,
+    /// Lines of output, of a job without reduces.
+    pub output_records: u64,
+    /// Their bytes.
+    pub output_bytes: u64,
 }
 
 impl MapFigures {
@@ -59,13 +64,16 @@ impl MapFigures {
         self.spilled_bytes += other.spilled_bytes;
         self.decoded_bytes += other.decoded_bytes;
         self.stored_bytes += other.stored_bytes;
+        self.output_records += other.output_records;
+        self.output_bytes += other.output_bytes;
     }
 }
 
 /// What a map attempt leaves.
 #[derive(Debug, Clone)]
 pub struct MapOutput {
-    /// The shuffle file.
+    /// The shuffle file; of a job without reduces the output, synced, under a name that is not
+    /// final, see [`commit`](super::commit).
     pub file: PathBuf,
     /// What was done.
     pub figures: MapFigures,
@@ -82,9 +90,18 @@ pub(super) fn run<J: Job>(
     attempt: &Attempt,
     monitor: &dyn Monitor,
 ) -> Result<MapOutput, TaskError> {
+    let mut records = Records::of(task, attempt, selection(task, attempt), monitor);
+    if attempt.reduces == 0 {
+        return direct::write(task, attempt, |output| {
+            let mut direct = Direct::new(output);
+            records.map(job, &mut direct, Direct::take_error)?;
+            let mut figures = records.figures;
+            (figures.emitted, figures.emitted_bytes) = (direct.emitted, direct.emitted_bytes);
+            Ok((figures, records.selection.finish()?))
+        });
+    }
     let limit = usize::try_from(attempt.gather_bytes()).unwrap_or(usize::MAX);
     let spiller = begin(task, attempt)?;
-    let mut records = Records::of(task, attempt, selection(task, attempt), monitor);
     let spiller = match job.combiner() {
         Some(combiner) => {
             let mut buffer = CombineBuffer::new(combiner, job.partition(), spiller, limit);
@@ -127,7 +144,8 @@ fn identity(task: &MapTask, attempt: &Attempt) -> FileIdentity {
     FileIdentity { job: attempt.job, map: task.number, attempt: attempt.attempt, buckets }
 }
 
-fn path(task: &MapTask, attempt: &Attempt) -> PathBuf {
+/// The file that the attempt leaves.
+pub(super) fn path(task: &MapTask, attempt: &Attempt) -> PathBuf {
     attempt.folder.join(format!("map-{}-{:016x}", task.number, attempt.attempt))
 }
 

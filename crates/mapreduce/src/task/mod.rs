@@ -5,6 +5,7 @@
 //! cancelled through its [`Monitor`], and leaves nothing then, or when it fails.
 
 mod counters;
+mod direct;
 mod map;
 mod output;
 mod program;
@@ -15,6 +16,7 @@ mod sequential;
 use std::path::PathBuf;
 
 pub use counters::Counters;
+pub(crate) use direct::write as write_output;
 pub use map::{MapFigures, MapOutput};
 pub(crate) use map::{begin as map_spiller, finish as finish_map, lines, selection};
 pub use output::{commit, output_name};
@@ -28,6 +30,9 @@ pub(crate) use selection::Selection;
 pub trait Monitor: Send + Sync {
     /// The attempt has got on: by so many bytes of input (map) or records (reduce).
     fn advanced(&self, amount: u64);
+
+    /// What user code says of itself, for people who watch the job.
+    fn said(&self, _status: &str) {}
 
     /// Whether the attempt is to stop; asked every few milliseconds of work.
     fn is_cancelled(&self) -> bool;
@@ -58,7 +63,7 @@ pub struct Attempt {
     pub job: u64,
     /// Unique among the job's attempts.
     pub attempt: u64,
-    /// Number of reduces, at least 1.
+    /// Number of reduces. 0: the map's output is output of the job, and no shuffle file.
     pub reduces: u32,
     /// Memory for the attempt's buffers, at least [`MEMORY_BYTES_MIN`]. A record, or a pair, is at
     /// most a quarter of it.

@@ -54,6 +54,12 @@ pub trait Program: Send + Sync {
     /// # Errors
     /// [`TaskError`].
     fn sequential(&self, files: &[InputFile], output: &Path) -> Result<(), TaskError>;
+
+    /// The same for a job without reduces: the output of the maps, in the order of the input.
+    ///
+    /// # Errors
+    /// [`TaskError`].
+    fn sequential_maps(&self, files: &[InputFile], output: &Path) -> Result<(), TaskError>;
 }
 
 /// The program of a [`Job`], compiled for its types.
@@ -92,5 +98,9 @@ impl<J: Job> Program for Compiled<J> {
 
     fn sequential(&self, files: &[InputFile], output: &Path) -> Result<(), TaskError> {
         sequential::run(&self.0, files, output)
+    }
+
+    fn sequential_maps(&self, files: &[InputFile], output: &Path) -> Result<(), TaskError> {
+        sequential::run_maps(&self.0, files, output)
     }
 }

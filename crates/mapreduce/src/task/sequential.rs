@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::Counters;
+use super::direct::Direct;
 use super::output::OutputFile;
 use crate::api::{Emit, Job, Mapper, Output, Reducer, ValueSource, Values};
 use crate::error::TaskError;
@@ -43,20 +44,45 @@ impl ValueSource for Stored<'_> {
     }
 }
 
-pub(super) fn run<J: Job>(job: &J, files: &[InputFile], output: &Path) -> Result<(), TaskError> {
-    let mut everything = Everything::default();
+/// Without reduces: the output of the mappers, in the order of the input.
+pub(super) fn run_maps<J: Job>(
+    job: &J,
+    files: &[InputFile],
+    output: &Path,
+) -> Result<(), TaskError> {
+    let mut file = OutputFile::create(output.to_owned())?;
+    let mut counters = Counters::default();
+    let mut sink = |bytes: &[u8]| file.write(bytes);
+    let mut out = Output::new(&mut sink, &mut counters);
+    let mut direct = Direct::new(&mut out);
+    map_all(job, files, &mut direct)?;
+    if let Some(error) = direct.take_error() {
+        return Err(error);
+    }
+    out.flush()?;
+    file.finish()?;
+    Ok(())
+}
+
+fn map_all<J: Job, E: Emit>(job: &J, files: &[InputFile], to: &mut E) -> Result<(), TaskError> {
     for task in whole_files(files) {
         let mut mapper = job.mapper();
         for part in &task.parts {
             let mut reader = BatchReader::open(part, task.number, 1 << 30)?;
             while let Some(batch) = reader.next_batch()? {
                 for record in batch.records() {
-                    mapper.map(record, &mut everything)?;
+                    mapper.map(record, to)?;
                 }
             }
         }
-        mapper.finish(&mut everything)?;
+        mapper.finish(to)?;
     }
+    Ok(())
+}
+
+pub(super) fn run<J: Job>(job: &J, files: &[InputFile], output: &Path) -> Result<(), TaskError> {
+    let mut everything = Everything::default();
+    map_all(job, files, &mut everything)?;
     let mut file = OutputFile::create(output.to_owned())?;
     let mut counters = Counters::default();
     let mut sink = |bytes: &[u8]| file.write(bytes);

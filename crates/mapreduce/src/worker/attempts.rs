@@ -18,9 +18,7 @@ use super::{JobOfWorker, Shared};
 use crate::coordinator::now;
 use crate::error::TaskError;
 use crate::shuffle::ShuffleError;
-use crate::task::{
-    self, Attempt, MapFigures, Monitor, ReduceFigures, ReduceOutput, ReduceTask, commit,
-};
+use crate::task::{self, Attempt, MapFigures, Monitor, ReduceFigures, ReduceTask, commit};
 
 /// The group of our own counters.
 const GROUP: &str = "kontiki";
@@ -108,6 +106,9 @@ async fn map(
     watch: &Arc<Watch>,
 ) -> Result<(), TaskError> {
     let of = assignment.attempt;
+    if job.description.reduces == 0 {
+        return map_to_output(shared, job, assignment, watch).await;
+    }
     let folder = shared.folder.job(of.job);
     let attempt = attempt_of(shared, job, assignment, &folder);
     let output_folder = job.description.output().to_path_buf();
@@ -133,6 +134,33 @@ async fn map(
         }
         _ => Err(TaskError::Cancelled),
     }
+}
+
+/// Of a job without reduces: the map's output is put in place like that of a reduce.
+async fn map_to_output(
+    shared: &Arc<Shared>,
+    job: &Arc<JobOfWorker>,
+    assignment: &Assignment,
+    watch: &Arc<Watch>,
+) -> Result<(), TaskError> {
+    let of = assignment.attempt;
+    let folder = job.description.work().join(shared.books.worker.to_string());
+    let attempt = attempt_of(shared, job, assignment, &folder);
+    let (watched, running) = (Arc::clone(watch), Arc::clone(job));
+    let output = on_thread(of, move || {
+        let failed = |source| TaskError::files("make", &folder, source);
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        let task = running.description.maps.get(of.task.number as usize);
+        running.program.map(task.ok_or(TaskError::Cancelled)?, &attempt, &*watched)
+    });
+    let output = output.await?;
+    let counters = counted(&output.counters, &map_figures(&output.figures));
+    place(shared, job, of, &output.file, counters, watch).await?;
+    if let Some(skipped) = output.skipped {
+        let to = job.description.output().join(format!("skipped-{}", of.task.number));
+        show_skipped(&skipped, to);
+    }
+    Ok(())
 }
 
 /// Copies the records that were left out to where the output is.
@@ -162,20 +190,34 @@ async fn reduce(
         running.program.reduce(task, &fetch, &attempt, &*watched)
     });
     let output = output.await?;
-    let placed = place(shared, job, of, &output, watch).await;
+    let counters = counted(&output.counters, &reduce_figures(&output.figures));
+    place(shared, job, of, &output.file, counters, watch).await
+}
+
+/// Puts an output in its place, or removes it.
+async fn place(
+    shared: &Arc<Shared>,
+    job: &Arc<JobOfWorker>,
+    of: AttemptRef,
+    file: &Path,
+    counters: Counters,
+    watch: &Watch,
+) -> Result<(), TaskError> {
+    let placed = place_granted(shared, job, of, file, counters, watch).await;
     if placed.is_err() {
         // Without its final name it is nothing.
-        let _ = std::fs::remove_file(&output.file);
+        let _ = std::fs::remove_file(file);
     }
     placed
 }
 
 /// Asks for the grant, puts the output in its place, and says so.
-async fn place(
+async fn place_granted(
     shared: &Arc<Shared>,
     job: &Arc<JobOfWorker>,
     of: AttemptRef,
-    output: &ReduceOutput,
+    output: &Path,
+    counters: Counters,
     watch: &Watch,
 ) -> Result<(), TaskError> {
     loop {
@@ -183,7 +225,7 @@ async fn place(
             Some(Verdict::Granted) => {}
             _ => return Err(TaskError::Cancelled),
         }
-        let (file, folder) = (output.file.clone(), job.description.output().to_path_buf());
+        let (file, folder) = (output.to_path_buf(), job.description.output().to_path_buf());
         let lease_until = shared.books.lease_until();
         let placed = tokio::task::spawn_blocking(move || {
             // Looked at at the last moment: a grant is good for as long as the lease.
@@ -191,14 +233,13 @@ async fn place(
             is_good.then(|| commit(&file, &folder, of.task.number)).transpose()
         });
         let failed =
-            |source| TaskError::Files { action: "rename", path: output.file.clone(), source };
+            |source| TaskError::Files { action: "rename", path: output.to_path_buf(), source };
         let placed = placed.await.map_err(|error| failed(std::io::Error::other(error)))?;
         if placed.map_err(failed)?.is_some() {
             break;
         }
         sleep(RETRY).await;
     }
-    let counters = counted(&output.counters, &reduce_figures(&output.figures));
     // Superseded: another attempt was granted since, and replaces the output by its own.
     verdict(shared, of, &Report::Committed(counters), watch).await;
     Ok(())
@@ -273,7 +314,7 @@ fn counted(user: &task::Counters, figures: &[(&str, u64)]) -> Counters {
     counters
 }
 
-fn map_figures(figures: &MapFigures) -> [(&'static str, u64); 9] {
+fn map_figures(figures: &MapFigures) -> [(&'static str, u64); 11] {
     [
         ("map_input_bytes", figures.input_bytes),
         ("map_input_records", figures.input_records),
@@ -284,6 +325,8 @@ fn map_figures(figures: &MapFigures) -> [(&'static str, u64); 9] {
         ("map_spilled_bytes", figures.spilled_bytes),
         ("map_decoded_bytes", figures.decoded_bytes),
         ("map_stored_bytes", figures.stored_bytes),
+        ("map_output_records", figures.output_records),
+        ("map_output_bytes", figures.output_bytes),
     ]
 }
 

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kontiki_schedule::{AttemptRef, Counters, Held, JobId, Life, Running, Sign, WorkerId};
+use kontiki_schedule::{
+    AttemptRef, Counters, Held, JobId, Life, Running, STATUS_BYTES_MAX, Sign, WorkerId, cut,
+};
 use kontiki_types::Instant;
 
 use crate::task::Monitor;
@@ -17,6 +19,7 @@ pub(super) struct Watch {
     cancelled: AtomicBool,
     total: u64,
     is_probe: bool,
+    status: Mutex<String>,
 }
 
 impl Watch {
@@ -29,6 +32,12 @@ impl Watch {
 impl Monitor for Watch {
     fn advanced(&self, amount: u64) {
         self.progress.fetch_add(amount, Relaxed);
+    }
+
+    fn said(&self, status: &str) {
+        let mut known = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clear();
+        known.push_str(cut(status, STATUS_BYTES_MAX));
     }
 
     fn is_cancelled(&self) -> bool {
@@ -73,6 +82,7 @@ impl Books {
                 progress,
                 permille: done.min(1000) as u16,
                 is_probe: watch.is_probe,
+                status: watch.status.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             }
         });
         Sign {
@@ -181,8 +191,10 @@ mod tests {
         let watch = books.begin(of(1), Watch::new(200, false)).expect("it begins");
         assert!(books.begin(of(1), Watch::new(200, false)).is_none());
         watch.advanced(50);
+        watch.said(&"\u{e9}".repeat(200));
         let sign = books.sign();
         assert_eq!((sign.sequence, sign.running.len(), sign.running[0].permille), (1, 1, 250));
+        assert_eq!(sign.running[0].status, "\u{e9}".repeat(128), "cut between characters");
         books.hold(of(1), Counters::new());
         assert_eq!(books.held(), [], "its verdict is not there yet");
         books.end(&of(1));

@@ -15,13 +15,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use kontiki_net::{Limits, serve_routes};
 use kontiki_schedule::{AttemptRef, JobId, Report, SLOTS_MAX, Verdict};
 use tokio::sync::{Notify, OnceCell, watch};
 use tokio::time::{sleep, timeout};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::{Channel, Endpoint, Server};
+use tonic::service::Routes;
 use tonic::{Code, Status};
 
+use crate::access::{Authenticated, Security, connect};
 use crate::coordinator::now;
 use crate::description::Description;
 use crate::error::TaskError;
@@ -35,6 +36,7 @@ use crate::proto::{
 };
 use crate::task::{MEMORY_BYTES_MIN, Program};
 use books::{Books, Watch};
+pub use fetch::MapOutputs;
 use fetch::Places;
 use folder::Folder;
 
@@ -62,6 +64,8 @@ pub struct WorkerConfig {
     pub memory_bytes: u64,
     /// The worker ends when it has not reached the coordinator for so long. `None`: never.
     pub patience: Option<Duration>,
+    /// What it shows to the coordinator and to other workers, and asks of them.
+    pub security: Security,
 }
 
 /// Why a worker cannot start, or ended.
@@ -109,7 +113,7 @@ struct Shared {
     books: Books,
     folder: Folder,
     others: Others,
-    coordinator: CoordinatorClient<Channel>,
+    coordinator: CoordinatorClient<Authenticated>,
     address: String,
     slots: u32,
     /// Of each attempt.
@@ -132,17 +136,25 @@ struct JobOfWorker {
     program: Arc<dyn Program>,
 }
 
-/// Connections to other workers.
-#[derive(Default)]
-struct Others(Mutex<BTreeMap<String, Channel>>);
+/// Connections to workers.
+pub(crate) struct Others {
+    channels: Mutex<BTreeMap<String, Authenticated>>,
+    security: Security,
+}
 
 impl Others {
-    fn client(&self, address: &str) -> Result<ShuffleClient<Channel>, Status> {
-        let mut channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn new(security: Security) -> Self {
+        Self { channels: Mutex::default(), security }
+    }
+
+    fn client(&self, address: &str) -> Result<ShuffleClient<Authenticated>, Status> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let channel = match channels.get(address) {
             Some(channel) => channel.clone(),
             None => {
-                let channel = connect(&format!("http://{address}"))?;
+                let Security { secret, tls, .. } = &self.security;
+                let channel = connect(address, secret.as_ref(), tls.as_ref())
+                    .map_err(Status::invalid_argument)?;
                 channels.insert(address.to_owned(), channel.clone());
                 channel
             }
@@ -151,25 +163,11 @@ impl Others {
     }
 }
 
-/// A channel that connects when it is used, and again when it was lost.
-pub(crate) fn connect(url: &str) -> Result<Channel, Status> {
-    let endpoint = Endpoint::from_shared(url.to_owned())
-        .map_err(|_| Status::invalid_argument(format!("{url} is not an address")))?;
-    Ok(endpoint
-        .connect_timeout(Duration::from_secs(2))
-        .tcp_nodelay(true)
-        .initial_stream_window_size(4 << 20)
-        .initial_connection_window_size(16 << 20)
-        .http2_keep_alive_interval(Duration::from_secs(3))
-        .keep_alive_timeout(Duration::from_secs(5))
-        .keep_alive_while_idle(true)
-        .connect_lazy())
-}
-
 /// A worker that can run.
 pub struct Worker {
     shared: Arc<Shared>,
-    listener: tokio::net::TcpListener,
+    listener: std::net::TcpListener,
+    security: Security,
     refused: watch::Receiver<Option<String>>,
     url: String,
     patience: Option<Duration>,
@@ -199,16 +197,19 @@ impl Worker {
         let books = Books::new(folder.worker, folder.life, held);
         let failed = |source| WorkerError::Listen { address: config.listen, source };
         let listener = std::net::TcpListener::bind(config.listen).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
         let local = listener.local_addr().map_err(failed)?;
-        let channel = connect(&config.coordinator)
-            .map_err(|status| WorkerError::Setting(status.message().to_owned()))?;
+        let Security { secret, tls, .. } = &config.security;
+        if tls.as_ref().is_some_and(|tls| tls.identity.is_none()) {
+            let text = "TLS of a worker needs a certificate and its key".to_owned();
+            return Err(WorkerError::Setting(text));
+        }
+        let channel = connect(&config.coordinator, secret.as_ref(), tls.as_ref())
+            .map_err(WorkerError::Setting)?;
         let (refused, receiver) = watch::channel(None);
         let shared = Arc::new(Shared {
             books,
             folder,
-            others: Others::default(),
+            others: Others::new(config.security.clone()),
             coordinator: CoordinatorClient::new(channel)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
@@ -226,7 +227,8 @@ impl Worker {
             refused,
         });
         let (url, patience) = (config.coordinator, config.patience);
-        Ok(Self { shared, listener, refused: receiver, url, patience })
+        let security = config.security;
+        Ok(Self { shared, listener, security, refused: receiver, url, patience })
     }
 
     /// Where others get map outputs.
@@ -246,13 +248,16 @@ impl Worker {
         let shared = Arc::clone(&self.shared);
         let service = ShuffleServer::new(shuffle_service::Outputs(Arc::clone(&shared)))
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let server = Server::builder()
-            .tcp_nodelay(true)
-            .initial_stream_window_size(4 << 20)
-            .initial_connection_window_size(16 << 20)
-            .add_service(service);
-        let incoming = TcpListenerStream::new(self.listener);
-        let serving = tokio::spawn(server.serve_with_incoming(incoming));
+        let (listener, security) = (self.listener, self.security);
+        let serving = tokio::spawn(async move {
+            let forever = std::future::pending();
+            let routes = Routes::new(service);
+            let served =
+                serve_routes(listener, routes, &security, &Limits::default(), forever).await;
+            if let Err(error) = served {
+                tracing::error!(%error, "the gRPC server ended");
+            }
+        });
         let beating = tokio::spawn(Arc::clone(&shared).beat());
         let pulling = tokio::spawn(Arc::clone(&shared).pull());
         let cleaning = tokio::spawn(Arc::clone(&shared).clean());
@@ -424,7 +429,12 @@ impl Shared {
                     self.heard(&heard, asked);
                     self.registrations.fetch_add(1, SeqCst);
                 }
-                Err(status) if matches!(status.code(), Code::Unimplemented | Code::Aborted) => {
+                Err(status)
+                    if matches!(
+                        status.code(),
+                        Code::Unimplemented | Code::Aborted | Code::Unauthenticated
+                    ) =>
+                {
                     self.refused.send_replace(Some(status.message().to_owned()));
                     std::future::pending::<()>().await;
                 }

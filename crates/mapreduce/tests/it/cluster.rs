@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kontiki_mapreduce::access::Security;
 use kontiki_mapreduce::client::{Client, SubmitOptions};
 use kontiki_mapreduce::coordinator::{Coordinator, CoordinatorConfig};
 use kontiki_mapreduce::description::Description;
@@ -22,34 +23,34 @@ use crate::{FIXTURE, sequential, sorted, tasks};
 
 const REDUCES: u32 = 3;
 /// Longer than any of these jobs takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Farm {
+pub(crate) struct Farm {
     root: tempfile::TempDir,
-    output: PathBuf,
-    description: Description,
+    pub(crate) output: PathBuf,
+    pub(crate) description: Description,
     expected: Vec<u8>,
 }
 
-fn coordinator(folder: &Path, listen: std::net::SocketAddr) -> Coordinator {
+pub(crate) fn coordinator(folder: &Path, listen: std::net::SocketAddr) -> Coordinator {
+    secured(folder, listen, Security::default())
+}
+
+/// A coordinator that asks for what `security` says.
+pub(crate) fn secured(
+    folder: &Path,
+    listen: std::net::SocketAddr,
+    security: Security,
+) -> Coordinator {
     let schedule = Config { lease: Duration::from_secs(2), ..Config::default() };
     let directory = Some(folder.to_path_buf());
-    let config = CoordinatorConfig { directory, listen, http: None, schedule };
+    let config = CoordinatorConfig { directory, listen, http: None, schedule, security };
     Coordinator::start(config).unwrap()
 }
 
 /// Starts a worker; it takes its leave when the sender is used, and is dropped with it otherwise.
-fn worker(folder: &Path, url: &str) -> oneshot::Sender<()> {
-    let config = WorkerConfig {
-        coordinator: url.to_owned(),
-        directory: folder.to_path_buf(),
-        listen: ([127, 0, 0, 1], 0).into(),
-        advertise: None,
-        slots: 2,
-        memory_bytes: 16 << 20,
-        patience: None,
-    };
-    let worker = Worker::open(config, Jobs::new()).unwrap();
+pub(crate) fn worker(folder: &Path, url: &str) -> oneshot::Sender<()> {
+    let worker = Worker::open(worker_config(folder, url), Jobs::new()).unwrap();
     let (sender, stop) = oneshot::channel::<()>();
     tokio::spawn(worker.run(async {
         let _ = stop.await;
@@ -57,8 +58,21 @@ fn worker(folder: &Path, url: &str) -> oneshot::Sender<()> {
     sender
 }
 
+pub(crate) fn worker_config(folder: &Path, url: &str) -> WorkerConfig {
+    WorkerConfig {
+        coordinator: url.to_owned(),
+        directory: folder.to_path_buf(),
+        listen: ([127, 0, 0, 1], 0).into(),
+        advertise: None,
+        slots: 2,
+        memory_bytes: 16 << 20,
+        patience: None,
+        security: Security::default(),
+    }
+}
+
 impl Farm {
-    fn new(application: Application, split_bytes: u64) -> Self {
+    pub(crate) fn new(application: Application, split_bytes: u64) -> Self {
         let root = tempfile::tempdir().unwrap();
         let input = root.path().join("in.txt");
         std::fs::write(&input, FIXTURE.repeat(20)).unwrap();
@@ -72,11 +86,11 @@ impl Farm {
         Self { root, output, description, expected }
     }
 
-    fn folder(&self, name: &str) -> PathBuf {
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
-    async fn submit(&self, client: &Client) -> u64 {
+    pub(crate) async fn submit(&self, client: &Client) -> u64 {
         let options = SubmitOptions {
             name: "test".into(),
             failures_max: 4,
@@ -86,14 +100,14 @@ impl Farm {
         client.submit(&self.description, &options).await.unwrap()
     }
 
-    fn check_output(&self) {
+    pub(crate) fn check_output(&self) {
         let read = |reduce| std::fs::read(self.output.join(output_name(reduce))).unwrap();
         let outputs: Vec<Vec<u8>> = (0..REDUCES).map(read).collect();
         assert!(sorted(&outputs) == self.expected, "the output is another one");
     }
 }
 
-async fn ended(client: &Client, job: u64) -> JobStatus {
+pub(crate) async fn ended(client: &Client, job: u64) -> JobStatus {
     let wait = async {
         loop {
             match client.wait(job, Duration::from_secs(1)).await {
@@ -105,7 +119,7 @@ async fn ended(client: &Client, job: u64) -> JobStatus {
     timeout(PATIENCE, wait).await.expect("the job ends")
 }
 
-fn any_port() -> std::net::SocketAddr {
+pub(crate) fn any_port() -> std::net::SocketAddr {
     ([127, 0, 0, 1], 0).into()
 }
 
@@ -134,8 +148,7 @@ async fn two_workers_count_words_as_one_thread_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_coordinator_started_again_goes_on_and_runs_no_finished_map_again() {
     // Each map takes a while.
-    let commands =
-        Commands { mapper: "sleep 0.3; cat".into(), combiner: None, reducer: "sort".into() };
+    let commands = Commands::new("sleep 0.3; cat", "sort");
     let farm = Farm::new(Application::Streaming(commands), 2500);
     let folder = farm.folder("coordinator");
     let first = coordinator(&folder, any_port());
@@ -161,7 +174,13 @@ async fn a_coordinator_started_again_goes_on_and_runs_no_finished_map_again() {
             let listen = std::net::TcpListener::bind(address).map(drop);
             let directory = Some(folder.clone());
             let schedule = Config { lease: Duration::from_secs(2), ..Config::default() };
-            let config = CoordinatorConfig { directory, listen: address, http: None, schedule };
+            let config = CoordinatorConfig {
+                directory,
+                listen: address,
+                http: None,
+                schedule,
+                security: Security::default(),
+            };
             if listen.is_ok()
                 && let Ok(coordinator) = Coordinator::start(config)
             {
@@ -181,11 +200,7 @@ async fn a_coordinator_started_again_goes_on_and_runs_no_finished_map_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn maps_of_a_worker_that_leaves_before_the_reduces_run_again() {
-    let commands = Commands {
-        mapper: "sleep 0.2; cat".into(),
-        combiner: None,
-        reducer: "sleep 1; sort".into(),
-    };
+    let commands = Commands::new("sleep 0.2; cat", "sleep 1; sort");
     let farm = Farm::new(Application::Streaming(commands), 4000);
     let coordinator = coordinator(&farm.folder("coordinator"), any_port());
     let url = format!("http://{}", coordinator.address());

@@ -41,7 +41,7 @@ fn try_run(
 fn dies_of(word: &str) -> Streaming {
     let mapper =
         format!("while read line; do [ \"$line\" != {word} ] || exit 9; echo \"$line\"; done");
-    Streaming::new(Commands { mapper, combiner: None, reducer: "cat".into() })
+    Streaming::new(Commands::new(mapper, "cat"))
 }
 
 #[test]
@@ -112,6 +112,14 @@ impl Program for Damaging<'_> {
 
     fn sequential(&self, files: &[InputFile], output: &std::path::Path) -> Result<(), TaskError> {
         self.program.sequential(files, output)
+    }
+
+    fn sequential_maps(
+        &self,
+        files: &[InputFile],
+        output: &std::path::Path,
+    ) -> Result<(), TaskError> {
+        self.program.sequential_maps(files, output)
     }
 }
 

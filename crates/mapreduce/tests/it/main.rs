@@ -1,9 +1,11 @@
 //! Whole jobs through the public API.
 
+mod access;
 mod cluster;
 mod cuts;
 mod failures;
 mod fuzz;
+mod live;
 mod own_job;
 mod words;
 

@@ -109,6 +109,7 @@ impl Bench {
             attempt: *attempt,
             progress: self.sequence,
             permille: 0,
+            status: String::new(),
             is_probe: false,
         });
         Sign { worker: id, life, sequence: self.sequence, running: running.collect() }

@@ -146,6 +146,7 @@ impl Worker {
             attempt: *attempt,
             progress: *progress,
             permille: 0,
+            status: String::new(),
             is_probe: false,
         });
         Sign {
