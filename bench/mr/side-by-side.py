@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""`kontiki mr run` and programs written for one task each, in one run, interleaved.
+"""`kontiki mr run`, with processes and with threads, and programs written for one task each, in one
+run, interleaved.
 
 Makes the data (text of lines drawn from books, and 100-byte records), then runs each task round
 after round with each system in turn, as whole processes with their start; the median counts. The
@@ -92,7 +93,7 @@ def digest(parts, in_order):
     return hashlib.sha256(data).hexdigest()
 
 
-def kontiki(arguments, task, files, output):
+def threads(arguments, task, files, output):
     command = [arguments.kontiki, "mr", "run", task, "--quiet", "--workers", 2, "--output", output,
                "--input", *files]
     if task == "grep":
@@ -102,8 +103,12 @@ def kontiki(arguments, task, files, output):
     return command
 
 
+def kontiki(arguments, task, files, output):
+    return [*threads(arguments, task, files, output), "--processes"]
+
+
 def yardstick(arguments, task, files, output):
-    program = str(HERE / "yardstick/target/release/yardstick")
+    program = arguments.yardstick
     if task == "grep":
         return [program, "grep", arguments.pattern, output, *files]
     if task == "sort":
@@ -112,7 +117,7 @@ def yardstick(arguments, task, files, output):
 
 
 def systems(arguments, task):
-    found = {"kontiki": kontiki, "yardstick": yardstick}
+    found = {"kontiki": kontiki, "threads": threads, "yardstick": yardstick}
     if arguments.python and task == "wc":
         for name, code in [("duckdb", DUCKDB), ("spark", SPARK)]:
             module = {"spark": "pyspark"}.get(name, name)
@@ -153,9 +158,32 @@ def commit():
     return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
 
 
+def comparisons(results):
+    """Ours against the others', and absolute times where these are asked for."""
+    def seconds(cell, name):
+        return results.get(cell, {}).get(name, {}).get("seconds")
+
+    found = {}
+    for cell in ("wc", "indexer", "sort", "grep"):
+        ours, theirs = seconds(cell, "kontiki"), seconds(cell, "yardstick")
+        if ours and theirs:
+            found[f"{cell}_vs_yardstick"] = round(ours / theirs, 3)
+    for other in ("duckdb", "spark"):
+        ours, theirs = seconds("wc", "kontiki"), seconds("wc", other)
+        if ours and theirs:
+            found[f"wc_faster_than_{other}"] = round(theirs / ours, 2)
+    for name, cell, system in (("grep_seconds", "grep", "kontiki"),
+                               ("small_seconds", "small", "kontiki"),
+                               ("small_threads_seconds", "small", "threads")):
+        if seconds(cell, system):
+            found[name] = seconds(cell, system)
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kontiki", default=str(ROOT / "target/release/kontiki"))
+    parser.add_argument("--yardstick", default=str(HERE / "yardstick/target/release/yardstick"))
     parser.add_argument("--books", required=True, help="a folder with text files (ASCII)")
     parser.add_argument("--text", default="1GiB", help="size of the text")
     parser.add_argument("--records", type=int, default=10_000_000, help="records to sort")
@@ -214,6 +242,7 @@ def main():
         } for name, runs in systems_found.items()} for cell, systems_found in results.items()},
         "digests": digests,
     }
+    report["comparisons"] = comparisons(report["results"])
     Path(arguments.results).write_text(json.dumps(report, indent=2) + "\n")
     for cell, found in report["results"].items():
         for name, figures in found.items():

@@ -36,11 +36,11 @@ impl CargoTest {
     }
 }
 
-fn listed(said: &str) -> usize {
+pub(super) fn listed(said: &str) -> usize {
     said.lines().filter(|line| line.ends_with(": test")).count()
 }
 
-fn passed(said: &str) -> usize {
+pub(super) fn passed(said: &str) -> usize {
     let results = said.lines().filter_map(|line| line.strip_prefix("test result: ok. "));
     let counts = results.filter_map(|rest| rest.split(' ').next()?.parse::<usize>().ok());
     counts.sum()

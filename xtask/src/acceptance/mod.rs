@@ -9,8 +9,10 @@ mod client;
 mod cluster;
 mod issue2;
 mod issue3;
+mod issue4;
 mod load;
 mod machine;
+mod process_test;
 mod report;
 mod wait;
 
@@ -177,7 +179,8 @@ impl Wanted {
         let all: &'static [Item] = match issue.as_str() {
             "2" => &issue2::ITEMS,
             "3" => &issue3::ITEMS,
-            other => bail!("no acceptance run for issue `{other}`\nhint: there are 2 and 3"),
+            "4" => &issue4::ITEMS,
+            other => bail!("no acceptance run for issue `{other}`\nhint: there are 2, 3 and 4"),
         };
         let mut names = Vec::new();
         let mut small = false;

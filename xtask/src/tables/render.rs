@@ -13,7 +13,7 @@ pub fn table(root: &Path, name: &str) -> Result<String> {
     };
     let results: Value = serde_json::from_str(&text).with_context(|| format!("{name}.json"))?;
     match name {
-        "issue-2" | "issue-3" => Ok(acceptance(&results)),
+        "issue-2" | "issue-3" | "issue-4" => Ok(acceptance(&results)),
         "kv-side-by-side" => Ok(side_by_side(&results)),
         "mr" => Ok(map_reduce(&results)),
         "raft" => Ok(raft(&results)),
@@ -166,8 +166,9 @@ const TASKS: [(&str, &str); 5] = [
     ("small", "word count of the books alone, 3.3 MB"),
 ];
 
-const PROGRAMS: [(&str, &str); 4] = [
-    ("kontiki", "`kontiki mr run`, 2 threads"),
+const PROGRAMS: [(&str, &str); 5] = [
+    ("kontiki", "`kontiki mr run --processes`, 2 workers"),
+    ("threads", "`kontiki mr run`, 2 threads"),
     ("yardstick", "a program for this task alone"),
     ("duckdb", "DuckDB, 2 threads"),
     ("spark", "Spark, `local[2]`"),

@@ -1,0 +1,3 @@
+//! What users run, as processes.
+
+mod mr;
