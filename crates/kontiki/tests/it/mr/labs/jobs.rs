@@ -6,6 +6,7 @@ use std::process::exit;
 use std::thread::sleep;
 use std::time::Duration;
 
+use kontiki_mapreduce::access::Security;
 use kontiki_mapreduce::api::{
     Emit, HashPartition, Job, Mapper, NoCombiner, Output, Record, Reducer, Values,
 };
@@ -209,6 +210,7 @@ pub(super) fn program(arguments: &[&str]) -> Result<(), Box<dyn std::error::Erro
                 slots: 1,
                 memory_bytes: 16 << 20,
                 patience: Some(Duration::from_secs(3)),
+                security: Security::default(),
             };
             runtime.block_on(async {
                 Worker::open(config, jobs())?.run(std::future::pending()).await
@@ -239,6 +241,7 @@ async fn drive(
         listen: ([127, 0, 0, 1], 0).into(),
         http: None,
         schedule: kontiki_schedule::Config::default(),
+        security: Security::default(),
     })?;
     let url = format!("http://{}", coordinator.address());
     fs::write(address.with_extension("new"), &url)?;
