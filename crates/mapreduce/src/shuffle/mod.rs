@@ -9,6 +9,7 @@
 
 mod fetch;
 mod format;
+mod index;
 mod reader;
 mod writer;
 

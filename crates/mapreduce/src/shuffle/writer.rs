@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crc32c::crc32c_append;
 
 use super::format::{BLOCK_HEADER_BYTES, FileIdentity, HEADER_BYTES, Run, footer, row};
+use super::index::Index;
 
 /// Records are put together in blocks of about so many bytes, the unit of compression.
 pub const BLOCK_BYTES: usize = 64 * 1024;
@@ -42,8 +43,7 @@ pub struct ShuffleWriter {
     buffer: Vec<u8>,
     position: u64,
     identity: FileIdentity,
-    /// The runs written so far, in the order in which they were written.
-    index: Vec<(u32, Run)>,
+    index: Index,
     run: u32,
     current: Option<(u32, Run)>,
     seed: u32,
@@ -82,7 +82,7 @@ impl ShuffleWriter {
             buffer: Vec::with_capacity(BUFFER_BYTES),
             position: 0,
             identity,
-            index: Vec::new(),
+            index: Index::default(),
             run: 0,
             current: None,
             seed: 0,
@@ -153,7 +153,7 @@ impl ShuffleWriter {
         self.end_block()?;
         if let Some((bucket, mut run)) = self.current.take() {
             run.stored_bytes = self.position - run.offset;
-            self.index.push((bucket, run));
+            self.index.add(bucket, &run);
         }
         Ok(())
     }
@@ -274,18 +274,18 @@ impl ShuffleWriter {
     pub(crate) fn finish_as(mut self, path: &Path) -> io::Result<Section> {
         self.end_bucket()?;
         let mut section = Section::default();
-        let mut index = std::mem::take(&mut self.index);
-        // Stable: the runs of a bucket stay in the order in which they were written.
-        index.sort_by_key(|(bucket, _)| *bucket);
+        let index = std::mem::take(&mut self.index);
         let mut rows = Vec::new();
         let mut entries = Vec::new();
-        let mut runs = index.iter().peekable();
+        let mut cursors = index.cursors();
         for bucket in 0..self.identity.buckets {
             entries.clear();
-            while let Some((_, run)) = runs.next_if(|(of, _)| *of == bucket) {
-                entries.extend_from_slice(&run.encode());
-                section.records += run.records;
-                section.decoded_bytes += run.decoded_bytes;
+            for cursor in &mut cursors {
+                while let Some(run) = cursor.next_of(bucket) {
+                    entries.extend_from_slice(&run.encode());
+                    section.records += run.records;
+                    section.decoded_bytes += run.decoded_bytes;
+                }
             }
             rows.extend_from_slice(&row(&self.identity, bucket, self.position, &entries));
             self.write(&entries)?;
