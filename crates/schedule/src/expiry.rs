@@ -1,6 +1,7 @@
 //! What time takes away: leases, workers, grants of an earlier coordinator.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use kontiki_types::Instant;
 
@@ -13,6 +14,11 @@ impl Scheduler {
         if now < self.next_tick {
             return;
         }
+        // Who was stopped itself has heard of nobody meanwhile, and nobody is to blame for that.
+        let late = now.since(self.next_tick);
+        if late >= self.config.lease / 2 {
+            self.extend_leases(late);
+        }
         self.next_tick = now + self.config.tick;
         self.expire_workers(now);
         self.expire_absent(now);
@@ -20,6 +26,25 @@ impl Scheduler {
         self.expire_old_grants(now);
         // Somebody may be late by now.
         self.changed = true;
+    }
+
+    /// A lease may always be longer here than its worker takes it to be.
+    fn extend_leases(&mut self, by: Duration) {
+        for worker in self.workers.values_mut() {
+            worker.lease_until = worker.lease_until + by;
+        }
+        for attempt in self.attempts.values_mut() {
+            attempt.lease_until = attempt.lease_until + by;
+            attempt.moved = attempt.moved + by;
+        }
+        for until in self.absent.values_mut() {
+            *until = *until + by;
+        }
+        for job in self.jobs.values_mut() {
+            for (_, until) in job.old_grants.values_mut() {
+                *until = *until + by;
+            }
+        }
     }
 
     fn expire_workers(&mut self, now: Instant) {

@@ -49,13 +49,12 @@ pub(super) fn books(context: &Context) -> Option<PathBuf> {
     books.is_dir().then_some(books)
 }
 
-/// Lines `figure NAME VALUE`; of one name all values.
+/// Lines that end with `figure NAME VALUE`, the first of a test after its name; of one name all
+/// values.
 fn figures(said: &str) -> Figures {
     let mut all = Figures::new();
     for line in said.lines() {
-        let Some((name, value)) =
-            line.strip_prefix("figure ").and_then(|rest| rest.split_once(' '))
-        else {
+        let Some((name, value)) = figure(line) else {
             continue;
         };
         let value = value.parse::<f64>().map_or_else(|_| value.into(), serde_json::Value::from);
@@ -70,13 +69,18 @@ fn figures(said: &str) -> Figures {
     all
 }
 
+fn figure(line: &str) -> Option<(&str, &str)> {
+    let said = line.rsplit_once(" ... ").map_or(line, |(_, said)| said);
+    said.strip_prefix("figure ")?.split_once(' ')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn figures_are_read_from_what_tests_say() {
-        let said = "running 1 test\nfigure a 0.5\nfigure b 2 of 3\nfigure b 4 of 5\nfigures\n";
+        let said = "running 1 test\ntest x::y ... figure a 0.5\nfigure b 2 of 3\nfigure b 4 of 5\nfigures\n";
         let found = figures(said);
         assert_eq!(found["a"], 0.5);
         assert_eq!(found["b"], serde_json::json!(["2 of 3", "4 of 5"]));

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::time::Duration;
 
 use kontiki_schedule::{
-    Assignment, AttemptRef, JobId, Output, Scheduler, Verdict, WorkerId, persist,
+    Assignment, AttemptRef, JobId, Life, Output, Scheduler, Verdict, WorkerId, persist,
 };
 use kontiki_storage::disk::{RealDisk, replace_file};
 use kontiki_types::Instant;
@@ -28,7 +28,7 @@ pub(super) struct Core {
     pub(super) scheduler: Scheduler,
     journal: AnyJournal,
     history: Option<PathBuf>,
-    pulls: BTreeMap<WorkerId, (u64, oneshot::Sender<Vec<Assignment>>)>,
+    pulls: BTreeMap<WorkerId, (Life, u64, oneshot::Sender<Vec<Assignment>>)>,
     verdicts: BTreeMap<(WorkerId, AttemptRef), Vec<oneshot::Sender<Verdict>>>,
     submits: BTreeMap<JobId, Vec<oneshot::Sender<JobId>>>,
     waits: BTreeMap<JobId, Vec<oneshot::Sender<()>>>,
@@ -140,8 +140,8 @@ impl Core {
                 }
                 Output::Assign { worker, pull, assignments } => {
                     // If nobody waits any more the worker gets them with its next pull.
-                    if self.pulls.get(&worker).is_some_and(|(latest, _)| *latest == pull)
-                        && let Some((_, waiting)) = self.pulls.remove(&worker)
+                    if self.pulls.get(&worker).is_some_and(|(_, latest, _)| *latest == pull)
+                        && let Some((_, _, waiting)) = self.pulls.remove(&worker)
                     {
                         let _ = waiting.send(assignments);
                     }
@@ -189,17 +189,20 @@ impl Core {
     pub(super) fn await_work(
         &mut self,
         worker: WorkerId,
+        life: Life,
         pull: u64,
         waiting: oneshot::Sender<Vec<Assignment>>,
     ) {
-        self.pulls.insert(worker, (pull, waiting));
+        self.pulls.insert(worker, (life, pull, waiting));
     }
 
-    /// Nobody waits for the answer to `pull` any more.
-    pub(super) fn withdraw(&mut self, worker: WorkerId, pull: u64) {
-        self.scheduler.withdraw(worker, pull);
-        if self.pulls.get(&worker).is_some_and(|(latest, _)| *latest == pull) {
+    /// Nobody waits for the answer to `pull` any more. One of an earlier life may have the number of
+    /// one that waits.
+    pub(super) fn withdraw(&mut self, worker: WorkerId, life: Life, pull: u64) {
+        let latest = self.pulls.get(&worker);
+        if latest.is_some_and(|(of, latest, _)| (*of, *latest) == (life, pull)) {
             self.pulls.remove(&worker);
+            self.scheduler.withdraw(worker, pull);
         }
     }
 

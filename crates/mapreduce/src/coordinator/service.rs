@@ -149,11 +149,11 @@ impl Coordinator for Service {
     async fn pull(&self, request: Request<PullRequest>) -> Answer<PullReply> {
         let request = request.into_inner();
         let sign = request.sign.as_ref().and_then(sign_from).ok_or_else(incomplete)?;
-        let (worker, pull) = (sign.worker, sign.sequence);
+        let (worker, life, pull) = (sign.worker, sign.life, sign.sequence);
         let (sender, work) = oneshot::channel();
         let taken = self.core.call(move |core, now| {
             core.scheduler.pull(&sign, request.free, now)?;
-            core.await_work(worker, pull, sender);
+            core.await_work(worker, life, pull, sender);
             Ok(())
         });
         taken.await.map_err(no_answer)?.map_err(unknown)?;
@@ -161,7 +161,7 @@ impl Coordinator for Service {
         let assignments = match timeout(WAIT_MAX, &mut work).await {
             Ok(assignments) => assignments.unwrap_or_default(),
             Err(_) => {
-                let over = self.core.call(move |core, _| core.withdraw(worker, pull));
+                let over = self.core.call(move |core, _| core.withdraw(worker, life, pull));
                 over.await.map_err(no_answer)?;
                 // It may have come just now.
                 work.try_recv().unwrap_or_default()

@@ -104,6 +104,26 @@ fn a_pull_that_a_heartbeat_has_overtaken_is_answered() {
     assert_eq!(bench.assigned.len(), 1, "once, although it came twice");
 }
 
+/// A coordinator that was stopped for a minute took everybody for dead, and all maps for lost.
+#[test]
+fn a_coordinator_that_was_stopped_gives_its_workers_time() {
+    let mut bench = Bench::new();
+    let job = bench.submit(2, 1);
+    bench.register(1);
+    let (done, running) = (bench.take(1), bench.take(1));
+    bench.map_done(1, done);
+    bench.now = bench.now + 60 * SECOND;
+    bench.scheduler.tick(bench.now);
+    bench.settle();
+    assert_eq!(bench.heartbeat(1, &[running]).expect("registered").cancel, []);
+    let maps = bench.scheduler.job(job, bench.now).expect("live").maps;
+    assert_eq!((maps.done, maps.counts.lost), (1, 0));
+    // From there on its lease is as long as ever.
+    bench.pass(12 * SECOND, &[]);
+    let maps = bench.scheduler.job(job, bench.now).expect("live").maps;
+    assert_eq!((maps.done, maps.counts.lost), (0, 2));
+}
+
 #[test]
 fn a_lost_answer_is_given_again_with_the_next_pull() {
     let mut bench = Bench::new();
