@@ -133,36 +133,45 @@ impl<P: Payload> Durability<P> {
         !self.hard_state_changed && self.hard_state_sequence <= self.done && index <= self.durable
     }
 
-    /// The next batch, if anything changed; and what has been asserted since the last one is filed
-    /// under the batch it has to wait for.
+    /// Whether there is something to write.
+    pub(crate) fn has_news(&self, log: &Log<P>) -> bool {
+        self.unwritten <= log.last().index
+            || self.hard_state_changed
+            || self.base_changed
+            || self.truncate_from.is_some()
+    }
+
+    /// Files what has been asserted since the last batch under the batch it has to wait for: the
+    /// latest.
+    pub(crate) fn file(&mut self) {
+        if self.unfiled > 0 {
+            for (sequence, _) in self.held.iter_mut().rev().take(take(&mut self.unfiled)) {
+                *sequence = self.issued;
+            }
+        }
+    }
+
+    /// A batch of everything that is to be written.
     pub(crate) fn next_batch(
         &mut self,
         log: &Log<P>,
         hard_state: HardState,
         now: Instant,
-    ) -> Option<WriteBatch<P>> {
-        let changed = self.hard_state_changed
-            || self.base_changed
-            || self.truncate_from.is_some()
-            || self.unwritten <= log.last().index;
-        let batch = changed.then(|| self.batch(log, hard_state, now));
-        for (sequence, _) in self.held.iter_mut().rev().take(self.unfiled) {
-            *sequence = self.issued;
-        }
-        self.unfiled = 0;
-        batch
-    }
-
-    fn batch(&mut self, log: &Log<P>, hard_state: HardState, now: Instant) -> WriteBatch<P> {
+    ) -> WriteBatch<P> {
         self.issued += 1;
         let mut proves = Index(0);
         let (mut first, mut rest) = (Entries::new(), Vec::new());
         let last = log.last().index;
         if self.unwritten <= last {
             proves = last;
-            let mut ranges = log.ranges(self.unwritten, last);
-            first = ranges.next().unwrap_or_default();
-            rest = ranges.collect();
+            match log.one_range(self.unwritten, last) {
+                Some(all) => first = all,
+                None => {
+                    let mut ranges = log.ranges(self.unwritten, last);
+                    first = ranges.next().unwrap_or_default();
+                    rest = ranges.collect();
+                }
+            }
             self.unwritten = last.next();
         }
         let simple = !self.hard_state_changed
@@ -205,6 +214,11 @@ impl<P: Payload> Durability<P> {
             self.under_way.pop_front();
         }
         true
+    }
+
+    /// Whether something need not be held any longer.
+    pub(crate) fn may_release(&self) -> bool {
+        self.held.front().is_some_and(|(sequence, _)| *sequence <= self.done)
     }
 
     /// The next thing that need not be held any longer.

@@ -97,6 +97,10 @@ impl<P> Entries<P> {
     pub(crate) fn drop_front(&mut self, count: usize) {
         self.from = self.from.saturating_add(clamp(count)).min(self.to);
     }
+
+    pub(crate) fn truncate(&mut self, count: usize) {
+        self.to = self.from.saturating_add(clamp(count)).min(self.to);
+    }
 }
 
 /// A range beyond four thousand million entries ends there; none is built that long.

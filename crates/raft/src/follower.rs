@@ -32,7 +32,7 @@ impl<P: Payload> Raft<P> {
         session: Session,
         prev: LogId,
         commit: Index,
-        entries: Entries<P>,
+        mut entries: Entries<P>,
     ) {
         // A wrong message must not even count as a sign of life.
         let merged = planted(Plant::EmptyAppendMerged);
@@ -48,7 +48,7 @@ impl<P: Payload> Raft<P> {
         };
         // What is committed here is the same there (Leader Completeness, §5.4.3).
         let known = self.commit.0.saturating_sub(prev.index.0);
-        let entries = entries.skip(usize::try_from(known).unwrap_or(usize::MAX));
+        entries.drop_front(usize::try_from(known).unwrap_or(usize::MAX));
         if prev.index > self.commit && !self.log.contains(prev) {
             let hint = self.log.last_not_above(prev.index, prev.term);
             let result = AppendResult::Rejected { prev: prev.index, hint };
@@ -58,7 +58,7 @@ impl<P: Payload> Raft<P> {
         // committed, and applied, to make room.
         self.verified = self.verified.max(prev.index);
         self.commit_to(commit.min(self.verified));
-        if !self.append_from_leader(&entries) {
+        if !self.append_from_leader(entries) {
             let result = AppendResult::Full;
             return self.send(from, Body::AppendReply { session, result });
         }
@@ -76,7 +76,7 @@ impl<P: Payload> Raft<P> {
 
     /// Puts entries into the log that follow on from an entry that is in it. Returns whether there
     /// was room.
-    fn append_from_leader(&mut self, entries: &Entries<P>) -> bool {
+    fn append_from_leader(&mut self, mut entries: Entries<P>) -> bool {
         let same = match entries.first() {
             None => return true,
             Some(first) if first.id.index > self.log.last().index => 0,
@@ -92,7 +92,8 @@ impl<P: Payload> Raft<P> {
             self.log.truncate(first.id.index);
             self.durability.truncated(first.id.index);
         }
-        self.log.append(entries.skip(same));
+        entries.drop_front(same);
+        self.log.append(entries);
         true
     }
 

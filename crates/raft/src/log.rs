@@ -166,8 +166,7 @@ impl<P: Payload> Log<P> {
                 self.ranges.pop_back();
                 continue;
             }
-            let keep = offset(range.first, from);
-            range.entries = range.entries.take(keep);
+            range.entries.truncate(offset(range.first, from));
         }
         if !planted(Plant::ConfigurationStays) {
             self.memberships.retain(|(id, _)| id.index < from);
@@ -238,7 +237,7 @@ impl<P: Payload> Log<P> {
                 self.ranges.pop_front();
                 continue;
             }
-            range.entries = range.entries.skip(offset(range.first, upto) + 1);
+            range.entries.drop_front(offset(range.first, upto) + 1);
             range.first = upto.next();
             range.cost = cost;
         }
@@ -259,14 +258,16 @@ impl<P: Payload> Log<P> {
     }
 
     /// Entries from `from` on, at most `bytes_max` (but at least one), in one range. None where they
-    /// are not in memory.
-    pub(crate) fn slice(&self, from: Index, bytes_max: usize) -> Entries<P> {
-        let Some(at) = self.range_of(from) else { return Entries::new() };
-        let Some(range) = self.ranges.get(at) else { return Entries::new() };
-        let entries = range.entries.skip(offset(range.first, from));
+    /// are not in memory. And how many bytes they are.
+    pub(crate) fn slice(&self, from: Index, bytes_max: usize) -> (Entries<P>, usize) {
+        let Some(at) = self.range_of(from) else { return (Entries::new(), 0) };
+        let Some(range) = self.ranges.get(at) else { return (Entries::new(), 0) };
+        let mut entries = range.entries.clone();
+        entries.drop_front(offset(range.first, from));
         let (count, bytes) = fit(&entries, 0, bytes_max);
         if count < entries.len() || at + 1 == self.ranges.len() {
-            return entries.take(count);
+            entries.truncate(count);
+            return (entries, bytes);
         }
         // Several small ranges: collect them once rather than send a message for each.
         let mut collected: Vec<Entry<P>> = entries.to_vec();
@@ -279,19 +280,33 @@ impl<P: Payload> Log<P> {
                 break;
             }
         }
-        collected.into()
+        (collected.into(), bytes)
+    }
+
+    /// The entries from `from` to `to`, if they are one range, or a part of one.
+    pub(crate) fn one_range(&self, from: Index, to: Index) -> Option<Entries<P>> {
+        let range = self.ranges.get(self.range_of(from)?)?;
+        let skipped = offset(range.first, from);
+        let count = offset(from, to).saturating_add(1);
+        if from > to || range.entries.len().saturating_sub(skipped) < count {
+            return None;
+        }
+        let mut entries = range.entries.clone();
+        entries.drop_front(skipped);
+        entries.truncate(count);
+        Some(entries)
     }
 
     /// The ranges that make up the entries from `from` to `to`, which are in memory.
     pub(crate) fn ranges(&self, from: Index, to: Index) -> impl Iterator<Item = Entries<P>> {
+        let count = self.ranges.len();
         let start = if from > to { None } else { self.range_of(from) };
         self.ranges
-            .iter()
-            .skip(start.unwrap_or(usize::MAX))
+            .range(start.map_or(count, |start| start.min(count))..)
             .take_while(move |range| range.first <= to)
             .map(move |range| {
-                let end = offset(range.first, to).saturating_add(1);
-                let mut entries = range.entries.take(end);
+                let mut entries = range.entries.clone();
+                entries.truncate(offset(range.first, to).saturating_add(1));
                 if from > range.first {
                     entries.drop_front(offset(range.first, from));
                 }
@@ -331,12 +346,14 @@ impl<P: Payload> Log<P> {
         if index <= self.evicted.last.index || index > self.last.index {
             return None;
         }
-        // Nearly always it is one of the last two.
-        let count = self.ranges.len();
-        for at in [count.checked_sub(1)?, count.saturating_sub(2)] {
-            if self.ranges.get(at)?.first <= index {
-                return Some(at);
-            }
+        // Nearly always it is the last one, or the one before.
+        let last = self.ranges.len().checked_sub(1)?;
+        if self.ranges.get(last)?.first <= index {
+            return Some(last);
+        }
+        let before = last.checked_sub(1)?;
+        if self.ranges.get(before)?.first <= index {
+            return Some(before);
         }
         self.ranges.partition_point(|range| range.first <= index).checked_sub(1)
     }

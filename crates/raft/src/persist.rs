@@ -119,7 +119,8 @@ impl<P> WriteBatch<P> {
         self.ranges().fold(0, |sum, entries| sum + entries.len())
     }
 
-    fn ranges(&self) -> impl Iterator<Item = &Entries<P>> {
+    /// The same entries, in the ranges in which they came.
+    pub fn ranges(&self) -> impl Iterator<Item = &Entries<P>> {
         let rest = self.more.iter().flat_map(|more| more.rest.iter());
         core::iter::once(&self.first).chain(rest)
     }

@@ -258,7 +258,9 @@ impl<P: Payload> Raft<P> {
             return self.dropped += 1;
         }
         self.changed = true;
-        self.release(now);
+        if self.durability.may_release() {
+            self.release(now);
+        }
         if self.role == Role::Leader {
             self.advance_commit();
         }
@@ -320,32 +322,43 @@ impl<P: Payload> Raft<P> {
 
     /// The next thing to do. Drain until `None` after every batch of calls; what is drained later
     /// is batched better.
+    #[inline]
     pub fn poll(&mut self, now: Instant) -> Option<Output<P>> {
-        if let Some(output) = self.outbox.pop_front() {
-            return Some(output);
+        if self.outbox.is_empty() {
+            if !self.changed {
+                return None;
+            }
+            self.flush(now);
         }
-        self.flush(now);
         self.outbox.pop_front()
     }
 
     /// Turns what has happened since the last drain into outputs: first what others wait for, then
     /// our own disk, then our own state machine.
+    #[inline(never)]
     fn flush(&mut self, now: Instant) {
-        if self.role == Role::Faulted || !core::mem::take(&mut self.changed) {
+        self.changed = false;
+        if self.role == Role::Faulted {
             return;
         }
-        self.seal();
+        if !self.pending.is_empty() {
+            self.seal();
+        }
         if self.role == Role::Leader {
             self.flush_leader(now);
         }
         self.flush_forwarded(now);
         self.flush_acknowledgement();
         self.publish();
-        if let Some(batch) = self.durability.next_batch(&self.log, self.hard_state, now) {
+        if self.durability.has_news(&self.log) {
+            let batch = self.durability.next_batch(&self.log, self.hard_state, now);
             self.outbox.push_back(Output::Write(batch));
         }
+        self.durability.file();
         // What was held for batches that are durable by now, all of them.
-        self.release(now);
+        if self.durability.may_release() {
+            self.release(now);
+        }
         if self.removed && self.role != Role::Removed {
             self.retire(now);
         }
@@ -382,6 +395,11 @@ impl<P: Payload> Raft<P> {
     pub fn membership_at(&self, index: Index) -> Option<(LogId, &alloc::sync::Arc<Membership>)> {
         (index >= self.log.base().id.index && index <= self.log.last().index)
             .then(|| self.log.membership_at(index))
+    }
+
+    /// The configuration in effect. Cheap, unlike [`Raft::status`].
+    pub fn membership(&self) -> &Membership {
+        self.log.membership().1
     }
 
     /// The term of the entry at `index`, if the log still knows.
@@ -429,10 +447,6 @@ impl<P: Payload> Raft<P> {
 
     pub(crate) fn message(&self, to: Member, body: Body<P>) -> Message<P> {
         Message { from: self.config.me, to, term: self.term(), body }
-    }
-
-    pub(crate) fn membership(&self) -> &Membership {
-        self.log.membership().1
     }
 
     /// Whether `member` is in the configuration in effect, or still being told that it left.
@@ -499,10 +513,12 @@ impl<P: Payload> Raft<P> {
         if upto <= self.handed_out || self.is_installing() {
             return;
         }
-        for entries in self.log.ranges(self.handed_out.next(), upto) {
-            self.outbox.push_back(Output::Apply(entries));
-        }
+        let from = self.handed_out.next();
         self.handed_out = upto;
+        match self.log.one_range(from, upto) {
+            Some(entries) => self.outbox.push_back(Output::Apply(entries)),
+            None => self.outbox.extend(self.log.ranges(from, upto).map(Output::Apply)),
+        }
     }
 
     /// Whether the group has a later replica of this directory, so that this one has left it, or

@@ -59,22 +59,26 @@ impl<P: Payload> Raft<P> {
             self.outbox.push_back(Output::ReadEntries { to: peer.member, from, max });
             return true;
         }
-        let entries = self.log.slice(from, max);
-        self.send_entries(peer, round, LogId::new(term, from.prev()), entries);
+        let (entries, bytes) = self.log.slice(from, max);
+        self.send_entries(peer, round, LogId::new(term, from.prev()), entries, bytes);
         true
     }
 
-    fn send_entries(&mut self, peer: &mut Progress, round: u64, prev: LogId, entries: Entries<P>) {
+    fn send_entries(
+        &mut self,
+        peer: &mut Progress,
+        round: u64,
+        prev: LogId,
+        entries: Entries<P>,
+        bytes: usize,
+    ) {
         let mut prev = prev;
         let end = entries.last().map_or(prev.index, |entry| entry.id.index);
         if planted(Plant::EmptyAppendMerged) && matches!(peer.state, State::Probe { .. }) {
             prev = self.log.last();
         }
         match &mut peer.state {
-            State::Replicate => {
-                let bytes = entries.iter().fold(0usize, |sum, entry| sum + entry.cost());
-                peer.sent(end, bytes);
-            }
+            State::Replicate => peer.sent(end, bytes),
             State::Probe { waiting } => *waiting = Some(end),
             State::Snapshot(_) => {}
         }
@@ -100,7 +104,9 @@ impl<P: Payload> Raft<P> {
                     && entries.iter().all(|entry| self.log.contains(entry.id));
                 match self.log.term_at(from.prev()) {
                     Some(term) if ours => {
-                        self.send_entries(peer, round, LogId::new(term, from.prev()), entries);
+                        let bytes = entries.iter().fold(0usize, |sum, entry| sum + entry.cost());
+                        let prev = LogId::new(term, from.prev());
+                        self.send_entries(peer, round, prev, entries, bytes);
                     }
                     Some(_) => self.cannot_be_read(now, peer),
                     None => self.begin_snapshot(now, peer),
@@ -195,7 +201,8 @@ impl<P: Payload> Raft<P> {
         if resume {
             peer.replicate();
         }
-        if news {
+        // What is committed already is not committed again by one more copy.
+        if news && index > self.commit {
             self.advance_commit();
         }
     }

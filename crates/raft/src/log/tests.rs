@@ -87,7 +87,7 @@ fn check(log: &Log<Vec<u8>>, model: &Model) {
     }
     // Any range comes out whole, in pieces or as one.
     for from in base + 1..=model.evicted.min(last) {
-        assert!(log.slice(Index(from as u64), 1).is_empty());
+        assert!(log.slice(Index(from as u64), 1).0.is_empty());
     }
     for from in base.max(model.evicted) + 1..=last {
         let pieces: Vec<_> = log
@@ -95,11 +95,14 @@ fn check(log: &Log<Vec<u8>>, model: &Model) {
             .flat_map(|range| range.to_vec())
             .collect();
         assert_eq!(pieces, model.entries[from - 1..]);
+        if let Some(one) = log.one_range(Index(from as u64), Index(last as u64)) {
+            assert_eq!(one.as_slice(), pieces);
+        }
         for bytes_max in [1, 300, 100_000] {
-            let slice = log.slice(Index(from as u64), bytes_max);
+            let (slice, bytes) = log.slice(Index(from as u64), bytes_max);
             assert!(!slice.is_empty());
             assert_eq!(slice.as_slice(), &model.entries[from - 1..from - 1 + slice.len()]);
-            let bytes: usize = slice.iter().map(Entry::cost).sum();
+            assert_eq!(bytes, slice.iter().map(Entry::cost).sum::<usize>());
             assert!(bytes <= bytes_max || slice.len() == 1);
             if bytes_max == 100_000 {
                 assert_eq!(slice.len(), last + 1 - from);
