@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kontiki_types::NodeId;
+use kontiki_types::{Instant, NodeId};
 
 use crate::random::Random;
 
@@ -54,6 +54,10 @@ impl Quality {
     pub const fn long_reordering() -> Self {
         Self { late_answers: 667, ..Self::unreliable() }
     }
+
+    fn delays(&self) -> (u64, u64) {
+        (self.delay_min.as_micros() as u64, self.delay_max.as_micros() as u64)
+    }
 }
 
 /// What a message is to the network.
@@ -78,14 +82,14 @@ pub struct Traffic {
     pub lost: u64,
 }
 
-/// How long each copy of a message takes.
+/// When each copy of a message arrives.
 #[derive(Clone, Copy, Debug)]
-pub struct Copies([Option<Duration>; 2]);
+pub struct Arrivals([Option<Instant>; 2]);
 
-impl Iterator for Copies {
-    type Item = Duration;
+impl Iterator for Arrivals {
+    type Item = Instant;
 
-    fn next(&mut self) -> Option<Duration> {
+    fn next(&mut self) -> Option<Instant> {
         self.0[0].take().or_else(|| self.0[1].take())
     }
 
@@ -95,12 +99,14 @@ impl Iterator for Copies {
     }
 }
 
-impl ExactSizeIterator for Copies {}
+impl ExactSizeIterator for Arrivals {}
 
 /// The network between the nodes of a cluster.
 #[derive(Debug)]
 pub struct Network {
     quality: Quality,
+    /// Its delays in microseconds.
+    delays: (u64, u64),
     /// Ordered pairs of nodes between which nothing passes.
     cut: BTreeSet<(NodeId, NodeId)>,
     /// Ordered pairs of which one hears the other late.
@@ -113,11 +119,13 @@ impl Network {
     /// A network without partitions.
     pub fn new(quality: Quality, random: Random) -> Self {
         let (cut, slow) = (BTreeSet::new(), Vec::new());
-        Self { quality, cut, slow, random, traffic: Traffic::default() }
+        let delays = quality.delays();
+        Self { quality, delays, cut, slow, random, traffic: Traffic::default() }
     }
 
     /// Changes how well it works.
     pub fn set_quality(&mut self, quality: Quality) {
+        self.delays = quality.delays();
         self.quality = quality;
     }
 
@@ -165,11 +173,18 @@ impl Network {
 
     /// Whether messages pass from `from` to `to`.
     pub fn passes(&self, from: NodeId, to: NodeId) -> bool {
-        !self.cut.contains(&(from, to))
+        self.cut.is_empty() || !self.cut.contains(&(from, to))
     }
 
-    /// Sends a message: how long each copy of it takes. None arrives, or one, or two do.
-    pub fn send(&mut self, from: NodeId, to: NodeId, kind: Kind, bytes: usize) -> Copies {
+    /// Sends a message at `now`: when each copy of it arrives. None does, or one, or two do.
+    pub fn send(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        to: NodeId,
+        kind: Kind,
+        bytes: usize,
+    ) -> Arrivals {
         match kind {
             Kind::Request => self.traffic.requests += 1,
             Kind::Answer => self.traffic.answers += 1,
@@ -177,12 +192,14 @@ impl Network {
         self.traffic.bytes += bytes as u64;
         if !self.passes(from, to) || self.random.chance(self.quality.lost) {
             self.traffic.lost += 1;
-            return Copies([None, None]);
+            return Arrivals([None, None]);
         }
         let slow = self.slow.iter().find(|(pair, _)| *pair == (from, to));
         let late = slow.map_or(Duration::ZERO, |&(_, late)| self.random.time(late / 4, late));
-        let second = self.random.chance(self.quality.doubled).then(|| late + self.delay(kind));
-        Copies([second, Some(late + self.delay(kind))])
+        let now = now + late;
+        let doubled = self.random.chance(self.quality.doubled);
+        let second = doubled.then(|| Instant(now.0 + self.delay(kind)));
+        Arrivals([second, Some(Instant(now.0 + self.delay(kind)))])
     }
 
     /// Whether the message at hand is damaged on its way: then by this chance.
@@ -190,13 +207,15 @@ impl Network {
         self.random.chance(self.quality.corrupted).then_some(&mut self.random)
     }
 
-    fn delay(&mut self, kind: Kind) -> Duration {
-        let Quality { delay_min, delay_max, late_answers, .. } = self.quality;
-        if kind == Kind::Answer && self.random.chance(late_answers) {
-            return Duration::from_millis(200) + self.random.time(Duration::ZERO, LATE);
+    /// In microseconds.
+    fn delay(&mut self, kind: Kind) -> u64 {
+        if kind == Kind::Answer && self.random.chance(self.quality.late_answers) {
+            return LATE_MIN + self.random.between(0, LATE_MORE);
         }
-        self.random.time(delay_min, delay_max)
+        let (min, max) = self.delays;
+        self.random.between(min, max)
     }
 }
 
-const LATE: Duration = Duration::from_secs(2);
+const LATE_MIN: u64 = 200_000;
+const LATE_MORE: u64 = 2_000_000;

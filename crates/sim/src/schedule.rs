@@ -13,6 +13,9 @@ struct Key(u128);
 const PLACE_BITS: u32 = 24;
 const ADDED_BITS: u32 = 40;
 
+/// So many events may be the next ones; when there are more, half of them are put off.
+const NEXT_MAX: usize = 64;
+
 impl Key {
     fn new(at: Instant, added: u64, place: usize) -> Self {
         assert!(place < 1 << PLACE_BITS && added < 1 << ADDED_BITS, "more events than are counted");
@@ -31,10 +34,18 @@ impl Key {
 
 /// Events in the order of their times; those of one time in the order in which they were added, so
 /// that a run repeats.
+///
+/// What is added mostly happens soon. So the next events are a short sorted list, the first of them at
+/// its end, and only what is further away is in a heap.
+///
+/// Invariants
+/// - Nothing in `next` comes after anything in `later`.
+/// - If `next` is empty, so is `later`.
 #[derive(Debug)]
 pub struct Schedule<E> {
-    /// Events themselves stay where they are: they are large, and a heap moves what it holds.
-    heap: BinaryHeap<Reverse<Key>>,
+    next: Vec<Key>,
+    later: BinaryHeap<Reverse<Key>>,
+    /// Events themselves stay where they are: they are large, and order moves what it is made of.
     events: Vec<Option<E>>,
     free: Vec<usize>,
     added: u64,
@@ -42,14 +53,20 @@ pub struct Schedule<E> {
 
 impl<E> Default for Schedule<E> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::new(), events: Vec::new(), free: Vec::new(), added: 0 }
+        Self {
+            next: Vec::with_capacity(NEXT_MAX + 1),
+            later: BinaryHeap::new(),
+            events: Vec::new(),
+            free: Vec::new(),
+            added: 0,
+        }
     }
 }
 
 impl<E> Schedule<E> {
     /// Lets `event` happen at `at`.
+    #[inline(always)]
     pub fn add(&mut self, at: Instant, event: E) {
-        self.added += 1;
         let place = match self.free.pop() {
             Some(place) => {
                 self.events[place] = Some(event);
@@ -60,28 +77,59 @@ impl<E> Schedule<E> {
                 self.events.len() - 1
             }
         };
-        self.heap.push(Reverse(Key::new(at, self.added, place)));
+        self.enqueue(at, place);
+    }
+
+    fn enqueue(&mut self, at: Instant, place: usize) {
+        self.added += 1;
+        let key = Key::new(at, self.added, place);
+        if self.later.peek().is_some_and(|&Reverse(later)| later < key) {
+            return self.later.push(Reverse(key));
+        }
+        // Few are sooner, so that moving them one by one is quick.
+        self.next.push(key);
+        let mut at = self.next.len() - 1;
+        while at > 0 && self.next[at - 1] < key {
+            self.next[at] = self.next[at - 1];
+            at -= 1;
+        }
+        self.next[at] = key;
+        if self.next.len() > NEXT_MAX {
+            self.later.extend(self.next.drain(..NEXT_MAX / 2).map(Reverse));
+        }
     }
 
     /// When the next event happens.
     pub fn next_at(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse(key)| key.at())
+        self.next.last().map(|key| key.at())
     }
 
     /// The next event, if it happens by `until`.
+    #[inline]
     pub fn pop(&mut self, until: Instant) -> Option<(Instant, E)> {
-        if self.next_at()? > until {
-            return None;
+        let key = self.next.pop_if(|key| key.at() <= until)?;
+        if self.next.is_empty() {
+            self.bring_near();
         }
-        let Reverse(key) = self.heap.pop()?;
         self.free.push(key.place());
         Some((key.at(), self.events[key.place()].take()?))
+    }
+
+    #[inline(never)]
+    fn bring_near(&mut self) {
+        while self.next.len() < NEXT_MAX / 2
+            && let Some(Reverse(key)) = self.later.pop()
+        {
+            self.next.push(key);
+        }
+        self.next.reverse();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
 
     #[test]
     fn events_come_by_time_and_then_by_order() {
@@ -96,5 +144,28 @@ mod tests {
         assert_eq!(seen, "abcd");
         schedule.add(Instant(9), 'e');
         assert!(schedule.pop(Instant(8)).is_none());
+    }
+
+    /// Far more events than are sorted at once, near and far, added and taken out in turn.
+    #[test]
+    fn many_events_come_in_order() {
+        let (mut random, mut schedule) = (Random::new(7), Schedule::default());
+        let (mut waiting, mut now) = (Vec::new(), Instant(0));
+        for round in 0..40_000u64 {
+            let is_growing = (round / 5000).is_multiple_of(2);
+            if waiting.is_empty() || random.chance(if is_growing { 600 } else { 400 }) {
+                let far = if random.chance(300) { 10_000 } else { 50 };
+                let at = Instant(now.0 + random.below(far));
+                waiting.push((at, round));
+                schedule.add(at, round);
+                continue;
+            }
+            assert_eq!(schedule.next_at(), waiting.iter().min().map(|&(at, _)| at));
+            let expected = waiting.iter().position(|it| Some(it) == waiting.iter().min());
+            let expected = expected.map(|at| waiting.swap_remove(at));
+            let popped = schedule.pop(Instant::MAX);
+            assert_eq!(popped, expected);
+            now = popped.map_or(now, |(at, _)| at);
+        }
     }
 }

@@ -373,14 +373,14 @@ impl World {
     }
 
     fn ask(&mut self, from: NodeId, ask: Ask) {
-        for delay in self.network.send(from, COORDINATOR, Kind::Request, 100) {
-            self.events.add(self.now + delay, Event::Ask(ask.clone()));
+        for at in self.network.send(self.now, from, COORDINATOR, Kind::Request, 100) {
+            self.events.add(at, Event::Ask(ask.clone()));
         }
     }
 
     fn answer(&mut self, to: WorkerId, answer: Answer) {
-        for delay in self.network.send(COORDINATOR, node(to), Kind::Answer, 100) {
-            self.events.add(self.now + delay, Event::Answer(to, answer.clone()));
+        for at in self.network.send(self.now, COORDINATOR, node(to), Kind::Answer, 100) {
+            self.events.add(at, Event::Answer(to, answer.clone()));
         }
     }
 
@@ -465,8 +465,8 @@ impl World {
             match deed {
                 Deed::Ask(ask) => self.ask(node(by), ask),
                 Deed::Fetch(to, fetch) => {
-                    for delay in self.network.send(node(by), node(to), Kind::Request, 100) {
-                        self.events.add(self.now + delay, Event::Fetch(by, to, fetch.clone()));
+                    for at in self.network.send(self.now, node(by), node(to), Kind::Request, 100) {
+                        self.events.add(at, Event::Fetch(by, to, fetch.clone()));
                     }
                 }
                 Deed::Mapped(attempt) => {

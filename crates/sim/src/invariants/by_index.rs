@@ -14,6 +14,7 @@ impl<T> Default for ByIndex<T> {
 
 impl<T: Copy> ByIndex<T> {
     /// What is known of `index`; `first`, if that is nothing.
+    #[inline]
     pub(super) fn get_or_insert(&mut self, index: Index, first: T) -> T {
         let at = index.0 as usize;
         if at >= self.0.len() {

@@ -3,18 +3,17 @@
 //! its own term that is there. Everybody else knows of no commit before some leader does, and no
 //! commit index goes back.
 
-use std::collections::BTreeMap;
-
 use kontiki_raft::Membership;
 use kontiki_types::{Index, LogId, Member, Term};
 
+use super::by_member::ByMember;
 use super::{Checked, Violation};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct CommitByMajority {
     highest: Index,
-    known: BTreeMap<Member, Index>,
+    known: ByMember<Index>,
 }
 
 /// What a leader's commit index is judged by.
@@ -63,7 +62,7 @@ impl CommitByMajority {
 
     /// `member` has stopped; it may know less when it starts again.
     pub fn stops(&mut self, member: Member) {
-        self.known.remove(&member);
+        self.known.remove(member);
     }
 
     /// The highest index committed so far.

@@ -1,16 +1,15 @@
 //! Leader Append-Only (Raft paper, Figure 3 and §5.3): a leader never overwrites or deletes entries
 //! of its log; it only appends.
 
-use std::collections::BTreeMap;
-
 use kontiki_types::{Index, LogId, Member, Term};
 
+use super::by_member::ByMember;
 use super::{Checked, Violation};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct LeaderAppendOnly {
-    last: BTreeMap<Member, (Term, LogId)>,
+    last: ByMember<(Term, LogId)>,
 }
 
 impl LeaderAppendOnly {
@@ -38,6 +37,6 @@ impl LeaderAppendOnly {
 
     /// `member` has stopped, or does not lead.
     pub fn stops(&mut self, member: Member) {
-        self.last.remove(&member);
+        self.last.remove(member);
     }
 }

@@ -14,6 +14,8 @@ pub struct LeaderCompleteness {
     /// Committed entries, and the term of the leader that committed them.
     committed: ByIndex<(LogId, Term)>,
     checked: BTreeMap<Term, Member>,
+    /// The last that was put there: mostly the only one that is asked for.
+    latest: Option<(Term, Member)>,
 }
 
 impl LeaderCompleteness {
@@ -41,6 +43,10 @@ impl LeaderCompleteness {
         first: impl FnOnce() -> Index,
         term_at: impl Fn(Index) -> Option<Term>,
     ) -> Checked {
+        if self.latest == Some((term, member)) {
+            return Ok(());
+        }
+        self.latest = Some((term, member));
         if self.checked.insert(term, member) == Some(member) {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! What must hold after every step. One file each, named after the property.
 
 mod by_index;
+mod by_member;
 mod commit_by_majority;
 mod election_safety;
 mod leader_append_only;

@@ -8,7 +8,7 @@ use kontiki_raft::{
 };
 use kontiki_types::{GroupId, Index, LogId, Term};
 
-use super::Command;
+use super::command::Command;
 
 #[derive(Clone, Debug, Default)]
 struct Content {
@@ -115,9 +115,13 @@ impl Disk {
                 content.entries.pop_back();
             }
         }
-        for entry in batch.entries() {
-            assert_eq!(entry.id.index, self.last().index.next(), "a hole in the log on disk");
-            self.content.entries.push_back(entry.clone());
+        let mut last = self.last().index;
+        for entries in batch.ranges() {
+            for entry in entries {
+                assert_eq!(entry.id.index, last.next(), "a hole in the log on disk");
+                last = entry.id.index;
+                self.content.entries.push_back(entry.clone());
+            }
         }
     }
 }

@@ -3,7 +3,8 @@
 use kontiki_raft::{Entry, EntryData};
 use kontiki_types::Index;
 
-use super::Command;
+use super::command::{Command, hash64};
+use crate::invariants::{Checked, StateMachineSafety};
 use crate::random::mix;
 
 /// Many short strings, one behind the other.
@@ -49,15 +50,15 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn apply(&mut self, entry: &Entry<Command>) {
+    fn apply(&mut self, entry: &Entry<Command>, content: u64) {
         self.index = entry.id.index;
         if let EntryData::Command(command) = &entry.data {
-            self.push(command);
+            self.push(command, content);
         }
     }
 
-    fn push(&mut self, command: &[u8]) {
-        self.hash = mix(self.hash, hash64(command));
+    fn push(&mut self, command: &[u8], content: u64) {
+        self.hash = mix(self.hash, content);
         self.commands.push(command);
     }
 
@@ -76,7 +77,8 @@ impl State {
         let mut state = Self { index, ..Self::default() };
         while let Some((length, after)) = rest.split_first_chunk::<4>() {
             let length = u32::from_le_bytes(*length) as usize;
-            state.push(after.get(..length)?);
+            let command = after.get(..length)?;
+            state.push(command, hash64(command));
             rest = &after[length..];
         }
         rest.is_empty().then_some(state)
@@ -107,8 +109,29 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn flush(&mut self) {
+    pub(super) fn apply(
+        &mut self,
+        entries: &[Entry<Command>],
+        safety: &mut StateMachineSafety,
+    ) -> Checked {
+        for entry in entries {
+            let content = content(&entry.data);
+            safety.applies(self.state.index, entry.id, content)?;
+            self.state.apply(entry, content);
+            safety.has_state(self.state.index, self.state.hash)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the state durable when so many commands were applied since it was; then the log may be
+    /// dropped up to the index.
+    pub(super) fn flush_each(&mut self, commands: Option<u64>) -> Option<Index> {
+        let applied = self.state.commands.len() as u64;
+        if applied < self.flushed.commands as u64 + commands? {
+            return None;
+        }
         self.flushed = Flushed::of(&self.state);
+        Some(self.flushed.index)
     }
 
     pub(super) fn install(&mut self, state: State) {
@@ -139,18 +162,9 @@ impl Machine {
 pub(super) fn content(data: &EntryData<Command>) -> u64 {
     match data {
         EntryData::Noop => 1,
-        EntryData::Command(command) => hash64(command),
+        EntryData::Command(command) => command.hash(),
         EntryData::Membership(membership) => hash64(format!("{membership:?}").as_bytes()),
     }
-}
-
-fn hash64(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<8>();
-    let hash =
-        words.iter().fold(bytes.len() as u64, |hash, word| mix(hash, u64::from_le_bytes(*word)));
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    mix(hash, u64::from_le_bytes(last))
 }
 
 /// FNV-1a over 128 bits.

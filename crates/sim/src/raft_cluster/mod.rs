@@ -2,21 +2,22 @@
 //!
 //! Every safety property of the paper is checked after every step.
 
+mod command;
 mod course;
 mod disk;
+mod links;
 mod machine;
 mod nodes;
 pub mod speed;
 mod view;
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kontiki_raft::{
-    Body, Config, HardState, Membership, Message, Output, Raft, Receipt, Recovered, Role,
-    SnapshotMeta, WriteBatch, persist, wire,
+    Config, HardState, Membership, Message, Output, Raft, Receipt, Recovered, Role, SnapshotMeta,
+    WriteBatch, persist,
 };
 use kontiki_types::{GroupId, Incarnation, Index, Instant, LogId, Member, NodeId, ReplicaId, Term};
 
@@ -24,17 +25,16 @@ use crate::invariants::{
     Checked, CommitByMajority, ElectionSafety, LeaderAppendOnly, LeaderCompleteness, Leading,
     LogMatching, ReadIndex, StateMachineSafety, Violation, Votes,
 };
-use crate::network::{Kind, Network, Quality, Traffic};
+use crate::network::{Network, Quality, Traffic};
 use crate::random::Random;
 use crate::schedule::Schedule;
+use command::Command;
 use disk::Disk;
-use machine::{Machine, State, content, hash};
+use links::Links;
+use machine::{Machine, State, hash};
 use nodes::Nodes;
 use view::View;
 
-/// What an entry carries. Each of the replicas has it, in memory and on its disk, so a clone is a
-/// count.
-type Command = Arc<[u8]>;
 type Core = Raft<Command>;
 type Batch = (GroupId, WriteBatch<Command>);
 
@@ -125,16 +125,14 @@ pub struct RaftCluster {
     config: RaftClusterConfig,
     now: Instant,
     schedule: Schedule<Event>,
-    network: Network,
+    links: Links,
     random: Random,
     nodes: Nodes<Node>,
-    disconnected: BTreeSet<NodeId>,
     invariants: Invariants,
     violation: Option<Violation>,
     reads: BTreeMap<u64, Option<Index>>,
     next_read: u64,
     trace: Option<Vec<String>>,
-    scratch: Vec<u8>,
     receipts: Vec<(GroupId, Receipt)>,
 }
 
@@ -165,16 +163,14 @@ impl RaftCluster {
         let mut cluster = Self {
             now: Instant(1_000_000),
             schedule: Schedule::default(),
-            network,
+            links: Links::new(network, config.count_bytes),
             random,
             nodes: Nodes::new(nodes),
-            disconnected: BTreeSet::new(),
             invariants: Invariants::default(),
             violation: None,
             reads: BTreeMap::new(),
             next_read: 1,
             trace: None,
-            scratch: Vec::new(),
             receipts: Vec::new(),
             config,
         };
@@ -206,12 +202,12 @@ impl RaftCluster {
 
     /// The network, for scenarios.
     pub fn network(&mut self) -> &mut Network {
-        &mut self.network
+        &mut self.links.network
     }
 
     /// What was sent since the start.
     pub fn traffic(&self) -> Traffic {
-        self.network.traffic()
+        self.links.network.traffic()
     }
 
     /// All nodes.
@@ -241,17 +237,17 @@ impl RaftCluster {
 
     /// Nothing passes to or from a node.
     pub fn disconnect(&mut self, node: NodeId) {
-        self.disconnected.insert(node);
+        self.links.disconnected.insert(node);
     }
 
     /// The node is reachable again.
     pub fn connect(&mut self, node: NodeId) {
-        self.disconnected.remove(&node);
+        self.links.disconnected.remove(&node);
     }
 
     /// Whether a node is reachable.
     pub fn is_connected(&self, node: NodeId) -> bool {
-        !self.disconnected.contains(&node)
+        self.links.is_connected(node)
     }
 
     /// Syncs do nothing from here on: a planted bug.
@@ -356,8 +352,8 @@ impl RaftCluster {
         mut enough: impl FnMut(&Self) -> bool,
     ) -> Result<bool, Violation> {
         loop {
-            if let Some(violation) = self.violation.take() {
-                return Err(violation);
+            if self.violation.is_some() {
+                return self.violation.take().map_or(Ok(false), Err);
             }
             if enough(self) {
                 return Ok(true);
@@ -380,20 +376,22 @@ impl RaftCluster {
         let now = self.now;
         match event {
             Event::Deliver(message) => {
-                let (from, to) = (message.from.node, message.to.node);
-                if !self.is_connected(from)
-                    || !self.is_connected(to)
-                    || !self.network.passes(from, to)
-                {
+                if !self.links.arrives(&message) {
                     return;
                 }
                 self.note(|| format!("{message:?}"));
+                let to = message.to.node;
                 if let Some(raft) = self.nodes.get_mut(&to).and_then(|node| node.raft.as_mut()) {
                     raft.receive(now, message);
                     self.drain(to);
                 }
             }
-            Event::Written { node, life } => self.written(node, life),
+            Event::Written { node, life } => {
+                if self.nodes.get(&node).is_some_and(|node| node.life == life) {
+                    self.written(node);
+                    self.drain(node);
+                }
+            }
             Event::Timer { node: id, life } => {
                 let Some(node) = self.nodes.get_mut(&id).filter(|node| node.life == life) else {
                     return;
@@ -416,13 +414,16 @@ impl RaftCluster {
         }
     }
 
-    fn written(&mut self, id: NodeId, life: u64) {
+    /// What is under way to a disk is there.
+    fn written(&mut self, id: NodeId) {
         let now = self.now;
-        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.life == life) else { return };
-        let states: Vec<_> = node.under_way.iter().filter_map(|(_, it)| it.hard_state()).collect();
-        for HardState { term, vote } in states {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        for HardState { term, vote } in node.under_way.iter().filter_map(|(_, it)| it.hard_state())
+        {
             let voted = vote.map_or(Ok(()), |of| self.invariants.votes.votes(node.me, term, of));
-            self.violation = self.violation.take().or(voted.err());
+            if let Err(violation) = voted {
+                self.violation.get_or_insert(violation);
+            }
         }
         let Ok(()) = persist(&mut node.disk, &mut node.under_way, &mut self.receipts);
         node.machine.log_begins_after(node.disk.base_id().index);
@@ -433,37 +434,36 @@ impl RaftCluster {
         }
         self.receipts.clear();
         self.note(|| format!("{id} has written"));
-        self.drain(id);
     }
 
-    fn begin_write(&mut self, id: NodeId) {
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        if node.under_way.is_empty() && !node.waiting.is_empty() {
-            std::mem::swap(&mut node.under_way, &mut node.waiting);
-            let life = node.life;
-            if self.config.disk.1.is_zero() {
-                return self.written(id, life);
-            }
-            let delay = self.random.time(self.config.disk.0, self.config.disk.1);
-            self.schedule.add(self.now + delay, Event::Written { node: id, life });
+    /// Begins to write what waits; says whether that is done already.
+    fn write(&mut self, id: NodeId) -> bool {
+        let Some(node) = self.nodes.get_mut(&id) else { return false };
+        if node.waiting.is_empty() || !node.under_way.is_empty() {
+            return false;
         }
+        std::mem::swap(&mut node.under_way, &mut node.waiting);
+        if self.config.disk.1.is_zero() {
+            self.written(id);
+            return true;
+        }
+        let event = Event::Written { node: id, life: node.life };
+        let delay = self.random.time(self.config.disk.0, self.config.disk.1);
+        self.schedule.add(self.now + delay, event);
+        false
     }
 
-    /// Polls a replica until it has nothing more to say, and checks every property.
+    /// Polls a replica until it has nothing more to say, and checks every property before anything of
+    /// that gets to a disk.
     fn drain(&mut self, id: NodeId) {
-        let checked = self.check(id).and_then(|()| {
-            while let Some(output) = self.poll(id) {
-                match output {
-                    Output::Send(message) => self.send(message),
-                    output => self.carry_out(id, output)?,
-                }
+        loop {
+            if let Err(violation) = self.carry_out_all(id).and_then(|()| self.check(id)) {
+                self.violation.get_or_insert(violation);
             }
-            self.check(id)
-        });
-        if let Err(violation) = checked {
-            self.violation.get_or_insert(violation);
+            if !self.write(id) {
+                break;
+            }
         }
-        self.begin_write(id);
         let now = self.now;
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let Some(raft) = &node.raft else { return };
@@ -474,33 +474,41 @@ impl RaftCluster {
         }
     }
 
-    fn poll(&mut self, id: NodeId) -> Option<Output<Command>> {
+    fn carry_out_all(&mut self, id: NodeId) -> Checked {
         let now = self.now;
-        self.nodes.get_mut(&id)?.raft.as_mut()?.poll(now)
+        loop {
+            let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
+            let Some(raft) = &mut node.raft else { return Ok(()) };
+            let other = loop {
+                match raft.poll(now) {
+                    None => return Ok(()),
+                    Some(Output::Send(message)) => {
+                        self.links.send(now, message, &mut self.schedule);
+                    }
+                    Some(Output::Write(batch)) => {
+                        node.view.write(&batch, &mut self.invariants.log_matching)?;
+                        node.waiting.push((GROUP, batch));
+                    }
+                    Some(Output::Apply(entries)) => {
+                        node.machine.apply(&entries, &mut self.invariants.state_machine_safety)?;
+                        raft.applied(now, node.machine.state.index);
+                        if let Some(upto) = node.machine.flush_each(self.config.snapshot_every) {
+                            raft.compact(upto);
+                        }
+                    }
+                    Some(output) => break output,
+                }
+            };
+            self.carry_out(id, other)?;
+        }
     }
 
+    /// What is seldom to be done.
     fn carry_out(&mut self, id: NodeId, output: Output<Command>) -> Checked {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         let Some(raft) = node.raft.as_mut() else { return Ok(()) };
         match output {
-            Output::Send(message) => self.send(message),
-            Output::Write(batch) => {
-                node.view.write(&batch, &mut self.invariants.log_matching)?;
-                node.waiting.push((GROUP, batch));
-            }
-            Output::Apply(entries) => {
-                for entry in &entries {
-                    let content = content(&entry.data);
-                    let before = node.machine.state.index;
-                    let safety = &mut self.invariants.state_machine_safety;
-                    safety.applies(before, entry.id, content)?;
-                    node.machine.state.apply(entry);
-                    safety.has_state(entry.id.index, node.machine.state.hash)?;
-                }
-                raft.applied(now, node.machine.state.index);
-                self.cut_log(id);
-            }
             Output::ReadReady { token, index } => {
                 self.reads.insert(token, Some(index));
                 self.invariants.read_index.ready(token, index)?;
@@ -515,7 +523,7 @@ impl RaftCluster {
                 if role == Role::Leader {
                     self.invariants.election_safety.leads(me, term)?;
                     if let Some(raft) = self.nodes.get(&id).and_then(|node| node.raft.as_ref()) {
-                        self.invariants.votes.leads(me, term, &raft.status().membership)?;
+                        self.invariants.votes.leads(me, term, raft.membership())?;
                     }
                 }
             }
@@ -555,40 +563,9 @@ impl RaftCluster {
                 self.note(|| format!("{id} installs snapshot {}", meta.id));
             }
             Output::Removed | Output::Faulted | Output::Mismatch { .. } => {}
+            Output::Send(_) | Output::Write(_) | Output::Apply(_) => unreachable!("done above"),
         }
         Ok(())
-    }
-
-    fn send(&mut self, message: Message<Command>) {
-        let (from, to) = (message.from.node, message.to.node);
-        self.scratch.clear();
-        if self.config.count_bytes {
-            wire::encode_message(&message, &mut self.scratch);
-        }
-        let delays = self.network.send(from, to, kind(&message.body), self.scratch.len());
-        if !self.is_connected(from) || !self.is_connected(to) {
-            return;
-        }
-        let mut delays = delays;
-        let Some(first) = delays.next() else { return };
-        for delay in delays {
-            self.schedule.add(self.now + delay, Event::Deliver(message.clone()));
-        }
-        self.schedule.add(self.now + first, Event::Deliver(message));
-    }
-
-    /// Makes the state durable and drops the log up to it, each time enough was applied.
-    fn cut_log(&mut self, id: NodeId) {
-        let Some(every) = self.config.snapshot_every else { return };
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        let applied = node.machine.state.commands.len() as u64;
-        if applied >= node.machine.flushed.commands as u64 + every {
-            node.machine.flush();
-            let upto = node.machine.flushed.index;
-            if let Some(raft) = &mut node.raft {
-                raft.compact(upto);
-            }
-        }
     }
 
     fn build_snapshot(node: &mut Node, now: Instant) {
@@ -615,10 +592,12 @@ impl RaftCluster {
         let Some(raft) = &node.raft else { return Ok(()) };
         let (me, term, commit) = (node.me, raft.term(), raft.commit());
         // Every property here speaks of these four only.
-        let seen = Some((raft.role(), term, commit, node.view.last()));
-        if node.seen.replace(seen) == seen {
+        let seen = (raft.role(), term, commit, node.view.last());
+        let before = node.seen.get();
+        if before == Some(seen) {
             return Ok(());
         }
+        node.seen.set(Some(seen));
         let invariants = &mut self.invariants;
         let leads = raft.role() == Role::Leader;
         if leads {
@@ -630,13 +609,14 @@ impl RaftCluster {
                 || view.first(),
                 |at| raft.term_at(at),
             )?;
-        } else {
+        } else if before.is_none_or(|(role, ..)| role == Role::Leader) {
             invariants.leader_append_only.stops(me);
         }
+        if before.is_some_and(|(_, _, known, _)| known == commit) {
+            return Ok(());
+        }
         let highest = invariants.commit_by_majority.highest();
-        let membership = (commit > highest).then(|| raft.status().membership);
-        let leading =
-            membership.as_deref().filter(|_| leads).map(|membership| Leading { term, membership });
+        let leading = leads.then(|| Leading { term, membership: raft.membership() });
         let nodes = &self.nodes;
         let holds = |member: Member, id: LogId| {
             nodes.get(&member.node).is_some_and(|node| node.me == member && node.disk.holds(id))
@@ -648,26 +628,5 @@ impl RaftCluster {
             }
         }
         Ok(())
-    }
-}
-
-/// Whether a message asks or answers.
-fn kind(body: &Body<Command>) -> Kind {
-    match body {
-        Body::PreVote { .. }
-        | Body::Vote { .. }
-        | Body::Append { .. }
-        | Body::Heartbeat { .. }
-        | Body::Commit { .. }
-        | Body::Snapshot { .. }
-        | Body::TimeoutNow
-        | Body::ReadIndex { .. } => Kind::Request,
-        Body::PreVoteReply { .. }
-        | Body::VoteReply { .. }
-        | Body::AppendReply { .. }
-        | Body::HeartbeatReply { .. }
-        | Body::SnapshotReply { .. }
-        | Body::ReadIndexReply { .. }
-        | Body::Stale => Kind::Answer,
     }
 }

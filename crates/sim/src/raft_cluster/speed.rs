@@ -41,12 +41,16 @@ fn run_hour(cluster: &mut RaftCluster, load: bool) -> Result<u64, Violation> {
         return Ok(0);
     }
     let end = cluster.now() + HOUR;
-    let mut commands = 0;
+    let (mut leader, mut commands) = (None, 0);
     while cluster.now() < end {
-        let leader = cluster.connected_leader();
-        if leader.is_some_and(|leader| cluster.propose(leader, &COMMAND).is_some()) {
-            commands += 1;
+        if leader.is_none_or(|leader| cluster.propose(leader, &COMMAND).is_none()) {
+            // Whoever led before does not any more.
+            leader = cluster.connected_leader();
+            if leader.is_some_and(|leader| cluster.propose(leader, &COMMAND).is_none()) {
+                leader = None;
+            }
         }
+        commands += u64::from(leader.is_some());
         cluster.run(TICK)?;
     }
     Ok(commands)

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use kontiki_raft::{EntryData, Recovered, WriteBatch};
 use kontiki_types::{Index, LogId, Term};
 
-use super::Command;
+use super::command::Command;
 use super::machine::content;
 use crate::invariants::{Checked, LogMatching};
 
@@ -65,9 +65,13 @@ impl View {
                 self.entries.pop_back();
             }
         }
-        for entry in batch.entries() {
-            matching.has(entry.id, self.last().term, content(&entry.data))?;
-            self.entries.push_back((entry.id, matches!(entry.data, EntryData::Command(_))));
+        let mut last = self.last();
+        for entries in batch.ranges() {
+            for entry in entries {
+                matching.has(entry.id, last.term, content(&entry.data))?;
+                self.entries.push_back((entry.id, matches!(entry.data, EntryData::Command(_))));
+                last = entry.id;
+            }
         }
         Ok(())
     }

@@ -615,15 +615,15 @@ impl StoreCluster {
         let clogged = |id| self.nodes.get(&id).map_or(Instant(0), |node| node.clogged_until);
         let leaves = self.now.max(clogged(from)).max(clogged(to));
         let mut rest = frame;
-        let mut delays = self.network.send(from, to, Kind::Request, rest.len());
-        while let Some(delay) = delays.next() {
-            let is_last = delays.len() == 0;
+        let mut arrivals = self.network.send(leaves, from, to, Kind::Request, rest.len());
+        while let Some(at) = arrivals.next() {
+            let is_last = arrivals.len() == 0;
             let mut frame = if is_last { std::mem::take(&mut rest) } else { rest.clone() };
             let mut intact = true;
             if let Some(random) = self.network.corrupts() {
                 (frame, intact) = (corrupted(&frame, random), false);
             }
-            self.schedule.add(leaves + delay, Event::Frame { from, to, frame, intact });
+            self.schedule.add(at, Event::Frame { from, to, frame, intact });
         }
     }
 
