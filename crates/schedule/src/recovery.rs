@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use kontiki_types::Instant;
+use kontiki_types::plant::{Plant, planted};
 
 use crate::job::Job;
 use crate::{
@@ -77,6 +78,7 @@ impl Scheduler {
                 let job = self.replay_done(attempt, worker, &counters)?;
                 job.outputs.push((attempt.task.number, 0));
             }
+            Record::Granted { .. } if planted(Plant::GrantForgotten) => {}
             Record::Granted { attempt } => {
                 let until = now + self.config.lease;
                 let job = self.of(attempt)?;

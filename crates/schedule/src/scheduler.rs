@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use kontiki_types::Instant;
+use kontiki_types::plant::{Plant, planted};
 
 use crate::config::{SLOTS_MAX, TASKS_MAX};
 use crate::ids::ATTEMPT_BITS;
@@ -64,7 +65,8 @@ impl Durability {
     }
 
     pub(crate) fn hold(&mut self, output: Output) {
-        self.held.push_back((self.latest(), output));
+        let batch = if planted(Plant::ToldBeforeDurable) { 0 } else { self.latest() };
+        self.held.push_back((batch, output));
     }
 
     fn next(&mut self) -> Option<Output> {
@@ -414,6 +416,10 @@ impl Scheduler {
             let ours = |(granted, _): &(AttemptId, Instant)| *granted == of.attempt;
             if job.old_grants.get(&of.task).is_some_and(ours) {
                 job.old_grants.remove(&of.task);
+                // It may be about to put its output in place: nobody else may before it is lost.
+                if let Some(task) = job.task_mut(of.task) {
+                    task.granted = Some(of.attempt);
+                }
             }
         }
         true

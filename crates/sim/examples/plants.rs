@@ -11,9 +11,7 @@
 use std::env::args;
 use std::time::Instant;
 
-use kontiki_sim::invariants::Checked;
-use kontiki_sim::plants::{Found, Plant, median, search};
-use kontiki_sim::swarm::{SwarmConfig, run};
+use kontiki_sim::plants::{Found, Plant, median, run_of, search};
 
 /// The searches for one bug begin so many seeds apart.
 const APART: u64 = 1_000_000;
@@ -54,15 +52,11 @@ fn main() {
     }
 }
 
-fn swarm(seed: u64) -> Checked {
-    run(seed, &SwarmConfig::default()).violation.map_or(Ok(()), Err)
-}
-
 /// A search in which a seed counts only if it passes without the bug; others are `unsound`.
 fn find(plant: Plant, first: u64, bound: u64, unsound: &mut Vec<u64>) -> Option<Found> {
     let mut from = first;
     loop {
-        let found = search(plant, from, first + bound - from, swarm)?;
+        let found = search(plant, from, first + bound - from, run_of(plant))?;
         from = found.seed;
         if found.passes_without {
             return Some(Found { seeds: from - first, ..found });

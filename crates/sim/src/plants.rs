@@ -11,7 +11,9 @@ use std::thread;
 
 pub use kontiki_types::plant::Plant;
 
+use crate::farm;
 use crate::invariants::{Checked, Violation};
+use crate::swarm::{self, SwarmConfig};
 
 /// The seed that gave a planted bug away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,16 @@ pub struct Found {
     pub violation: Violation,
     /// Whether the same seed passes without the bug.
     pub passes_without: bool,
+}
+
+/// The run that is to find a bug: the swarm, or for the MapReduce coordinator its worst moments.
+pub fn run_of(plant: Plant) -> fn(u64) -> Checked {
+    match plant {
+        Plant::ToldBeforeDurable | Plant::GrantForgotten | Plant::WorkerLeaseIgnored => {
+            farm::moments
+        }
+        _ => |seed| swarm::run(seed, &SwarmConfig::default()).violation.map_or(Ok(()), Err),
+    }
 }
 
 /// Bugs are planted in the whole process, so there is one search at a time.

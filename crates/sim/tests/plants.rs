@@ -3,11 +3,10 @@
 //!
 //! A binary of its own, since a bug is planted in the whole process.
 
-use kontiki_sim::plants::{Plant, search};
-use kontiki_sim::swarm::{SwarmConfig, run};
+use kontiki_sim::plants::{Plant, run_of, search};
 
 /// Each with seeds of which one must find it: three times what any search has needed.
-const QUICK: [(Plant, u64); 8] = [
+const QUICK: [(Plant, u64); 11] = [
     (Plant::VoteBeforeSync, 30),
     (Plant::AckBeforeSync, 30),
     (Plant::EmptyAppendMerged, 30),
@@ -16,13 +15,15 @@ const QUICK: [(Plant, u64); 8] = [
     (Plant::SnapshotWithoutRecords, 30),
     (Plant::VoteLostByRecycling, 90),
     (Plant::RecordFreedEarly, 60),
+    (Plant::ToldBeforeDurable, 300),
+    (Plant::GrantForgotten, 300),
+    (Plant::WorkerLeaseIgnored, 300),
 ];
 
 #[test]
 fn planted_bugs_are_found_and_their_seeds_pass_without_them() {
     for (plant, bound) in QUICK {
-        let swarm = |seed| run(seed, &SwarmConfig::default()).violation.map_or(Ok(()), Err);
-        let found = search(plant, 0, bound, swarm);
+        let found = search(plant, 0, bound, run_of(plant));
         let found = found.unwrap_or_else(|| panic!("{plant} is not found in {bound} seeds"));
         println!("{plant}: seed {}: {}", found.seed, found.violation);
         assert!(found.passes_without, "seed {} fails also without {plant}", found.seed);

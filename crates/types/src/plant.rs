@@ -123,6 +123,12 @@ plants! {
         "Log time follows the leader's own wall clock.";
     ExpiryByLocalClock "expiry-by-local-clock"
         "A read judges expiry by the wall clock of the node, not by log time.";
+    ToldBeforeDurable "told-before-durable"
+        "A MapReduce coordinator tells workers what is not in its journal yet.";
+    GrantForgotten "grant-forgotten"
+        "A MapReduce coordinator that was started again does not know whom it had granted what.";
+    WorkerLeaseIgnored "worker-lease-ignored"
+        "A worker counts as dead, and its grant as free, when a heartbeat is late, not when its lease ends.";
 }
 
 impl Plant {

@@ -645,6 +645,28 @@ fn a_grant_of_an_earlier_coordinator_ends_with_the_lease() {
     assert_eq!(bench.verdicts.last().copied(), Some((worker(2), second, Verdict::Granted)));
 }
 
+/// `mr-moments` saw it (seed 1000004): an attempt that was about to put its output in place came back
+/// to a coordinator that had been started again, which took it up, forgot that it had been granted,
+/// and granted another one.
+#[test]
+fn an_attempt_that_comes_back_keeps_its_grant() {
+    let mut bench = Bench::new();
+    bench.submit(0, 1);
+    bench.register(1);
+    let first = bench.take(1);
+    assert_eq!(bench.report(1, first, Report::Ready), Some(Verdict::Granted));
+    bench.restart();
+    bench.register(2);
+    bench.pass(2 * SECOND, &[(2, &[])]);
+    let second = bench.take(2);
+    bench.register_with(1, &[first], &[]);
+    assert_eq!(bench.report(2, second, Report::Ready), None);
+    assert_eq!(bench.report(1, first, Report::Ready), Some(Verdict::Granted));
+    // It dies after all: then the other one may.
+    bench.pass(11 * SECOND, &[(2, &[second])]);
+    assert_eq!(bench.verdicts.last().copied(), Some((worker(2), second, Verdict::Granted)));
+}
+
 #[test]
 fn attempts_of_two_lives_of_the_coordinator_differ() {
     let mut bench = Bench::new();

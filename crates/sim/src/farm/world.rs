@@ -28,6 +28,8 @@ pub(super) struct Faults {
     pub(super) straggler: bool,
     /// User code fails now and then.
     pub(super) failures: bool,
+    /// The coordinator dies, and workers fall asleep, just when something was said that counts.
+    pub(super) moments: bool,
 }
 
 impl Default for Faults {
@@ -39,6 +41,7 @@ impl Default for Faults {
             rot: false,
             straggler: false,
             failures: true,
+            moments: false,
         }
     }
 }
@@ -52,6 +55,7 @@ impl Faults {
             rot: true,
             straggler: true,
             failures: true,
+            moments: true,
         }
     }
 }
@@ -63,6 +67,8 @@ pub(super) struct Seen {
     pub(super) reduces: u32,
     /// Maps that ran to their end.
     pub(super) mapped: u32,
+    /// Attempts of maps that had been accepted before.
+    pub(super) again: u32,
     pub(super) backups: u64,
     /// Starts of the coordinator.
     pub(super) starts: u32,
@@ -132,6 +138,9 @@ pub(super) struct World {
     job: Option<JobId>,
     done: bool,
     mapped: u32,
+    /// Maps whose workers know that they are accepted.
+    accepted: BTreeSet<u32>,
+    again: u32,
 }
 
 const STEP: Duration = Duration::from_millis(20);
@@ -152,6 +161,11 @@ impl World {
         if !faults.failures && !faults.straggler {
             // Runs are counted.
             config.backup_percent = 0;
+        }
+        if faults.moments {
+            // Attempts that race, so that there is somebody else to be granted.
+            config.backup_age_min = Duration::from_millis(100);
+            (config.backup_percent, config.backups_permille) = (100, 1000);
         }
         let quality = if faults.network { Quality::long_reordering() } else { Quality::good() };
         let network = Network::new(quality, random.fork());
@@ -186,6 +200,8 @@ impl World {
             job: None,
             done: false,
             mapped: 0,
+            accepted: BTreeSet::new(),
+            again: 0,
             random,
         }
     }
@@ -225,6 +241,7 @@ impl World {
             maps: self.toy.maps(),
             reduces: self.toy.reduces,
             mapped: self.mapped,
+            again: self.again,
             backups,
             starts: self.starts,
         })
@@ -324,20 +341,45 @@ impl World {
                     self.job = Some(job);
                 }
                 Output::Assign { worker, pull, assignments } => {
+                    let done = assignments.iter().map(|it| it.attempt.task).filter(|task| {
+                        task.phase == Phase::Map && self.accepted.contains(&task.number)
+                    });
+                    self.again += done.count() as u32;
                     self.answer(worker, Answer::Assigned(pull, assignments));
                 }
                 Output::Verdict { worker, attempt, verdict } => {
+                    if verdict == Verdict::Accepted && attempt.task.phase == Phase::Map {
+                        self.accepted.insert(attempt.task.number);
+                    }
                     let placed = self.finals.get(&attempt.task.number);
                     if verdict == Verdict::Accepted && placed.is_some_and(|one| one.by == attempt) {
                         self.told.insert(attempt.task.number);
                     }
                     self.answer(worker, Answer::Verdict(attempt, verdict));
+                    self.moment(worker, verdict);
                 }
                 Output::Cancel { .. } => {}
                 Output::Ended { job, outcome } => self.ended(job, outcome)?,
             }
         }
         Ok(())
+    }
+
+    /// Something was said. Only just: what the coordinator had not made durable may be lost.
+    fn moment(&mut self, to: WorkerId, verdict: Verdict) {
+        if !self.faults.moments || self.now >= self.faults_until {
+            return;
+        }
+        let counts = matches!(verdict, Verdict::Granted | Verdict::Accepted);
+        if counts && self.random.chance(100) {
+            self.coordinator_down();
+        }
+        if verdict == Verdict::Granted && self.random.chance(200) {
+            let nap = self.random.time(Duration::from_secs(1), self.config.lease);
+            if let Some(worker) = self.workers.get_mut(&to) {
+                worker.paused_until = self.now + nap;
+            }
+        }
     }
 
     fn ended(&mut self, job: JobId, outcome: Outcome) -> Checked {
