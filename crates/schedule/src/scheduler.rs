@@ -278,7 +278,10 @@ impl Scheduler {
             }
         }
         self.absent.remove(&id);
-        let kept: BTreeSet<_> = held.iter().map(|held| held.attempt.attempt).collect();
+        // An output whose verdict is still on its way is named as running.
+        let running = sign.running.iter().map(|running| running.attempt.attempt);
+        let kept: BTreeSet<_> =
+            held.iter().map(|held| held.attempt.attempt).chain(running).collect();
         self.lose_outputs(id, &kept);
         if has_moved {
             self.list_again(id);

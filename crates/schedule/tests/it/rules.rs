@@ -667,6 +667,22 @@ fn an_attempt_that_comes_back_keeps_its_grant() {
     assert_eq!(bench.verdicts.last().copied(), Some((worker(2), second, Verdict::Granted)));
 }
 
+/// `mr-coordinator` saw it (seed 110): a worker registered twice after a restart, the second time
+/// before it had the verdict on an output that had been accepted in between. The output counted as
+/// lost, the verdict came, and the map ran again when the attempt's lease was over.
+#[test]
+fn an_output_whose_verdict_is_on_its_way_is_not_lost_by_registering() {
+    let mut bench = Bench::new();
+    let job = bench.submit(1, 1);
+    bench.register(1);
+    let map = bench.take(1);
+    assert_eq!(bench.map_done(1, map), Some(Verdict::Accepted));
+    bench.register_with(1, &[map], &[]);
+    bench.pass(11 * SECOND, &[(1, &[])]);
+    let maps = bench.scheduler.job(job, bench.now).expect("it is known").maps;
+    assert_eq!((maps.done, maps.waiting, maps.counts.lost), (1, 0, 0));
+}
+
 #[test]
 fn attempts_of_two_lives_of_the_coordinator_differ() {
     let mut bench = Bench::new();
