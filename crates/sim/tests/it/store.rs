@@ -6,6 +6,7 @@ use kontiki_raft::Lease;
 use kontiki_replica::{ChangeKind, GroupConfig};
 use kontiki_resp::Reply;
 use kontiki_sim::invariants::Checked;
+use kontiki_sim::network::Quality;
 use kontiki_sim::scenarios::{Load, Registers, Trouble};
 use kontiki_sim::seeds::each_seed;
 use kontiki_sim::store_cluster::{Call, Ended, StoreCluster, StoreConfig};
@@ -331,6 +332,53 @@ fn a_leader_whose_disk_is_full_does_not_spin_while_a_key_is_due() {
         assert!(refused.error().is_some(), "the disk is not full: {refused:?}");
         let steps = cluster.trace().len();
         assert!(steps < 20_000, "{steps} steps in four seconds without a client");
+        Ok(())
+    });
+}
+
+/// A frame comes twice, the disk of the leader gets room in between: one copy of a write was refused,
+/// "nothing was written", and the other one was taken.
+#[test]
+fn what_was_refused_in_one_copy_of_a_frame_is_not_taken_in_the_other() {
+    run("what_was_refused_in_one_copy_of_a_frame_is_not_taken_in_the_other", 3, |seed| {
+        let mut cluster = cluster(seed);
+        let leader = leader(&mut cluster);
+        let follower = NodeId(leader.0 % 3 + 1);
+        ask(&mut cluster, follower, &["SET", "counter", "0"]);
+        let used: u64 = cluster.disk(leader).files().iter().map(|(_, bytes)| bytes).sum();
+        cluster.disk(leader).set_capacity(used);
+        cluster.run(SECOND)?;
+        let delay_max = Duration::from_millis(40);
+        let all_twice = Quality { delay_max, doubled: 1000, ..Quality::good() };
+        cluster.network().set_quality(all_twice);
+        let clients: Vec<_> = (0..10).map(|_| cluster.client(follower)).collect();
+        let (mut written, mut refused, mut unknown) = (0, 0, 0);
+        for round in 0..300 {
+            if round == 50 {
+                cluster.disk(leader).set_capacity(u64::MAX);
+            }
+            for &client in clients.iter().filter(|_| round < 200) {
+                if cluster.is_free(client) {
+                    cluster.call(client, &Call::new(&["INCR", "counter"]));
+                }
+            }
+            cluster.run(Duration::from_millis(5))?;
+            for ended in cluster.take_ended() {
+                match ended.reply() {
+                    Some(Reply::Integer(_)) => written += 1,
+                    _ if ended.is_unknown() => unknown += 1,
+                    _ => refused += 1,
+                }
+            }
+        }
+        assert!(clients.iter().all(|&client| cluster.is_free(client)), "not all are answered");
+        assert!(refused > 20 && written > 20, "{refused} refused, {written} written");
+        let count = value(&mut cluster, follower, "counter").and_then(|text| text.parse().ok());
+        let expected = written..=written + unknown;
+        assert!(
+            count.is_some_and(|count: u64| expected.contains(&count)),
+            "{count:?} were written, and {expected:?} were said to be"
+        );
         Ok(())
     });
 }
