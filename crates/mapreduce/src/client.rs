@@ -13,7 +13,6 @@ use crate::proto::{
     JobId, JobStatus, MESSAGE_BYTES_MAX, MapOutputsRequest, StatusRequest, SubmitRequest,
     WaitRequest,
 };
-use crate::task::output_name;
 use crate::worker::{MapOutputs, Others};
 
 /// Between two tries to reach the coordinator.
@@ -169,13 +168,19 @@ impl Client {
                 Err(error) => break Err(error),
             }
         };
-        // What stays there is of no use, and its name says so.
-        let _ = std::fs::remove_dir_all(description.work());
-        if !ended.as_ref().is_ok_and(|status| status.state == JOB_DONE) {
-            for reduce in 0..description.outputs() {
-                let _ = std::fs::remove_file(description.output().join(output_name(reduce)));
+        let is_done = ended.as_ref().is_ok_and(|status| status.state == JOB_DONE);
+        let (work, outputs) = (description.work(), description.outputs());
+        let destination = description.destination();
+        let cleaned = tokio::task::spawn_blocking(move || {
+            if let Some(work) = work {
+                // What stays there is of no use, and its name says so.
+                let _ = std::fs::remove_dir_all(work);
             }
-        }
+            if let (false, Ok(destination)) = (is_done, destination) {
+                destination.remove_outputs(outputs);
+            }
+        });
+        let _ = cleaned.await;
         ended
     }
 

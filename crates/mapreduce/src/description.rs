@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::destination::Destination;
 use crate::input::MapTask;
+use crate::objects::is_url;
 use crate::spec::Application;
 
 /// A job, planned.
@@ -29,9 +31,17 @@ impl Description {
         Self { application, maps, reduces, output }
     }
 
-    /// The folder for the output.
+    /// The folder for the output, or the URL of a prefix.
     pub fn output(&self) -> &Path {
         Path::new(OsStr::from_bytes(&self.output))
+    }
+
+    /// Where the output goes.
+    ///
+    /// # Errors
+    /// A URL of no store that is known.
+    pub fn destination(&self) -> std::io::Result<Destination> {
+        Destination::of(self.output())
     }
 
     /// Number of output files.
@@ -39,9 +49,10 @@ impl Description {
         if self.reduces == 0 { self.maps.len() as u32 } else { self.reduces }
     }
 
-    /// The folder for outputs under way: in the output, so that a rename puts them in place.
-    pub fn work(&self) -> PathBuf {
-        self.output().join("_work")
+    /// The folder for outputs under way: in the output folder, so that a rename puts them in place.
+    /// `None`: the output is in a store, and workers upload it from where they like.
+    pub fn work(&self) -> Option<PathBuf> {
+        (!is_url(&self.output)).then(|| self.output().join("_work"))
     }
 
     /// As bytes.

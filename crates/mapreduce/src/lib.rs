@@ -3,6 +3,7 @@
 //! - [`api`]: mapper, combiner, reducer, partition.
 //! - [`input`]: files cut into map tasks, read as whole lines.
 //! - [`shuffle`]: map output as files that are checked byte by byte, and fetched from anywhere.
+//! - [`objects`], [`destination`]: input and output in object stores.
 //! - [`task`]: one attempt of a map or a reduce task, within a budget of memory.
 //! - [`access`]: who may talk to whom.
 //! - [`coordinator`]: the service around the scheduler of `kontiki-schedule`, and its journal.
@@ -18,6 +19,7 @@ mod buffer;
 pub mod client;
 pub mod coordinator;
 pub mod description;
+pub mod destination;
 pub mod error;
 pub mod generate;
 pub mod input;
@@ -26,6 +28,7 @@ mod journal;
 pub mod letters;
 pub mod local;
 mod merge;
+pub mod objects;
 pub mod proto;
 pub mod shuffle;
 pub mod spec;

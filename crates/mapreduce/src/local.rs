@@ -21,12 +21,13 @@ use kontiki_schedule::{
 };
 use kontiki_types::Instant;
 
+use crate::destination::Destination;
 use crate::error::TaskError;
 use crate::input::MapTask;
 use crate::shuffle::{LocalFetch, ShuffleError};
 use crate::task::{
     Attempt, Counters, MapFigures, MapOutput, Monitor, Program, ReduceFigures, ReduceOutput,
-    ReduceTask, put_in_place, sync_folder,
+    ReduceTask,
 };
 
 /// What to run, and where.
@@ -43,10 +44,10 @@ pub struct LocalJob<'a> {
     pub memory_bytes: u64,
     /// Records on which user code fails again and again are left out.
     pub skip_bad_records: bool,
-    /// Where the output goes. The folder exists.
+    /// Where the output goes: a folder that exists, or the URL of a prefix in a store.
     pub output: &'a Path,
     /// Where map output and other temporary files go. The folder exists, on the file system of
-    /// `output`.
+    /// `output` if that is a folder.
     pub work: &'a Path,
 }
 
@@ -118,6 +119,7 @@ struct Brain {
 
 struct Runner<'a> {
     job: &'a LocalJob<'a>,
+    destination: Destination,
     progress: &'a Progress,
     brain: Mutex<Brain>,
     changed: Condvar,
@@ -162,8 +164,12 @@ pub fn run(job: &LocalJob<'_>, progress: &Progress) -> Result<Summary, JobError>
     spec.skip_bad_records = job.skip_bad_records;
     let id =
         scheduler.submit(spec, Instant(0)).map_err(|error| JobError::Failed(error.to_string()))?;
+    let destination = Destination::of(job.output).map_err(|error| {
+        JobError::Failed(format!("the output {}: {error}", job.output.display()))
+    })?;
     let runner = Runner {
         job,
+        destination,
         progress,
         brain: Mutex::new(Brain {
             scheduler,
@@ -418,15 +424,22 @@ impl Runner<'_> {
         file: &Path,
         keep: impl FnOnce(&mut Brain),
     ) -> bool {
+        let failed = |source| {
+            remove(file);
+            let error = TaskError::files("put in place", file, source);
+            self.failed(worker, of, &error, Cause::Worker);
+            false
+        };
+        let prepared = match self.destination.prepare(file, of.task.number) {
+            Ok(prepared) => prepared,
+            Err(error) => return failed(error),
+        };
         if self.report(worker, of, Report::Ready) != Verdict::Granted {
             remove(file);
             return false;
         }
-        if let Err(source) = put_in_place(file, self.job.output, of.task.number) {
-            remove(file);
-            let error = TaskError::files("rename", file, source);
-            self.failed(worker, of, &error, Cause::Worker);
-            return false;
+        if let Err(error) = prepared.put_in_place() {
+            return failed(error);
         }
         keep(&mut self.lock());
         self.report(worker, of, Report::Committed(Default::default())) == Verdict::Accepted
@@ -440,9 +453,8 @@ impl Runner<'_> {
             Some(Outcome::Cancelled) | None => return Err(JobError::Cancelled),
         }
         // Once for all outputs, each of which was synced before it got its name.
-        let folder = self.job.output;
-        sync_folder(folder).map_err(|error| {
-            JobError::Failed(format!("cannot sync {}: {error}", folder.display()))
+        self.destination.sync().map_err(|error| {
+            JobError::Failed(format!("cannot sync {}: {error}", self.job.output.display()))
         })?;
         let mut summary = Summary::default();
         if let Some(status) = brain.scheduler.job(brain.job, Instant::MAX) {

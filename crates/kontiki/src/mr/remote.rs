@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{IsTerminal, Write, stderr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,13 +12,15 @@ use kontiki_mapreduce::access::Security;
 use kontiki_mapreduce::client::{Client, ClientError, SubmitOptions};
 use kontiki_mapreduce::coordinator::{Coordinator, CoordinatorConfig};
 use kontiki_mapreduce::description::Description;
+use kontiki_mapreduce::destination::Destination;
 use kontiki_mapreduce::input::MapTask;
+use kontiki_mapreduce::objects::is_url;
 use kontiki_mapreduce::proto::{JobStatus, Phase};
 use kontiki_schedule::Config;
 
 use super::RunArgs;
 use super::cluster::runtime;
-use super::run::{Plan, remove_output};
+use super::run::{Plan, work_folder};
 
 /// How long a coordinator may not be reached: it may be started again.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,8 +30,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Runs the job.
 pub(super) fn run(args: &RunArgs, plan: &Plan, start: Instant) -> Result<()> {
     let runtime = runtime()?;
-    let output = fs::canonicalize(&args.output)
-        .with_context(|| format!("the output {}", args.output.display()))?;
+    let is_url = is_url(args.output.as_os_str().as_bytes());
+    let output = if is_url { Ok(args.output.clone()) } else { fs::canonicalize(&args.output) };
+    let output = output.with_context(|| format!("the output {}", args.output.display()))?;
     let done = runtime.block_on(async {
         match &args.coordinator {
             Some(url) => submit_and_wait(args, plan, &output, url, &args.access.client()?).await,
@@ -36,11 +40,13 @@ pub(super) fn run(args: &RunArgs, plan: &Plan, start: Instant) -> Result<()> {
         }
     });
     // Reduces that nobody waited for may have left something.
-    let _ = fs::remove_dir_all(output.join("_work"));
+    if !is_url {
+        let _ = fs::remove_dir_all(output.join("_work"));
+    }
     let status = match done {
         Ok(status) if status.state == 1 => status,
         other => {
-            remove_output(&output, plan.outputs());
+            Destination::of(&output)?.remove_outputs(plan.outputs());
             let status = other?;
             bail!("the job did not end well: {}", status.error);
         }
@@ -69,7 +75,7 @@ impl Drop for Process {
 }
 
 async fn in_processes(args: &RunArgs, plan: &Plan, output: &Path) -> Result<JobStatus> {
-    let work = args.work.clone().unwrap_or_else(|| output.join("_work"));
+    let work = work_folder(args);
     let made = !work.is_dir();
     let config = CoordinatorConfig {
         directory: None,

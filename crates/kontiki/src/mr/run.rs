@@ -1,7 +1,7 @@
 //! mr run: checks everything first, then runs the job in this process.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,9 +9,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 use kontiki_mapreduce::apps::sample;
+use kontiki_mapreduce::destination::Destination;
 use kontiki_mapreduce::input::{InputFile, MapTask, list, plan};
 use kontiki_mapreduce::jobs::Jobs;
 use kontiki_mapreduce::local::{self, LocalJob, Progress, Summary};
+use kontiki_mapreduce::objects::is_url;
 use kontiki_mapreduce::spec::{Application, REDUCES};
 use kontiki_mapreduce::streaming::{Commands, Fields, check_command};
 use kontiki_mapreduce::task::{MEMORY_BYTES_MIN, Program, output_name};
@@ -38,7 +40,7 @@ pub(super) fn run(args: &RunArgs) -> Result<()> {
     let start = Instant::now();
     let plan = prepare(args)?;
     let program = Jobs::new().program(&plan.application)?;
-    let made = make_output(&args.output)?;
+    let made = !is_url(args.output.as_os_str().as_bytes()) && make_output(&args.output)?;
     let done = if args.sequential {
         sequential(args, &plan, &*program)
     } else if args.processes || args.coordinator.is_some() {
@@ -75,6 +77,13 @@ fn prepare(args: &RunArgs) -> Result<Plan> {
         reduces = check_commands(args, reduces)?;
     } else if reduces == 0 {
         bail!("--reduces 0 goes with --mapper: built-in jobs reduce");
+    }
+    let inputs_and_output = args.input.iter().map(|input| input.as_bytes());
+    if inputs_and_output
+        .chain([args.output.as_os_str().as_bytes()])
+        .any(|name| name.starts_with(b"memory://"))
+    {
+        bail!("memory:// ends with the process: it is for tests");
     }
     check_output(&args.output)?;
     let inputs: Vec<&[u8]> = args.input.iter().map(|input| input.as_bytes()).collect();
@@ -149,19 +158,11 @@ fn application(
 }
 
 fn check_output(output: &Path) -> Result<()> {
-    match fs::read_dir(output) {
-        Ok(mut entries) => {
-            if entries.next().is_some() {
-                bail!(
-                    "the output folder {} is not empty\nhint: name another one, or empty it",
-                    output.display()
-                );
-            }
-            Ok(())
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("the output {}", output.display())),
+    let named = || format!("the output {}", output.display());
+    if !Destination::of(output).with_context(named)?.is_empty().with_context(named)? {
+        bail!("the output {} is not empty\nhint: name another one, or empty it", output.display());
     }
+    Ok(())
 }
 
 /// Makes the output folder; whether it was not there.
@@ -175,6 +176,9 @@ fn make_output(output: &Path) -> Result<bool> {
 }
 
 fn sequential(args: &RunArgs, plan: &Plan, program: &dyn Program) -> Result<()> {
+    if is_url(args.output.as_os_str().as_bytes()) {
+        bail!("--sequential writes to a folder, not to {}", args.output.display());
+    }
     let temporary = args.output.join("_sequential");
     let done = if plan.reduces == 0 {
         program.sequential_maps(&plan.files, &temporary)
@@ -192,7 +196,7 @@ fn sequential(args: &RunArgs, plan: &Plan, program: &dyn Program) -> Result<()> 
 }
 
 fn local(args: &RunArgs, plan: &Plan, program: &Arc<dyn Program>, start: Instant) -> Result<()> {
-    let work = args.work.clone().unwrap_or_else(|| args.output.join("_work"));
+    let work = work_folder(args);
     let made_work = !work.is_dir();
     fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
@@ -218,7 +222,7 @@ fn local(args: &RunArgs, plan: &Plan, program: &Arc<dyn Program>, start: Instant
         done
     });
     let done = done.map_err(anyhow::Error::from).and_then(|summary| {
-        keep_skipped(&summary, &args.output)?;
+        keep_skipped(&summary, &Destination::of(&args.output)?)?;
         Ok(summary)
     });
     if !args.keep_work {
@@ -227,7 +231,7 @@ fn local(args: &RunArgs, plan: &Plan, program: &Arc<dyn Program>, start: Instant
     let summary = match done {
         Ok(summary) => summary,
         Err(error) => {
-            remove_output(&args.output, plan.outputs());
+            Destination::of(&args.output)?.remove_outputs(plan.outputs());
             return Err(error);
         }
     };
@@ -243,12 +247,23 @@ fn local(args: &RunArgs, plan: &Plan, program: &Arc<dyn Program>, start: Instant
     Ok(())
 }
 
-/// Moves the files with skipped records to the output.
-fn keep_skipped(summary: &Summary, output: &Path) -> Result<()> {
+/// Where temporary files go: in the output, or in the system's folder for such files.
+pub(super) fn work_folder(args: &RunArgs) -> PathBuf {
+    if let Some(work) = &args.work {
+        return work.clone();
+    }
+    if is_url(args.output.as_os_str().as_bytes()) {
+        return std::env::temp_dir().join(format!("kontiki-mr-{}", std::process::id()));
+    }
+    args.output.join("_work")
+}
+
+/// Puts the files with skipped records beside the output.
+fn keep_skipped(summary: &Summary, destination: &Destination) -> Result<()> {
     for file in &summary.skipped {
         if let Some(name) = file.file_name() {
-            let moved = fs::rename(file, output.join(name));
-            moved.with_context(|| format!("cannot move {}", file.display()))?;
+            let kept = destination.add(file, &name.to_string_lossy());
+            kept.with_context(|| format!("cannot keep {}", file.display()))?;
         }
     }
     Ok(())
@@ -268,13 +283,6 @@ fn clear(work: &PathBuf, made: bool) {
         if ["map-", "reduce-", "combine-", "skipped-"].iter().any(|ours| name.starts_with(ours)) {
             let _ = fs::remove_file(entry.path());
         }
-    }
-}
-
-/// A job that failed leaves no output.
-pub(super) fn remove_output(output: &Path, files: u32) {
-    for number in 0..files {
-        let _ = fs::remove_file(output.join(output_name(number)));
     }
 }
 

@@ -3,13 +3,11 @@
 //! Each reduce gets a range of keys. The borders come from a sample of the input, so that the
 //! ranges are about equally large.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use crate::api::{Emit, Job, Mapper, NoCombiner, Output, Partition, Record, Reducer, Values};
 use crate::error::{TaskError, UserError};
-use crate::input::{BatchReader, Codec, InputFile, path_of, plan};
+use crate::input::{BatchReader, Codec, InputFile, InputSource, plan};
 
 /// Sorts lines.
 #[derive(Debug, Clone)]
@@ -139,7 +137,7 @@ fn sample_plain(file: &InputFile, step: u64, lines: &mut Vec<Vec<u8>>) -> Result
         path: String::from_utf8_lossy(&file.name).into_owned(),
         source,
     };
-    let opened = File::open(path_of(&file.name)).map_err(failed)?;
+    let (opened, _) = InputSource::open_for(&file.name, PLACE_BYTES as u64).map_err(failed)?;
     let mut buffer = vec![0; PLACE_BYTES];
     let mut at = 0;
     while at < file.bytes {

@@ -81,6 +81,23 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
+/// Whether the parts of a path match those of a pattern; `**` is any number of parts.
+pub(super) fn path_matches(pattern: &[&[u8]], parts: &[&[u8]]) -> bool {
+    match (pattern.split_first(), parts.split_first()) {
+        (None, None) => true,
+        (Some((first, rest)), _) if *first == b"**" => {
+            // Hidden folders are not entered.
+            let enter = parts.split_first().filter(|(part, _)| !part.starts_with(b"."));
+            path_matches(rest, parts)
+                || enter.is_some_and(|(_, below)| path_matches(pattern, below))
+        }
+        (Some((first, rest)), Some((part, below))) => {
+            matches(first, part) && path_matches(rest, below)
+        }
+        _ => false,
+    }
+}
+
 /// Whether a name matches a pattern without slashes.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     if name.starts_with(b".") && !pattern.starts_with(b".") {

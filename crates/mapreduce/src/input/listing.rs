@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::glob;
+use crate::objects::{Place, is_url};
 
 /// How a file is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +81,7 @@ fn spelled(name: &[u8]) -> String {
     String::from_utf8_lossy(name).into_owned()
 }
 
-/// The files that `inputs` name: files, folders (all files in them and below; names that begin with
+/// The files that `inputs` name, objects in stores among them: files, folders (all files in them and below; names that begin with
 /// `.` or `_` are left out) and patterns.
 ///
 /// The order is that of the inputs, and byte order within a folder or pattern. A file that two
@@ -92,6 +93,10 @@ pub fn list<I: AsRef<[u8]>>(inputs: &[I]) -> Result<Vec<InputFile>, InputError> 
     let mut files = Vec::new();
     for input in inputs {
         let input = input.as_ref();
+        if is_url(input) {
+            add_objects(input, &mut files)?;
+            continue;
+        }
         let literal = fs::symlink_metadata(path_of(input)).is_ok();
         if literal || !glob::is_pattern(input) {
             add(input, &mut files)?;
@@ -107,6 +112,56 @@ pub fn list<I: AsRef<[u8]>>(inputs: &[I]) -> Result<Vec<InputFile>, InputError> 
         }
     }
     Ok(files)
+}
+
+/// Adds an object, those below a prefix, or those that match a pattern.
+fn add_objects(url: &[u8], files: &mut Vec<InputFile>) -> Result<(), InputError> {
+    let failed = |source| InputError::Unreadable { name: spelled(url), source };
+    let mut push = |(name, bytes): (Vec<u8>, u64)| {
+        let codec = Codec::of(&name);
+        files.push(InputFile { name, bytes, codec });
+    };
+    if !glob::is_pattern(url) {
+        let place = Place::of(url).map_err(failed)?;
+        let is_folder = url.ends_with(b"/");
+        if !is_folder && let Some(bytes) = place.length().map_err(failed)? {
+            push((url.to_vec(), bytes));
+            return Ok(());
+        }
+        let mut prefix = url.strip_suffix(b"/").unwrap_or(url).to_vec();
+        prefix.push(b'/');
+        let all = place.list().map_err(failed)?;
+        let below = all.into_iter().filter(|(name, _)| {
+            name.strip_prefix(prefix.as_slice()).is_some_and(|rest| {
+                let mut parts = rest.split(|byte| *byte == b'/');
+                !parts.any(|part| part.starts_with(b".") || part.starts_with(b"_"))
+            })
+        });
+        let below: Vec<_> = below.collect();
+        if below.is_empty() {
+            return Err(InputError::Absent(spelled(url)));
+        }
+        below.into_iter().for_each(push);
+        return Ok(());
+    }
+    let wild = url.iter().position(|byte| glob::is_pattern(&[*byte])).unwrap_or(url.len());
+    let literal = url.get(..wild).unwrap_or_default();
+    let folder = literal.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    let (folder, pattern) = url.split_at_checked(folder).unwrap_or((url, b""));
+    let pattern: Vec<&[u8]> = pattern.split(|byte| *byte == b'/').collect();
+    let all = Place::of(folder).and_then(|place| place.list()).map_err(failed)?;
+    let matching = all.into_iter().filter(|(name, _)| {
+        name.strip_prefix(folder).is_some_and(|rest| {
+            let parts: Vec<&[u8]> = rest.split(|byte| *byte == b'/').collect();
+            glob::path_matches(&pattern, &parts)
+        })
+    });
+    let matching: Vec<_> = matching.collect();
+    if matching.is_empty() {
+        return Err(InputError::NoMatch(spelled(url)));
+    }
+    matching.into_iter().for_each(push);
+    Ok(())
 }
 
 /// Adds a file, or the files of a folder.

@@ -10,8 +10,10 @@
 mod glob;
 mod listing;
 mod reader;
+mod source;
 mod split;
 
 pub use listing::{Codec, InputError, InputFile, list, path_of};
 pub use reader::BatchReader;
+pub(crate) use source::InputSource;
 pub use split::{MapTask, Part, SPLIT_BYTES, plan};

@@ -1,12 +1,11 @@
 //! A part of a file as whole lines.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::FileExt;
 
 use memchr::{memchr, memrchr};
 
-use super::listing::{Codec, path_of};
+use super::listing::Codec;
+use super::source::{FromStart, InputSource};
 use super::split::Part;
 use crate::api::{Batch, Source};
 use crate::error::{RecordPlace, TaskError};
@@ -15,7 +14,7 @@ use crate::error::{RecordPlace, TaskError};
 const CHUNK_BYTES: usize = 256 * 1024;
 
 enum Stream {
-    Plain { file: File, position: u64 },
+    Plain { file: InputSource, position: u64 },
     Decoded(Box<dyn Read + Send>),
 }
 
@@ -68,8 +67,7 @@ impl<'a> BatchReader<'a> {
         record_bytes_max: usize,
     ) -> Result<BatchReader<'a>, TaskError> {
         let failed = |source| input_error(part, source);
-        let file = File::open(path_of(&part.name)).map_err(failed)?;
-        let bytes = file.metadata().map_err(failed)?.len();
+        let (file, bytes) = InputSource::open(&part.name).map_err(failed)?;
         if bytes != part.file_bytes {
             let planned = part.file_bytes;
             let message =
@@ -81,10 +79,12 @@ impl<'a> BatchReader<'a> {
         let (stream, offset, end) = match part.codec {
             Codec::Plain => (Stream::Plain { file, position: from }, from, part.end),
             Codec::Gzip => {
-                let decoder = flate2::read::MultiGzDecoder::new(BufReader::new(file));
+                let decoder =
+                    flate2::read::MultiGzDecoder::new(BufReader::new(FromStart::new(file)));
                 (Stream::Decoded(Box::new(decoder)), 0, u64::MAX)
             }
             Codec::Zstd => {
+                let file = FromStart::new(file);
                 let mut decoder = zstd::stream::read::Decoder::new(file).map_err(failed)?;
                 // What a frame may make the decoder keep: 8 MiB, which every decoder must be able to,
                 // or as much as a record may take.

@@ -18,7 +18,7 @@ use super::{JobOfWorker, Shared};
 use crate::coordinator::now;
 use crate::error::TaskError;
 use crate::shuffle::ShuffleError;
-use crate::task::{self, Attempt, MapFigures, Monitor, ReduceFigures, ReduceTask, commit};
+use crate::task::{self, Attempt, MapFigures, Monitor, ReduceFigures, ReduceTask};
 
 /// The group of our own counters.
 const GROUP: &str = "kontiki";
@@ -111,14 +111,13 @@ async fn map(
     }
     let folder = shared.folder.job(of.job);
     let attempt = attempt_of(shared, job, assignment, &folder);
-    let output_folder = job.description.output().to_path_buf();
-    let (watched, job, worker) = (Arc::clone(watch), Arc::clone(job), Arc::clone(shared));
+    let (watched, running, worker) = (Arc::clone(watch), Arc::clone(job), Arc::clone(shared));
     let counters = on_thread(of, move || {
         let failed = |source| TaskError::files("write", &folder, source);
         std::fs::create_dir_all(&folder).map_err(failed)?;
-        let task = job.description.maps.get(of.task.number as usize);
+        let task = running.description.maps.get(of.task.number as usize);
         let task = task.ok_or(TaskError::Cancelled)?;
-        let output = job.program.map(task, &attempt, &*watched)?;
+        let output = running.program.map(task, &attempt, &*watched)?;
         let counters = counted(&output.counters, &map_figures(&output.figures));
         worker.folder.finish(&of, &counters).map_err(failed)?;
         Ok((counters, output.skipped))
@@ -128,7 +127,7 @@ async fn map(
     match verdict(shared, of, &Report::MapDone(counters), watch).await {
         Some(Verdict::Accepted) => {
             if let Some(skipped) = skipped {
-                show_skipped(&skipped, output_folder.join(format!("skipped-{}", of.task.number)));
+                show_skipped(job, skipped, of.task.number).await;
             }
             Ok(())
         }
@@ -144,7 +143,7 @@ async fn map_to_output(
     watch: &Arc<Watch>,
 ) -> Result<(), TaskError> {
     let of = assignment.attempt;
-    let folder = job.description.work().join(shared.books.worker.to_string());
+    let folder = folder_for_outputs(shared, job, &of);
     let attempt = attempt_of(shared, job, assignment, &folder);
     let (watched, running) = (Arc::clone(watch), Arc::clone(job));
     let output = on_thread(of, move || {
@@ -157,16 +156,27 @@ async fn map_to_output(
     let counters = counted(&output.counters, &map_figures(&output.figures));
     place(shared, job, of, &output.file, counters, watch).await?;
     if let Some(skipped) = output.skipped {
-        let to = job.description.output().join(format!("skipped-{}", of.task.number));
-        show_skipped(&skipped, to);
+        show_skipped(job, skipped, of.task.number).await;
     }
     Ok(())
 }
 
 /// Copies the records that were left out to where the output is.
-fn show_skipped(file: &Path, to: PathBuf) {
-    if let Err(error) = std::fs::copy(file, &to) {
-        tracing::warn!(%error, to = %to.display(), "skipped records cannot be shown");
+async fn show_skipped(job: &Arc<JobOfWorker>, file: PathBuf, map: u32) {
+    let job = Arc::clone(job);
+    let shown = tokio::task::spawn_blocking(move || {
+        job.description.destination()?.add(&file, &format!("skipped-{map}"))
+    });
+    if let Ok(Err(error)) = shown.await {
+        tracing::warn!(%error, map, "skipped records cannot be shown");
+    }
+}
+
+/// Where a job's outputs are made before they are put in their place.
+fn folder_for_outputs(shared: &Shared, job: &JobOfWorker, of: &AttemptRef) -> PathBuf {
+    match job.description.work() {
+        Some(work) => work.join(shared.books.worker.to_string()),
+        None => shared.folder.job(of.job),
     }
 }
 
@@ -180,7 +190,7 @@ async fn reduce(
     let places = shared.learn_places(of.job, assignment.outputs as u64, watch).await?;
     let maps = job.description.maps.len() as u32;
     let task = ReduceTask { number: of.task.number, maps };
-    let folder = job.description.work().join(shared.books.worker.to_string());
+    let folder = folder_for_outputs(shared, job, &of);
     let attempt = attempt_of(shared, job, assignment, &folder);
     let fetch = Outputs::new(Arc::clone(shared), of.job, maps, places, Handle::current());
     let (watched, running) = (Arc::clone(watch), Arc::clone(job));
@@ -220,23 +230,25 @@ async fn place_granted(
     counters: Counters,
     watch: &Watch,
 ) -> Result<(), TaskError> {
+    let failed =
+        |source| TaskError::Files { action: "put in place", path: output.to_path_buf(), source };
+    let (preparing, file) = (Arc::clone(job), output.to_path_buf());
+    let prepared =
+        blocking(move || preparing.description.destination()?.prepare(&file, of.task.number));
+    let mut prepared = prepared.await.map_err(failed)?;
     loop {
         match verdict(shared, of, &Report::Ready, watch).await {
             Some(Verdict::Granted) => {}
             _ => return Err(TaskError::Cancelled),
         }
-        let (file, folder) = (output.to_path_buf(), job.description.output().to_path_buf());
         let lease_until = shared.books.lease_until();
-        let placed = tokio::task::spawn_blocking(move || {
+        let placed = blocking(move || {
             // Looked at at the last moment: a grant is good for as long as the lease.
-            let is_good = now() < lease_until;
-            is_good.then(|| commit(&file, &folder, of.task.number)).transpose()
+            if now() < lease_until { prepared.commit().map(|()| None) } else { Ok(Some(prepared)) }
         });
-        let failed =
-            |source| TaskError::Files { action: "rename", path: output.to_path_buf(), source };
-        let placed = placed.await.map_err(|error| failed(std::io::Error::other(error)))?;
-        if placed.map_err(failed)?.is_some() {
-            break;
+        match placed.await.map_err(failed)? {
+            None => break,
+            Some(waiting) => prepared = waiting,
         }
         sleep(RETRY).await;
     }
@@ -262,6 +274,13 @@ async fn verdict(
             return None;
         }
     }
+}
+
+/// Runs what waits for disks or stores.
+async fn blocking<T: Send + 'static>(
+    run: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(run).await.map_err(std::io::Error::other)?
 }
 
 /// Runs what blocks, and what the user wrote, on a thread of its own.

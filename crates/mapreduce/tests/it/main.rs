@@ -6,6 +6,7 @@ mod cuts;
 mod failures;
 mod fuzz;
 mod live;
+mod objects;
 mod own_job;
 mod words;
 
