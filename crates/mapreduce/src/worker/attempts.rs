@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use kontiki_schedule::{
@@ -237,11 +238,17 @@ async fn place_granted(
         blocking(move || preparing.description.destination()?.prepare(&file, of.task.number));
     let mut prepared = prepared.await.map_err(failed)?;
     loop {
+        let registration = shared.registrations.load(SeqCst);
         match verdict(shared, of, &Report::Ready, watch).await {
             Some(Verdict::Granted) => {}
             _ => return Err(TaskError::Cancelled),
         }
         let lease_until = shared.books.lease_until();
+        // A grant ends with a lease that was over, though the worker may have registered since: it
+        // may have slept with the verdict on its way.
+        if shared.registrations.load(SeqCst) != registration {
+            continue;
+        }
         let placed = blocking(move || {
             // Looked at at the last moment: a grant is good for as long as the lease.
             if now() < lease_until { prepared.commit().map(|()| None) } else { Ok(Some(prepared)) }

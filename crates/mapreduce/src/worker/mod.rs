@@ -426,8 +426,9 @@ impl Shared {
             };
             match self.call(self.coordinator.clone().register(request)).await {
                 Ok(heard) => {
-                    self.heard(&heard, asked);
+                    // First, so that nobody takes a grant from before for one of the new lease.
                     self.registrations.fetch_add(1, SeqCst);
+                    self.heard(&heard, asked);
                 }
                 Err(status)
                     if matches!(

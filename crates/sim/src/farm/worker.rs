@@ -51,11 +51,14 @@ enum State {
     Ready {
         output: Counts,
         ask: Instant,
+        /// The registration in which it was asked for last.
+        asked_in: u64,
     },
     /// It was granted, and is being put in its place.
     Placing {
         output: Counts,
         until: Instant,
+        asked_in: u64,
     },
     /// It has ended.
     Ended {
@@ -87,6 +90,8 @@ pub(super) struct Worker {
     pub(super) slowness: u32,
     sequence: u64,
     registered: bool,
+    /// How often it has registered.
+    registrations: u64,
     next_register: Instant,
     next_heartbeat: Instant,
     /// When the last message was sent that was answered.
@@ -114,6 +119,7 @@ impl Worker {
             slowness: 1,
             sequence: 0,
             registered: false,
+            registrations: 0,
             next_register: Instant(0),
             next_heartbeat: Instant(0),
             lease_from: Instant(0),
@@ -252,23 +258,25 @@ impl Worker {
             }
             State::Reduce { until, output } if now >= *until => {
                 let output = std::mem::take(output);
-                *state = State::Ready { output, ask: now };
+                *state = State::Ready { output, ask: now, asked_in: 0 };
             }
-            State::Ready { ask, .. } if now >= *ask => {
-                *ask = now + RETRY;
+            State::Ready { ask, asked_in, .. } if now >= *ask => {
+                (*ask, *asked_in) = (now + RETRY, self.registrations);
                 deeds.push(Deed::Ask(Ask::Report(id, life, attempt, Report::Ready)));
             }
-            State::Placing { output, until } if now >= *until => {
+            State::Placing { output, until, asked_in } if now >= *until => {
+                let is_same = *asked_in == self.registrations;
                 let output = std::mem::take(output);
                 let valid_until = self.lease_from + lease;
-                // A grant is good for as long as the lease; it is looked at at the last moment.
-                if now < valid_until {
+                // A grant is good for as long as the lease, and ends with a lease that was over,
+                // though the worker may have registered since; it is looked at at the last moment.
+                if now < valid_until && is_same {
                     let mut counters = Counters::new();
                     counters.add("toy", "keys", output.len() as i64);
                     *state = State::Ended { report: Report::Committed(counters), ask: now };
                     deeds.push(Deed::Rename(attempt, output, valid_until));
                 } else {
-                    *state = State::Ready { output, ask: now };
+                    *state = State::Ready { output, ask: now, asked_in: 0 };
                 }
             }
             State::Ended { report, ask } if now >= *ask => {
@@ -283,6 +291,7 @@ impl Worker {
         match answer {
             Answer::Registered(heard, asked) => {
                 self.registered = true;
+                self.registrations += 1;
                 self.lease_from = self.lease_from.max(asked);
                 self.cancel(&heard);
             }
@@ -360,10 +369,10 @@ impl Worker {
                 self.running.remove(&attempt);
             }
             (Verdict::Granted, state @ State::Ready { .. }) => {
-                if let State::Ready { output, .. } = state {
-                    let output = std::mem::take(output);
+                if let State::Ready { output, asked_in, .. } = state {
+                    let (output, asked_in) = (std::mem::take(output), *asked_in);
                     let time = self.random.time(Duration::ZERO, Duration::from_secs(2));
-                    *state = State::Placing { output, until: now + time };
+                    *state = State::Placing { output, until: now + time, asked_in };
                 }
             }
             (Verdict::Superseded, _) => {
