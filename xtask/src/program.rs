@@ -37,7 +37,17 @@ pub struct Program {
 impl Program {
     pub fn new(program: impl AsRef<OsStr>) -> Program {
         let name = program.as_ref().to_string_lossy().into_owned();
-        Program { command: Command::new(program), name, input: None }
+        let mut command = Command::new(program);
+        // `cargo xtask` says by them what xtask is. A build script that looks at them (that of ring
+        // does) would run again, and all that depends on it be built again, each time that another
+        // cargo is called from here.
+        for (key, _) in std::env::vars_os() {
+            let name = key.to_string_lossy();
+            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+                command.env_remove(&key);
+            }
+        }
+        Program { command, name, input: None }
     }
 
     pub fn args<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(mut self, arguments: I) -> Program {
