@@ -149,7 +149,8 @@ impl Scheduler {
     fn assignment(&self, attempt: AttemptRef) -> Option<Assignment> {
         let AttemptRef { job, task, .. } = attempt;
         let job = self.jobs.get(&job)?;
-        let outputs = if task.phase == Phase::Reduce { job.outputs.len() } else { 0 };
+        let outputs =
+            if task.phase == Phase::Reduce { self.position(job.outputs.len()) } else { 0 };
         let tasks = job.tasks(task.phase);
         let search = tasks.searches.get(&task.number);
         let work = search.map_or(Work::Run, |search| Work::Probe(search.next()));

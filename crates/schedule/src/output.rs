@@ -59,10 +59,9 @@ pub struct Assignment {
     pub work: Work,
     /// Records to leave out, by their numbers in the task's input, in order.
     pub skip: Vec<u64>,
-    /// For a reduce: so many entries of
-    /// [`Scheduler::map_outputs`](crate::Scheduler::map_outputs) must be known, and name an output
-    /// of every map.
-    pub outputs: usize,
+    /// For a reduce: [`Scheduler::map_outputs`](crate::Scheduler::map_outputs) must be known up to
+    /// this position, and names an output of every map then.
+    pub outputs: u64,
 }
 
 /// What an attempt does.

@@ -226,18 +226,28 @@ impl Scheduler {
         self.workers.get(&worker).map(|worker| worker.address.as_str())
     }
 
-    /// Accepted map outputs from the `since`th on, in the order of their acceptance, and how many
-    /// there are in all, which is the next `since`. A later one for the same map counts, and one
-    /// that is lost is left out. `None` if the job is not live.
-    pub fn map_outputs(&self, job: JobId, since: usize) -> Option<(Vec<MapOutput>, usize)> {
+    /// Accepted map outputs from position `since` of the list on, 0 for all, in the order of their
+    /// acceptance, and the next `since`. A later one for the same map counts, and one that is lost
+    /// is left out. `None` if the job is not live.
+    ///
+    /// A position is of one epoch: after a restart the list is another one, and who has read some
+    /// of the list before gets all of it. A position beyond the end gets nothing.
+    pub fn map_outputs(&self, job: JobId, since: u64) -> Option<(Vec<MapOutput>, u64)> {
         let job = self.jobs.get(&job).filter(|job| job.is_live())?;
         let durable = job.outputs.partition_point(|(_, batch)| self.durability.is_durable(*batch));
-        let new = job.outputs.get(since.min(durable)..durable).unwrap_or(&[]);
+        let from = since.saturating_sub(self.position(0));
+        let from = usize::try_from(from).unwrap_or(usize::MAX).min(durable);
+        let new = job.outputs.get(from..durable).unwrap_or(&[]);
         let outputs = new.iter().filter_map(|(map, _)| {
             let (attempt, worker) = job.maps.get(*map)?.accepted?;
             Some(MapOutput { map: *map, attempt, worker })
         });
-        Some((outputs.collect(), durable))
+        Some((outputs.collect(), self.position(durable)))
+    }
+
+    /// The position of an entry in this epoch's list of map outputs.
+    pub(crate) fn position(&self, entry: usize) -> u64 {
+        u64::from(self.epoch) << 32 | entry as u64
     }
 
     /// A worker introduces itself. See [`Registration`].

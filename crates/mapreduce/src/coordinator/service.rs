@@ -203,16 +203,15 @@ impl Coordinator for Service {
 
     async fn map_outputs(&self, request: Request<MapOutputsRequest>) -> Answer<MapOutputsReply> {
         let request = request.into_inner();
-        let since = usize::try_from(request.since).unwrap_or(usize::MAX);
         let reply = self.core.call(move |core, _| {
-            let (list, next) = core.scheduler.map_outputs(JobId(request.job), since)?;
+            let (list, next) = core.scheduler.map_outputs(JobId(request.job), request.since)?;
             let outputs = list.iter().map(|output| proto::MapOutput {
                 map: output.map,
                 attempt: output.attempt.0,
                 worker: output.worker.0,
                 address: core.scheduler.address(output.worker).unwrap_or_default().to_owned(),
             });
-            Some(MapOutputsReply { outputs: outputs.collect(), next: next as u64 })
+            Some(MapOutputsReply { outputs: outputs.collect(), next })
         });
         Ok(Response::new(reply.await.map_err(no_answer)?.ok_or_else(no_job)?))
     }

@@ -92,7 +92,7 @@ pub(crate) fn assignment_to(assignment: &schedule::Assignment) -> wire::Assignme
     wire::Assignment {
         attempt: Some(attempt_to(&assignment.attempt)),
         skip: assignment.skip.clone(),
-        outputs: assignment.outputs as u64,
+        outputs: assignment.outputs,
         probe,
         probe_from: range.start,
         probe_to: range.end,
@@ -105,7 +105,7 @@ pub(crate) fn assignment_from(assignment: &wire::Assignment) -> Option<schedule:
         attempt: attempt_from(assignment.attempt.as_ref()?),
         work: if assignment.probe { Work::Probe(records) } else { Work::Run },
         skip: assignment.skip.clone(),
-        outputs: usize::try_from(assignment.outputs).ok()?,
+        outputs: assignment.outputs,
     })
 }
 

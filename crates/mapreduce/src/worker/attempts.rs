@@ -188,7 +188,7 @@ async fn reduce(
     watch: &Arc<Watch>,
 ) -> Result<(), TaskError> {
     let of = assignment.attempt;
-    let places = shared.learn_places(of.job, assignment.outputs as u64, watch).await?;
+    let places = shared.learn_places(of.job, assignment.outputs, watch).await?;
     let maps = job.description.maps.len() as u32;
     let task = ReduceTask { number: of.task.number, maps };
     let folder = folder_for_outputs(shared, job, &of);

@@ -16,7 +16,7 @@ pub(super) enum Ask {
     Heartbeat(Sign, Instant),
     Pull(Sign, u32, Instant),
     Report(WorkerId, Life, AttemptRef, Report),
-    Outputs(WorkerId, JobId, usize),
+    Outputs(WorkerId, JobId, u64),
 }
 
 /// From the coordinator to a worker. `Instant`s are when the worker asked.
@@ -27,7 +27,7 @@ pub(super) enum Answer {
     Unknown,
     Assigned(u64, Vec<Assignment>),
     Verdict(AttemptRef, Verdict),
-    Outputs(JobId, usize, Option<(Vec<MapOutput>, usize)>),
+    Outputs(JobId, u64, Option<(Vec<MapOutput>, u64)>),
 }
 
 /// Between workers.

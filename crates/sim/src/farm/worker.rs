@@ -69,7 +69,7 @@ enum State {
 
 #[derive(Debug)]
 struct Fetching {
-    outputs: usize,
+    outputs: u64,
     ask: Instant,
     next: u32,
     tries: u32,
@@ -103,7 +103,7 @@ pub(super) struct Worker {
 }
 
 /// Which attempt's output of each map counts, who has it, and up to where that is known.
-type Known = (BTreeMap<u32, (AttemptId, WorkerId)>, usize);
+type Known = (BTreeMap<u32, (AttemptId, WorkerId)>, u64);
 
 const SLOTS: u32 = 2;
 
@@ -343,7 +343,7 @@ impl Worker {
         self.running.entry(assignment.attempt).or_insert((state, 0));
     }
 
-    fn learn(&mut self, job: JobId, since: usize, outputs: Option<(Vec<MapOutput>, usize)>) {
+    fn learn(&mut self, job: JobId, since: u64, outputs: Option<(Vec<MapOutput>, u64)>) {
         let Some((list, next)) = outputs else { return };
         let known = self.known.entry(job).or_default();
         if known.1 != since {
