@@ -4,7 +4,8 @@
 Starts three nodes of Kontiki, three of etcd and one Redis (`appendfsync always`) on loopback,
 then goes round after round through the cells below, each system in turn and in another order
 each round, so that whatever else the machine does hits all of them. What one has left in the page
-cache is written back before the next is measured. The median of the rounds counts. Writes JSON and prints the table. Stops every server it started, also when it fails.
+cache is written back before the next is measured. The median of the rounds counts. Writes JSON and
+prints the table. Stops every server it started, also when it fails.
 
 Needs: cargo build --release; redis-server and etcd in PATH (Debian: redis-server, etcd-server).
 The load comes from `kontiki bench kv` for all three. etcd is called by gRPC, the others by RESP,

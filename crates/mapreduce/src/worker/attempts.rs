@@ -118,6 +118,7 @@ async fn map(
         std::fs::create_dir_all(&folder).map_err(failed)?;
         let task = running.description.maps.get(of.task.number as usize);
         let task = task.ok_or(TaskError::Cancelled)?;
+        watched.expect(task.bytes());
         let output = running.program.map(task, &attempt, &*watched)?;
         let counters = counted(&output.counters, &map_figures(&output.figures));
         worker.folder.finish(&of, &counters).map_err(failed)?;
@@ -151,7 +152,9 @@ async fn map_to_output(
         let failed = |source| TaskError::files("make", &folder, source);
         std::fs::create_dir_all(&folder).map_err(failed)?;
         let task = running.description.maps.get(of.task.number as usize);
-        running.program.map(task.ok_or(TaskError::Cancelled)?, &attempt, &*watched)
+        let task = task.ok_or(TaskError::Cancelled)?;
+        watched.expect(task.bytes());
+        running.program.map(task, &attempt, &*watched)
     });
     let output = output.await?;
     let counters = counted(&output.counters, &map_figures(&output.figures));

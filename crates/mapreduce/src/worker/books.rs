@@ -17,15 +17,20 @@ use crate::task::Monitor;
 pub(super) struct Watch {
     progress: AtomicU64,
     cancelled: AtomicBool,
-    total: u64,
+    /// What there is to do, in the unit of the progress; 0 if that is not known.
+    total: AtomicU64,
     is_probe: bool,
     status: Mutex<String>,
 }
 
 impl Watch {
-    /// Of an attempt that has so much to do, 0 if that is not known.
-    pub(super) fn new(total: u64, is_probe: bool) -> Self {
-        Self { total, is_probe, ..Self::default() }
+    pub(super) fn new(is_probe: bool) -> Self {
+        Self { is_probe, ..Self::default() }
+    }
+
+    /// The attempt has so much to do.
+    pub(super) fn expect(&self, total: u64) {
+        self.total.store(total, Relaxed);
     }
 }
 
@@ -76,7 +81,8 @@ impl Books {
         inner.sequence += 1;
         let running = inner.running.iter().map(|(attempt, watch)| {
             let progress = watch.progress.load(Relaxed);
-            let done = progress.saturating_mul(1000).checked_div(watch.total).unwrap_or(0);
+            let done = progress.saturating_mul(1000).checked_div(watch.total.load(Relaxed));
+            let done = done.unwrap_or(0);
             Running {
                 attempt: *attempt,
                 progress,
@@ -188,8 +194,9 @@ mod tests {
     #[test]
     fn an_attempt_is_named_until_it_ends_and_begins_once() {
         let books = Books::new(WorkerId(1), Life(1), BTreeMap::new());
-        let watch = books.begin(of(1), Watch::new(200, false)).expect("it begins");
-        assert!(books.begin(of(1), Watch::new(200, false)).is_none());
+        let watch = books.begin(of(1), Watch::new(false)).expect("it begins");
+        assert!(books.begin(of(1), Watch::new(false)).is_none());
+        watch.expect(200);
         watch.advanced(50);
         watch.said(&"\u{e9}".repeat(200));
         let sign = books.sign();

@@ -347,7 +347,7 @@ impl Shared {
                 Ok(reply) => {
                     for assignment in reply.assignments.iter().filter_map(assignment_from) {
                         let is_probe = assignment.work != kontiki_schedule::Work::Run;
-                        let watch = Watch::new(0, is_probe);
+                        let watch = Watch::new(is_probe);
                         if let Some(watch) = self.books.begin(assignment.attempt, watch) {
                             tokio::spawn(attempts::run(Arc::clone(&self), assignment, watch));
                         }
@@ -488,7 +488,7 @@ impl Shared {
         Arc::clone(places.entry(job).or_default())
     }
 
-    /// Where the outputs of the job's maps are, from at least so many entries of the list.
+    /// Where the outputs of the job's maps are, known at least up to this position of the list.
     async fn learn_places(
         &self,
         job: JobId,
