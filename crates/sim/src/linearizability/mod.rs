@@ -29,7 +29,7 @@ use bytes::Bytes;
 use crate::history::{History, Outcome};
 use compile::Keys;
 use problem::{Compiled, Problem};
-use search::{Found, Order, Search};
+use search::{Found, Order};
 
 /// How long to look for an order, for all keys that are judged together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +152,7 @@ pub fn check(history: &History, budget: &Budget) -> Verdict {
             Found::Order(_) => {}
             Found::NoOrder => return Verdict::Violation(explain(&group, history, budget)),
             // A violation of another key would say more.
-            Found::OutOfBudget(ordered) => {
+            Found::Open(ordered) => {
                 open.get_or_insert(NoVerdict::OutOfBudget {
                     keys: problem.keys,
                     operations: problem.required.len(),
@@ -179,8 +179,7 @@ fn solve(
 
 fn search(mut problem: Problem, history: &History, budget: &Budget) -> (Problem, Found, u64) {
     problem.look_ahead(history);
-    let mut search = Search::new(&problem, &budget.clocks, budget);
-    let (found, steps) = (search.run(), search.steps);
+    let (found, steps) = search::search(&problem, budget);
     (problem, found, steps)
 }
 
@@ -197,7 +196,7 @@ fn explain(group: &[Compiled<'_>], history: &History, budget: &Budget) -> Violat
         let middle = (good + bad) / 2;
         match solve(group, returns[middle], history, budget).1 {
             Found::NoOrder => bad = middle,
-            Found::Order(_) | Found::OutOfBudget(_) => good = middle + 1,
+            Found::Order(_) | Found::Open(_) => good = middle + 1,
         }
     }
     let until = returns.get(bad).copied().unwrap_or(u64::MAX);
@@ -205,7 +204,7 @@ fn explain(group: &[Compiled<'_>], history: &History, budget: &Budget) -> Violat
     let (problem, found, _) = search(problem, history, budget);
     let Order { operations: order, states } = match found {
         Found::Order(order) => order,
-        Found::NoOrder | Found::OutOfBudget(_) => Order::default(),
+        Found::NoOrder | Found::Open(_) => Order::default(),
     };
     let called = group.iter().filter(|of| of.operation.call <= until);
     let operations = called.map(|of| of.index).collect();

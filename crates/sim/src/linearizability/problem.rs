@@ -27,6 +27,12 @@ pub(super) struct Problem {
     /// For each key that only grows, how long it must be when each required operation finds it, the
     /// shortest first.
     pub(super) found_at: Vec<Vec<(u64, usize)>>,
+    /// For each key, when each required operation that puts an end to what is there has returned,
+    /// the earliest first.
+    pub(super) ends_at: Vec<Vec<(u64, usize)>>,
+    /// For each numbered value, when each required operation that was answered with it was called,
+    /// the latest first.
+    pub(super) read_at: Vec<Vec<(u64, usize)>>,
     /// For each value of a key to which values only ever come by SET, or which never has the same
     /// value twice, its number.
     values: HashMap<(usize, Value), usize, Fold>,
@@ -52,6 +58,8 @@ pub(super) struct Op {
     pub(super) sets: Vec<usize>,
     /// Where it is in `Problem::found_at`, by keys.
     pub(super) places_found_at: Vec<(usize, usize)>,
+    /// Where it is in `Problem::ends_at`, by keys.
+    pub(super) places_ends_at: Vec<(usize, usize)>,
     /// Whether it is of use only to those who read what it sets.
     pub(super) only_sets: bool,
     commands: Vec<Vec<(usize, Step)>>,
@@ -98,8 +106,18 @@ impl Problem {
             && required.iter().chain(&optional).any(|op| op.steps().any(|step| step.1.sets_life()));
         let grows_to = vec![None; keys.names.len()];
         let found_at = vec![Vec::new(); keys.names.len()];
-        let values = HashMap::default();
-        Self { keys: keys.names, required, optional, grows_to, found_at, values, has_latest }
+        let ends_at = found_at.clone();
+        Self {
+            keys: keys.names,
+            required,
+            optional,
+            grows_to,
+            found_at,
+            ends_at,
+            read_at: Vec::new(),
+            values: HashMap::default(),
+            has_latest,
+        }
     }
 
     /// Finds out what of the future the search may know.
@@ -137,6 +155,27 @@ impl Problem {
             let only_sets = steps.all(|(key, step)| blindly[*key] && is_silent(step));
             drop(steps);
             op.only_sets = only_sets;
+        }
+        self.look_ahead_for_ends();
+    }
+
+    /// Finds out what puts an end to values, and who was answered with them.
+    fn look_ahead_for_ends(&mut self) {
+        self.read_at = vec![Vec::new(); self.values.len()];
+        for (at, op) in self.required.iter().enumerate() {
+            op.reads.iter().for_each(|&value| self.read_at[value].push((op.call, at)));
+            for &key in &op.touched {
+                if op.steps().any(|(of, step)| *of == key && step.puts_an_end()) {
+                    self.ends_at[key].push((op.returned, at));
+                }
+            }
+        }
+        self.read_at.iter_mut().for_each(|list| list.sort_unstable_by(|a, b| b.cmp(a)));
+        for (key, list) in self.ends_at.iter_mut().enumerate() {
+            list.sort_unstable();
+            for (place, &(_, at)) in list.iter().enumerate() {
+                self.required[at].places_ends_at.push((key, place));
+            }
         }
     }
 
@@ -185,6 +224,12 @@ impl Step {
         }
     }
 
+    /// Whether what was there before is not there afterwards, whatever it was, unless the step sets
+    /// it once more.
+    fn puts_an_end(&self) -> bool {
+        matches!(self, Self::Set { when: When::Always, .. } | Self::Delete | Self::Take)
+    }
+
     /// Whether it sets a value that stays until the next one.
     fn sets_for_good(&self) -> bool {
         matches!(self, Self::Set { expiry: Expiry::Clear, .. })
@@ -221,6 +266,7 @@ impl Op {
             reads: Vec::new(),
             sets: Vec::new(),
             places_found_at: Vec::new(),
+            places_ends_at: Vec::new(),
             only_sets: false,
             commands,
             shapes,

@@ -20,19 +20,52 @@
 //! - *A value that must still be read* stays while nothing is left that brings it back, which is
 //!   known of keys that are only set, only appended to or only counted up. An optional SET of a value
 //!   that nobody reads any more is of no use.
+//! - *A value that never comes back* comes when all that puts an end to it can wait for the last one
+//!   that was answered with it.
 
 use super::model::Cell;
 use super::problem::{Op, Problem};
 use super::seen::{Bits, Seen};
 use super::{Budget, Clocks};
 
+/// Looks for an order, and tells how many steps that took.
+///
+/// Where the search has gone wrong before, it could try all that optional operations do in all their
+/// orders before it turns around. So after a short first look few of them may follow each other, and
+/// then more.
+pub(super) fn search(problem: &Problem, budget: &Budget) -> (Found, u64) {
+    let first_look = FIRST_LOOK * (problem.required.len() + problem.optional.len()) as u64;
+    let mut steps = 0;
+    let mut ordered = 0;
+    for (row_max, share) in ROWS {
+        let left = budget.steps.saturating_sub(steps);
+        let steps_max = share.map_or(first_look, |share| budget.steps / share).min(left);
+        let mut search = Search::new(problem, budget, row_max, steps_max);
+        let found = search.run();
+        steps += search.steps;
+        match found {
+            Found::Order(_) | Found::NoOrder => return (found, steps),
+            Found::Open(most) => ordered = ordered.max(most),
+        }
+    }
+    (Found::Open(ordered), steps)
+}
+
+/// How many optional operations may follow each other, and which share of the budget each of these
+/// searches may take; `None` for the first look's.
+const ROWS: [(usize, Option<u64>); 5] =
+    [(usize::MAX, None), (1, Some(8)), (2, Some(8)), (4, Some(8)), (usize::MAX, Some(1))];
+/// Steps of the first look for each operation.
+const FIRST_LOOK: u64 = 20;
+
 /// What came of a search.
 #[derive(Debug)]
 pub(super) enum Found {
     Order(Order),
     NoOrder,
-    /// The budget was used up; so many required operations were in order at most.
-    OutOfBudget(usize),
+    /// No order was found, nor that there is none; so many required operations were in order at
+    /// most.
+    Open(usize),
 }
 
 /// An order that explains the operations.
@@ -67,11 +100,12 @@ struct Placed {
     gone: u32,
     state_before: u32,
     call_before: u64,
+    row_before: usize,
     /// Where to go on after this one was taken back; `None` if there was no choice.
     next: Option<Cursor>,
 }
 
-pub(super) struct Search<'a> {
+struct Search<'a> {
     problem: &'a Problem,
     clocks: &'a Clocks,
     budget: &'a Budget,
@@ -85,10 +119,19 @@ pub(super) struct Search<'a> {
     state: u32,
     /// The latest call among what is placed: it is not earlier than that.
     call: u64,
-    pub(super) steps: u64,
+    /// Optional operations that were placed since the last required one.
+    row: usize,
+    /// How many may be.
+    row_max: usize,
+    /// Whether one more could have been placed.
+    is_cut: bool,
+    steps: u64,
+    steps_max: u64,
     cells: Vec<Cell>,
     /// For each key, below which place of `Problem::found_at` all operations are placed.
     found: Vec<usize>,
+    /// For each key, below which place of `Problem::ends_at` all operations are placed.
+    ended: Vec<usize>,
     /// For each numbered value, how many operations without a place were answered with it, and how
     /// many set it.
     unread: Vec<u32>,
@@ -98,7 +141,9 @@ pub(super) struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(problem: &'a Problem, clocks: &'a Clocks, budget: &'a Budget) -> Self {
+    /// `row_max` is how many optional operations may follow each other, and `steps_max` what the
+    /// search may take.
+    fn new(problem: &'a Problem, budget: &'a Budget, row_max: usize, steps_max: u64) -> Self {
         let mut seen = Seen::default();
         let cells = vec![None; problem.keys.len()];
         let state = seen.state(&cells);
@@ -110,7 +155,7 @@ impl<'a> Search<'a> {
         }
         Self {
             problem,
-            clocks,
+            clocks: &budget.clocks,
             budget,
             list: List::new(&problem.required),
             seen,
@@ -120,24 +165,29 @@ impl<'a> Search<'a> {
             count: 0,
             state,
             call: 0,
+            row: 0,
+            row_max,
+            is_cut: false,
             steps: 0,
+            steps_max,
             cells,
             found: vec![0; problem.keys.len()],
+            ended: vec![0; problem.keys.len()],
             unread,
             unset,
             most: 0,
         }
     }
 
-    pub(super) fn run(&mut self) -> Found {
+    fn run(&mut self) -> Found {
         // Where to go on; `None` in a configuration in which nothing was tried.
         let mut cursor = None;
         loop {
             if self.count == self.problem.required.len() {
                 return Found::Order(self.order());
             }
-            if self.steps > self.budget.steps || self.seen.count > self.budget.configurations {
-                return Found::OutOfBudget(self.most);
+            if self.steps > self.steps_max || self.seen.count > self.budget.configurations {
+                return Found::Open(self.most);
             }
             let placed = match cursor {
                 None => self.without_choice().or_else(|| self.next(self.start())),
@@ -152,7 +202,7 @@ impl<'a> Search<'a> {
                 None => {
                     cursor = self.turn_around();
                     if cursor.is_none() {
-                        return Found::NoOrder;
+                        return if self.is_cut { Found::Open(self.most) } else { Found::NoOrder };
                     }
                 }
             }
@@ -199,6 +249,7 @@ impl<'a> Search<'a> {
                     gone: 0,
                     state_before: self.state,
                     call_before: self.call,
+                    row_before: self.row,
                     next: None,
                 });
             }
@@ -237,6 +288,10 @@ impl<'a> Search<'a> {
                         cursor.optional += 1;
                         continue;
                     }
+                    if self.row == self.row_max {
+                        self.is_cut = true;
+                        return None;
+                    }
                     Which::Optional(cursor.optional)
                 }
             };
@@ -255,6 +310,7 @@ impl<'a> Search<'a> {
                         gone,
                         state_before: self.state,
                         call_before: self.call,
+                        row_before: self.row,
                         next: Some(cursor),
                     });
                 }
@@ -291,8 +347,9 @@ impl<'a> Search<'a> {
         self.cells.extend_from_slice(self.seen.cells(self.state));
         expire(&mut self.cells, op, gone);
         op.run(&mut self.cells, self.clocks, &self.problem.grows_to)?;
-        let loses = op.touched.iter().any(|&key| self.loses(op, key) || self.outgrows(op, key));
-        (!loses).then_some(())
+        let leads_nowhere =
+            |key| self.loses(op, key) || self.outgrows(op, key) || self.comes_too_early(op, key);
+        (!op.touched.iter().copied().any(leads_nowhere)).then_some(())
     }
 
     /// Whether `cells`, after `op`, has `key` longer than another operation must still find it.
@@ -322,6 +379,29 @@ impl<'a> Search<'a> {
         let Some(value) = self.problem.value(key, before) else { return false };
         let own = |list: &[usize]| list.iter().filter(|&&of| of == value).count() as u32;
         self.unread[value] > own(&op.reads) && self.unset[value] == own(&op.sets)
+    }
+
+    /// Whether `cells`, after `op`, has a value of `key` that never comes back, and must end before
+    /// all have been called that were answered with it.
+    fn comes_too_early(&mut self, op: &Op, key: usize) -> bool {
+        let Some(live) = self.cells[key] else { return false };
+        let Some(value) = self.problem.value(key, live.value) else { return false };
+        let own = |list: &[usize]| list.iter().filter(|&&of| of == value).count() as u32;
+        if self.unread[value] == own(&op.reads) || self.unset[value] != own(&op.sets) {
+            return false;
+        }
+        let required = &self.required;
+        let waits = |at: usize| !required.has(at) && self.problem.required[at].index != op.index;
+        let mut readers = self.problem.read_at[value].iter().filter(|&&(_, at)| waits(at));
+        let Some(&(read, _)) = readers.next() else { return false };
+        let ends_at = &self.problem.ends_at[key];
+        let first = &mut self.ended[key];
+        while ends_at.get(*first).is_some_and(|&(_, at)| required.has(at)) {
+            *first += 1;
+        }
+        let brings = |at: usize| self.problem.required[at].sets.contains(&value);
+        let mut ends = ends_at[*first..].iter().filter(|&&(_, at)| waits(at) && !brings(at));
+        ends.next().is_some_and(|&(returned, _)| returned < read)
     }
 
     /// Whether the configuration with `which` placed, and `cells`, is worth trying.
@@ -355,10 +435,14 @@ impl<'a> Search<'a> {
             Which::Required(at) => {
                 self.required.set(at);
                 self.list.take_out(at);
+                self.row = 0;
                 self.count += 1;
                 self.most = self.most.max(self.count);
             }
-            Which::Optional(at) => self.optional.set(at),
+            Which::Optional(at) => {
+                self.row += 1;
+                self.optional.set(at);
+            }
         }
         self.placed.push(placed);
     }
@@ -366,11 +450,15 @@ impl<'a> Search<'a> {
     fn take_back(&mut self, placed: Placed) {
         self.state = placed.state_before;
         self.call = placed.call_before;
+        self.row = placed.row_before;
         let op = self.op(placed.which);
         op.reads.iter().for_each(|&value| self.unread[value] += 1);
         op.sets.iter().for_each(|&value| self.unset[value] += 1);
         for &(key, place) in &op.places_found_at {
             self.found[key] = self.found[key].min(place);
+        }
+        for &(key, place) in &op.places_ends_at {
+            self.ended[key] = self.ended[key].min(place);
         }
         match placed.which {
             Which::Required(at) => {

@@ -8,6 +8,8 @@ use kontiki_sim::history::{History, Operation, Outcome, Request};
 use kontiki_sim::linearizability::{Budget, Verdict, check};
 use kontiki_sim::random::Random;
 
+use super::history;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mix {
     Register,
@@ -157,5 +159,26 @@ fn a_wrong_answer_behind_two_thousand_operations() {
                 other => panic!("{other:?}"),
             }
         }
+    }
+}
+
+/// Both turn wrong where `b` is placed too early, with many writes left that may have taken effect
+/// and are of no help.
+#[test]
+fn times_to_live_of_unknown_outcome_are_not_tried_in_all_their_orders() {
+    let unknown: String =
+        (0..30).map(|at| format!("{at}.. PEXPIRE k {}\n{at}.. PERSIST k\n", 2000 + at)).collect();
+    let read_later = "100..101 SET k a PX 9000 = OK
+         110..120 SET k b PX 9000 = OK
+         110..120 SET k c PX 9000 = OK
+         130..131 PERSIST k = :1
+         140..141 GET k = b";
+    let gone_before = "100..101 SET k a PX 1000 = OK
+         110..3000 SET k b PX 9000 = OK
+         120..3000 GET k = nil
+         3010..3011 GET k = b";
+    for lines in [read_later, gone_before] {
+        let verdict = judged(&history(&format!("{unknown}{lines}")), 20_000);
+        assert!(verdict.is_linearizable(), "{verdict:?}");
     }
 }
