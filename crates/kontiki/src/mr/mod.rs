@@ -64,8 +64,8 @@ struct RunArgs {
     /// The job.
     #[arg(required_unless_present = "mapper", conflicts_with = "mapper")]
     app: Option<App>,
-    /// Files, folders and patterns (`*`, `?`, `[a-z]`, `**`), also of objects as `file:///PATH` or in
-    /// another store; `.gz` and `.zst` are unpacked.
+    /// Files, folders and patterns (`*`, `?`, `[a-z]`, `**`), also of objects: `s3://BUCKET/KEY`,
+    /// `file:///PATH`; `.gz` and `.zst` are unpacked.
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     input: Vec<std::ffi::OsString>,
     /// A folder that does not exist yet or is empty, or a URL under which there are no objects.

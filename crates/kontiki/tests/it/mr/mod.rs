@@ -11,6 +11,10 @@ mod kills;
 mod labs;
 mod machines;
 mod process;
+#[cfg(feature = "s3")]
+mod s3;
+#[cfg(feature = "s3")]
+mod s3_server;
 mod streaming;
 mod words;
 mod work;

@@ -1,7 +1,11 @@
-//! Object stores, by URL: `file:///PATH` and, within one process, `memory:///KEY`.
+//! Object stores, by URL: `file:///PATH`, with the feature `s3` `s3://BUCKET/KEY` and, within one
+//! process, `memory:///KEY`.
 //!
 //! A key is spelled as it is, without percent-encoding. All calls block: not for threads that serve
-//! sockets. Missing on purpose: stores that are reached over the network, until they can be tested.
+//! sockets.
+
+#[cfg(feature = "s3")]
+mod s3;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -38,7 +42,20 @@ fn runtime() -> io::Result<&'static Runtime> {
 }
 
 fn block_on<T>(call: impl Future<Output = object_store::Result<T>>) -> io::Result<T> {
-    runtime()?.block_on(call).map_err(io::Error::from)
+    runtime()?.block_on(call).map_err(told)
+}
+
+/// An error of a store as one of ours.
+fn told(error: object_store::Error) -> io::Error {
+    use object_store::Error;
+    let kind = match &error {
+        Error::NotFound { .. } => io::ErrorKind::NotFound,
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+            io::ErrorKind::PermissionDenied
+        }
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
 }
 
 type Store = Arc<dyn ObjectStore>;
@@ -53,10 +70,15 @@ fn store(root: &str) -> io::Result<Store> {
     let made: Store = match root {
         "memory://" => Arc::new(InMemory::new()),
         "file://" => Arc::new(LocalFileSystem::new()),
-        other => {
-            let why = format!("there is no access to {other}, only to file:///PATH");
-            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
-        }
+        other => match other.split_once("://") {
+            #[cfg(feature = "s3")]
+            Some(("s3", bucket)) => s3::open(bucket)?,
+            _ => {
+                let known = if cfg!(feature = "s3") { " and s3://BUCKET" } else { "" };
+                let why = format!("there is no access to {other}, only to file:///PATH{known}");
+                return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+            }
+        },
     };
     stores.insert(root.to_owned(), Arc::clone(&made));
     Ok(made)
@@ -264,7 +286,7 @@ mod tests {
 
     #[test]
     fn what_is_no_place_is_refused() {
-        for bad in ["s3://bucket/key", "file://host/x", "file:///a//b/../c", "nothing"] {
+        for bad in ["gs://bucket/key", "file://host/x", "file:///a//b/../c", "nothing"] {
             assert!(Place::of(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(is_url(b"s3://bucket/key") && !is_url(b"s3:/bucket") && !is_url(b"a/b://c"));
