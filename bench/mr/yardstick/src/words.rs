@@ -8,20 +8,31 @@ use hashbrown::HashMap;
 
 use crate::{Piece, halves, map};
 
+/// Which bytes are ASCII letters.
+const LETTERS: [bool; 256] = {
+    let mut letters = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        letters[byte] = (byte as u8).is_ascii_alphabetic();
+        byte += 1;
+    }
+    letters
+};
+
 /// Calls `found` for each run of ASCII letters.
 fn words<'a>(text: &'a [u8], mut found: impl FnMut(&'a [u8])) {
-    let mut start = 0;
-    for (at, byte) in text.iter().enumerate() {
-        assert!(byte.is_ascii(), "the yardstick knows ASCII only");
-        if !byte.is_ascii_alphabetic() {
-            if start < at {
-                found(&text[start..at]);
-            }
-            start = at + 1;
+    let mut at = 0;
+    while at < text.len() {
+        while at < text.len() && !LETTERS[usize::from(text[at])] {
+            at += 1;
         }
-    }
-    if start < text.len() {
-        found(&text[start..]);
+        let start = at;
+        while at < text.len() && LETTERS[usize::from(text[at])] {
+            at += 1;
+        }
+        if start < at {
+            found(&text[start..at]);
+        }
     }
 }
 

@@ -83,7 +83,10 @@ impl Node {
         let deadline = Instant::now() + STOP_TIMEOUT;
         loop {
             match child.try_wait()? {
-                Some(status) if status.success() => return Ok(()),
+                // One that has only just started does not listen for signals yet.
+                Some(status) if status.success() || status.signal() == Some(Signal::TERM.as_raw()) => {
+                    return Ok(());
+                }
                 Some(status) => bail!("node {} ended with {status} when asked to", self.id),
                 None if Instant::now() >= deadline => {
                     let _ = child.kill();
