@@ -123,6 +123,8 @@ plants! {
         "Log time follows the leader's own wall clock.";
     ExpiryByLocalClock "expiry-by-local-clock"
         "A read judges expiry by the wall clock of the node, not by log time.";
+    WatchIgnored "watch-ignored"
+        "EXEC takes effect though a watched key has changed.";
     ToldBeforeDurable "told-before-durable"
         "A MapReduce coordinator tells workers what is not in its journal yet.";
     GrantForgotten "grant-forgotten"

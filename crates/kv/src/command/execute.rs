@@ -1,6 +1,7 @@
 //! What each command does to a state: the list, and transactions.
 
 use bytes::Bytes;
+use kontiki_types::plant::{Plant, planted};
 
 use super::{Parsed, Read, Write, bits, expiry, field, keyspace, lcs, strings};
 use crate::{Access, AccessMut, Reply};
@@ -87,7 +88,8 @@ fn exec<A: AccessMut + ?Sized>(
     watched: &[(Bytes, u64)],
     commands: &[Parsed],
 ) -> Reply {
-    if watched.iter().any(|(key, version)| state.version(key) != *version) {
+    let has_changed = watched.iter().any(|(key, version)| state.version(key) != *version);
+    if has_changed && !planted(Plant::WatchIgnored) {
         return Reply::NilArray;
     }
     run(state, commands)

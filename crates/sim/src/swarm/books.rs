@@ -79,6 +79,11 @@ impl Books {
                 let extra = inner.len() + 1;
                 (vec![Request::Transaction(inner)], extra)
             }
+            2 if random.chance(300) => {
+                let requests = self.watched(random);
+                let extra = requests.last().map_or(0, |last| last.commands().len()) + 1;
+                (requests, extra)
+            }
             2 => {
                 let most = if random.chance(200) { 16 } else { 4 };
                 let count = random.between(2, most);
@@ -184,6 +189,22 @@ impl Books {
                 vec![append, words(&["GET", &list])]
             }
         }
+    }
+
+    /// A transaction that takes effect only if a key of its family is still what was read of it.
+    fn watched(&mut self, random: &mut Random) -> Vec<Request> {
+        let family = random.below(REGISTERS);
+        let key = register(family, random.below(2));
+        let value = self.value();
+        let inner = vec![
+            words(&["SET", &register(family, 0), &value]),
+            words(&["SET", &register(family, 1), &value]),
+        ];
+        vec![
+            Request::Command(words(&["WATCH", &key])),
+            Request::Command(words(&["GET", &key])),
+            Request::Transaction(inner),
+        ]
     }
 
     fn value(&mut self) -> String {

@@ -318,9 +318,21 @@ impl Swarm {
             return Ok(());
         };
         let last = requests.len() - 1;
+        let (mut is_watched, mut read) = (false, None);
         for (place, request) in requests.into_iter().enumerate() {
             let place = if place == last { place + extra } else { place };
             let reply = ended.replies.get(place).cloned();
+            if is_watch(&request) {
+                is_watched = matches!(&reply, Some(Reply::Simple(ok)) if *ok == "OK");
+                continue;
+            }
+            let (request, reply) = match read.take() {
+                Some(read) => as_if_read_inside(request, reply, read),
+                None => (request, reply),
+            };
+            if std::mem::take(&mut is_watched) {
+                read = reply.clone().map(|value| (request.clone(), value));
+            }
             let time = ended.times.get(place).copied().unwrap_or(ended.at);
             self.record(at, request, call, reply, time)?;
         }
@@ -362,6 +374,32 @@ impl Swarm {
         let node = client.random.pick(&nodes).copied().unwrap_or(client.node);
         client.node = node;
         node
+    }
+}
+
+fn is_watch(request: &Request) -> bool {
+    request.commands()[0][0] == "WATCH"
+}
+
+/// A transaction that took effect though it watched a key did so in a state in which that key still
+/// had the value that was read after the WATCH: as if the transaction had begun with reading it.
+fn as_if_read_inside(
+    request: Request,
+    reply: Option<Reply>,
+    (read, value): (Request, Reply),
+) -> (Request, Option<Reply>) {
+    match (request, reply, read, value) {
+        (
+            Request::Transaction(mut commands),
+            Some(Reply::Array(mut replies)),
+            Request::Command(read),
+            value @ (Reply::Bulk(_) | Reply::Null),
+        ) => {
+            commands.insert(0, read);
+            replies.insert(0, value);
+            (Request::Transaction(commands), Some(Reply::Array(replies)))
+        }
+        (request, reply, ..) => (request, reply),
     }
 }
 
