@@ -44,11 +44,13 @@ mod options;
 mod retry;
 mod stamps;
 mod types;
+mod view;
 
 pub use admin::{ClusterStatus, GroupStatus, Members, NodeStatus, ReplicaStatus};
 pub use client::Client;
 pub use error::{Error, Outcome, Reason};
 pub use options::Options;
 pub use types::{Compare, Op, OpResult, Status, Version, Versioned};
+pub use view::{Opened, Page, ViewId};
 
 pub use kontiki_net::{Secret, Tls};

@@ -32,6 +32,7 @@ mod clients;
 pub mod command;
 mod expiry;
 mod hash;
+mod key_view;
 mod layout;
 mod ledger;
 mod litter;
@@ -50,6 +51,7 @@ pub mod table;
 
 pub use access::{Access, AccessMut, Record};
 pub use bytes_in::BadBytes;
+pub use key_view::{KeyPage, KeyView};
 pub use machine::{KEY_BYTES_MAX, Machine, RETRY_WINDOW_MAX_MS};
 pub use mem_store::{MemStore, MemView};
 pub use outcome::{MachineError, Outcome, QueryAnswer, Verdict};

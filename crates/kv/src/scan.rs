@@ -58,6 +58,14 @@ impl LiveRows {
         Self { place, pace: Pace::START }
     }
 
+    /// The rows behind that of `key`.
+    pub(crate) fn after(key: &[u8], slots: &Slots) -> Self {
+        let position = ScanPosition::of(key);
+        let incarnation = slots.get(position.slot()).incarnation;
+        let place = Some(layout::behind(&layout::data(position, incarnation, key)));
+        Self { place, pace: Pace::START }
+    }
+
     /// Up to `limit` rows; `None` at the end. A chunk may be empty before the end.
     pub(crate) fn chunk(
         &mut self,

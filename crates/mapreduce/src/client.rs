@@ -13,6 +13,7 @@ use crate::proto::{
     JobId, JobStatus, MESSAGE_BYTES_MAX, MapOutputsRequest, StatusRequest, SubmitRequest,
     WaitRequest,
 };
+use crate::store;
 use crate::worker::{MapOutputs, Others};
 
 /// Between two tries to reach the coordinator.
@@ -156,6 +157,10 @@ impl Client {
         description: &Description,
         options: &SubmitOptions,
     ) -> Result<JobStatus, ClientError> {
+        let _views = store::keep(&description.maps, true);
+        let fenced = description.clone();
+        let fenced = tokio::task::spawn_blocking(move || fenced.fenced()).await;
+        let description = &fenced.map_err(std::io::Error::other)??;
         let job = self.submit(description, options).await?;
         let mut reached = std::time::Instant::now();
         let ended = loop {
@@ -176,8 +181,12 @@ impl Client {
                 // What stays there is of no use, and its name says so.
                 let _ = std::fs::remove_dir_all(work);
             }
-            if let (false, Ok(destination)) = (is_done, destination) {
-                destination.remove_outputs(outputs);
+            if let Ok(destination) = destination {
+                // Nobody writes any more: what stays of the fence does no harm.
+                let _ = destination.end(outputs);
+                if !is_done {
+                    destination.remove_outputs(outputs);
+                }
             }
         });
         let _ = cleaned.await;

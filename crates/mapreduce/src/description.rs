@@ -10,6 +10,7 @@ use crate::destination::Destination;
 use crate::input::MapTask;
 use crate::objects::is_url;
 use crate::spec::Application;
+use crate::store::Fence;
 
 /// A job, planned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,13 +23,16 @@ pub struct Description {
     pub reduces: u32,
     /// The folder for the output, which every worker can write.
     output: Vec<u8>,
+    /// If it goes to a store: what holds off attempts that were replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fence: Option<Fence>,
 }
 
 impl Description {
     /// A job with its output in `output`.
     pub fn new(application: Application, maps: Vec<MapTask>, reduces: u32, output: &Path) -> Self {
         let output = output.as_os_str().as_bytes().to_vec();
-        Self { application, maps, reduces, output }
+        Self { application, maps, reduces, output, fence: None }
     }
 
     /// The folder for the output, or the URL of a prefix.
@@ -41,7 +45,15 @@ impl Description {
     /// # Errors
     /// A URL of no store that is known.
     pub fn destination(&self) -> std::io::Result<Destination> {
-        Destination::of(self.output())
+        Destination::behind(self.output(), self.fence.clone())
+    }
+
+    /// The same job behind a fence, if its output needs one. Blocks.
+    ///
+    /// # Errors
+    /// The store of the output cannot be reached.
+    pub fn fenced(&self) -> std::io::Result<Self> {
+        Ok(Self { fence: self.destination()?.begin()?, ..self.clone() })
     }
 
     /// Number of output files.

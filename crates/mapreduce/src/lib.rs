@@ -3,7 +3,7 @@
 //! - [`api`]: mapper, combiner, reducer, partition.
 //! - [`input`]: files cut into map tasks, read as whole lines.
 //! - [`shuffle`]: map output as files that are checked byte by byte, and fetched from anywhere.
-//! - [`objects`], [`destination`]: input and output in object stores.
+//! - [`objects`], [`store`], [`destination`]: input and output in object stores, and in a Kontiki store.
 //! - [`task`]: one attempt of a map or a reduce task, within a budget of memory.
 //! - [`access`]: who may talk to whom.
 //! - [`coordinator`]: the service around the scheduler of `kontiki-schedule`, and its journal.
@@ -33,6 +33,7 @@ pub mod proto;
 pub mod shuffle;
 pub mod spec;
 mod status;
+pub mod store;
 pub mod streaming;
 pub mod task;
 pub mod worker;

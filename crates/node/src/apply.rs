@@ -17,6 +17,7 @@ use kontiki_raft::{Entries, Entry, EntryData, Membership, SnapshotMeta};
 use kontiki_replica::{Answer, Caller, Failure, NodeInfo};
 use kontiki_storage::engine::{Engine, GroupStore, Persist};
 use kontiki_types::{GroupId, LogId, LogTime, Member};
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::event_loop::{FailOnPanic, Input};
@@ -26,6 +27,7 @@ use crate::registry;
 use crate::shared::Shared;
 use crate::snapshots::Snapshots;
 use crate::start::Opener;
+use crate::views::{self, Taken};
 
 /// What the apply stage is asked to do; in order within a group.
 pub(crate) enum Work {
@@ -71,6 +73,10 @@ pub(crate) enum Work {
         member: Member,
     },
     RememberPeer(NodeInfo),
+    TakeView {
+        group: GroupId,
+        taken: oneshot::Sender<Taken>,
+    },
 }
 
 /// How long an idle stage waits before it cleans up behind a flush.
@@ -289,6 +295,15 @@ impl<E: Engine> ApplyStage<E> {
             Work::RememberPeer(peer) => {
                 if let Err(error) = self.opener.remember(&peer) {
                     warn!(%error, "cannot remember where a peer is");
+                }
+                Ok(())
+            }
+            Work::TakeView { group, taken } => {
+                match self.machines.get(&group).map(views::take) {
+                    // Whoever asked may have gone.
+                    Some(Ok(view)) => drop(taken.send(view)),
+                    Some(Err(error)) => warn!(%group, %error, "cannot take a view of the state"),
+                    None => {}
                 }
                 Ok(())
             }

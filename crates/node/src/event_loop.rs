@@ -22,6 +22,7 @@ use crate::clock;
 use crate::log_writer::LogWork;
 use crate::mailbox::{Inbox, InboxSender, Sender};
 use crate::shared::Shared;
+use crate::views::Taken;
 
 /// The group whose state the node's front shows: the only one until there is sharding.
 pub(crate) const DATA_GROUP: GroupId = GroupId(1);
@@ -86,6 +87,8 @@ pub(crate) enum Input {
     Closed { group: GroupId, member: Member },
     /// From the apply stage: it cannot go on.
     ApplyFailed { group: GroupId, reason: String },
+    /// From a native call: a view of what is applied is wanted.
+    TakeView { group: GroupId, taken: oneshot::Sender<Taken> },
     /// Somebody wants to know.
     Status(oneshot::Sender<StatusReport>),
     /// The node is to end.
@@ -259,6 +262,9 @@ impl EventLoop {
             Input::Closed { group, member } => core.close(group, member.replica),
             Input::ApplyFailed { group, reason } => {
                 return Some(Ended::Failed(format!("group {group} cannot apply: {reason}")));
+            }
+            Input::TakeView { group, taken } => {
+                self.apply.give(vec![Work::TakeView { group, taken }], &mut Vec::new());
             }
             Input::Status(sender) => {
                 let report = StatusReport { nodes: core.nodes(), groups: core.statuses() };

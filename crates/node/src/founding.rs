@@ -331,4 +331,9 @@ kv_not_yet!(
     batch(BatchRequest) -> BatchResponse,
     transaction(TransactionRequest) -> TransactionResponse,
     status(StatusRequest) -> StatusResponse,
+    open_view(OpenViewRequest) -> OpenViewResponse,
+    read_view(ReadViewRequest) -> ReadViewResponse,
+    cut_view(CutViewRequest) -> CutViewResponse,
+    keep_view(KeepViewRequest) -> KeepViewResponse,
+    close_view(CloseViewRequest) -> CloseViewResponse,
 );

@@ -23,6 +23,7 @@ mod log_writer;
 mod mailbox;
 mod metrics;
 mod native;
+mod native_views;
 mod peers_file;
 mod registry;
 mod resp;
@@ -30,6 +31,7 @@ mod settings;
 mod shared;
 mod snapshots;
 mod start;
+mod views;
 
 pub use error::StartError;
 pub use kontiki_replica::GroupConfig;

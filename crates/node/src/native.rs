@@ -41,7 +41,7 @@ impl Native {
         }
     }
 
-    async fn read(&self, read: Read) -> Result<Reply, Status> {
+    pub(crate) async fn read(&self, read: Read) -> Result<Reply, Status> {
         self.ask(Ask::Read(read)).await
     }
 
@@ -203,6 +203,43 @@ impl Kv for Native {
             endpoints: endpoints.collect(),
         }))
     }
+
+    async fn open_view(
+        &self,
+        request: Request<proto::OpenViewRequest>,
+    ) -> Answered<proto::OpenViewResponse> {
+        self.view_of(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn read_view(
+        &self,
+        request: Request<proto::ReadViewRequest>,
+    ) -> Answered<proto::ReadViewResponse> {
+        self.page_of(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn cut_view(
+        &self,
+        request: Request<proto::CutViewRequest>,
+    ) -> Answered<proto::CutViewResponse> {
+        self.cuts_of(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn keep_view(
+        &self,
+        request: Request<proto::KeepViewRequest>,
+    ) -> Answered<proto::KeepViewResponse> {
+        self.view(request.into_inner().view)?;
+        Ok(Response::new(proto::KeepViewResponse {}))
+    }
+
+    async fn close_view(
+        &self,
+        request: Request<proto::CloseViewRequest>,
+    ) -> Answered<proto::CloseViewResponse> {
+        self.0.views.close(request.into_inner().view);
+        Ok(Response::new(proto::CloseViewResponse {}))
+    }
 }
 
 impl Native {
@@ -312,7 +349,7 @@ fn told(failure: Failure) -> NetFailure {
     }
 }
 
-fn invalid(message: &str) -> Status {
+pub(crate) fn invalid(message: &str) -> Status {
     NetFailure::not_applied(FailureCode::Invalid, message).into()
 }
 

@@ -17,6 +17,7 @@ use crate::mailbox::InboxSender;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::settings::LiveSettings;
+use crate::views::Views;
 
 /// What the tasks and threads of a node share.
 pub(crate) struct Shared {
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) events: InboxSender<Input>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) view: View,
+    pub(crate) views: Arc<Views>,
     random: AtomicU64,
 }
 
@@ -79,6 +81,7 @@ impl Shared {
             events,
             metrics,
             view: View::default(),
+            views: Arc::default(),
             random: AtomicU64::new(seed),
         }
     }

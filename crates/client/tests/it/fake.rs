@@ -326,6 +326,30 @@ impl Kv for FakeNode {
                 .collect(),
         }))
     }
+
+    async fn open_view(&self, _: Request<OpenViewRequest>) -> Reply<OpenViewResponse> {
+        Err(no_views())
+    }
+
+    async fn read_view(&self, _: Request<ReadViewRequest>) -> Reply<ReadViewResponse> {
+        Err(no_views())
+    }
+
+    async fn cut_view(&self, _: Request<CutViewRequest>) -> Reply<CutViewResponse> {
+        Err(no_views())
+    }
+
+    async fn keep_view(&self, _: Request<KeepViewRequest>) -> Reply<KeepViewResponse> {
+        Err(no_views())
+    }
+
+    async fn close_view(&self, _: Request<CloseViewRequest>) -> Reply<CloseViewResponse> {
+        Err(no_views())
+    }
+}
+
+fn no_views() -> Status {
+    Failure::not_applied(FailureCode::NotFound, "there are no views here").into()
 }
 
 #[tonic::async_trait]

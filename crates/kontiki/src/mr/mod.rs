@@ -65,10 +65,11 @@ struct RunArgs {
     #[arg(required_unless_present = "mapper", conflicts_with = "mapper")]
     app: Option<App>,
     /// Files, folders and patterns (`*`, `?`, `[a-z]`, `**`), also of objects: `s3://BUCKET/KEY`,
-    /// `file:///PATH`; `.gz` and `.zst` are unpacked.
+    /// `file:///PATH`; the keys of a store, as `kontiki://HOST:PORT/PREFIX`; `.gz` and `.zst` are unpacked.
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     input: Vec<std::ffi::OsString>,
-    /// A folder that does not exist yet or is empty, or a URL under which there are no objects.
+    /// A folder that does not exist yet or is empty, or a URL under which there are no objects
+    /// or keys.
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Number of reduces, and of output files [default: 10; 1 for top]. 0: what the mapper writes is

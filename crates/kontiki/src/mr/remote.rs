@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{IsTerminal, Write, stderr};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -33,18 +33,26 @@ pub(super) fn run(args: &RunArgs, plan: &Plan, start: Instant) -> Result<()> {
     let is_url = is_url(args.output.as_os_str().as_bytes());
     let output = if is_url { Ok(args.output.clone()) } else { fs::canonicalize(&args.output) };
     let output = output.with_context(|| format!("the output {}", args.output.display()))?;
+    let description =
+        Description::new(plan.application.clone(), plan.tasks.clone(), plan.reduces, &output);
+    let named = || format!("the output {}", output.display());
+    let description = description.fenced().with_context(named)?;
     let done = runtime.block_on(async {
         match &args.coordinator {
-            Some(url) => submit_and_wait(args, plan, &output, url, &args.access.client()?).await,
-            None => in_processes(args, plan, &output).await,
+            Some(url) => submit_and_wait(args, &description, url, &args.access.client()?).await,
+            None => in_processes(args, &description).await,
         }
     });
+    let ended = description.destination()?.end(plan.outputs()).with_context(named);
     // Reduces that nobody waited for may have left something.
     if !is_url {
         let _ = fs::remove_dir_all(output.join("_work"));
     }
     let status = match done {
-        Ok(status) if status.state == 1 => status,
+        Ok(status) if status.state == 1 => {
+            ended?;
+            status
+        }
         other => {
             Destination::of(&output)?.remove_outputs(plan.outputs());
             let status = other?;
@@ -74,7 +82,7 @@ impl Drop for Process {
     }
 }
 
-async fn in_processes(args: &RunArgs, plan: &Plan, output: &Path) -> Result<JobStatus> {
+async fn in_processes(args: &RunArgs, description: &Description) -> Result<JobStatus> {
     let work = work_folder(args);
     let made = !work.is_dir();
     let config = CoordinatorConfig {
@@ -92,7 +100,7 @@ async fn in_processes(args: &RunArgs, plan: &Plan, output: &Path) -> Result<JobS
         .map(|number| worker(&url, &work.join(format!("worker-{number}")), args.memory))
         .collect();
     let processes = processes?;
-    let done = submit_and_wait(args, plan, output, &url, &Security::default()).await;
+    let done = submit_and_wait(args, description, &url, &Security::default()).await;
     drop(processes);
     if made && !args.keep_work {
         let _ = fs::remove_dir_all(&work);
@@ -115,14 +123,11 @@ fn worker(url: &str, folder: &PathBuf, memory: u64) -> Result<Process> {
 
 async fn submit_and_wait(
     args: &RunArgs,
-    plan: &Plan,
-    output: &Path,
+    description: &Description,
     url: &str,
     security: &Security,
 ) -> Result<JobStatus> {
     let client = Client::with(url, security)?;
-    let description =
-        Description::new(plan.application.clone(), plan.tasks.clone(), plan.reduces, output);
     let name = args.app.map_or_else(|| "streaming".to_owned(), |app| format!("{app:?}"));
     let options = SubmitOptions {
         name: name.to_lowercase(),
@@ -130,8 +135,8 @@ async fn submit_and_wait(
         skip_bad_records: args.skip_bad_records,
         patience: PATIENCE,
     };
-    let job = client.submit(&description, &options).await?;
-    let total: u64 = plan.tasks.iter().map(MapTask::bytes).sum();
+    let job = client.submit(description, &options).await?;
+    let total: u64 = description.maps.iter().map(MapTask::bytes).sum();
     let waited = wait(&client, job, args.quiet, total);
     tokio::select! {
         status = waited => status,

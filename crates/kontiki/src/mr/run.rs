@@ -15,6 +15,7 @@ use kontiki_mapreduce::jobs::Jobs;
 use kontiki_mapreduce::local::{self, LocalJob, Progress, Summary};
 use kontiki_mapreduce::objects::is_url;
 use kontiki_mapreduce::spec::{Application, REDUCES};
+use kontiki_mapreduce::store::{self, KeptViews, is_store};
 use kontiki_mapreduce::streaming::{Commands, Fields, check_command};
 use kontiki_mapreduce::task::{MEMORY_BYTES_MIN, Program, output_name};
 
@@ -27,6 +28,8 @@ pub(super) struct Plan {
     pub(super) tasks: Vec<MapTask>,
     pub(super) reduces: u32,
     pub(super) application: Application,
+    /// Until the job has ended.
+    _views: KeptViews,
 }
 
 impl Plan {
@@ -85,12 +88,19 @@ fn prepare(args: &RunArgs) -> Result<Plan> {
     {
         bail!("memory:// ends with the process: it is for tests");
     }
+    let lines = [App::Grep, App::Sort];
+    if is_store(args.output.as_os_str().as_bytes())
+        && args.app.is_some_and(|app| lines.contains(&app))
+    {
+        bail!("the output of grep and sort is lines and not keys with values: name a folder");
+    }
     check_output(&args.output)?;
     let inputs: Vec<&[u8]> = args.input.iter().map(|input| input.as_bytes()).collect();
     let files = list(&inputs)?;
     let tasks = plan(&files, args.split_size);
     let application = application(args, &files, &tasks, reduces)?;
-    Ok(Plan { files, tasks, reduces, application })
+    let _views = store::keep(&tasks, true);
+    Ok(Plan { files, tasks, reduces, application, _views })
 }
 
 /// Checks the commands of a job; the number of its reduces.

@@ -32,6 +32,9 @@ pub struct ScanPosition {
 }
 
 impl ScanPosition {
+    /// Bits of a [cursor](Self::cursor) below the slot.
+    pub const HASH_BITS: u32 = HASH_BITS;
+
     /// The place of the first possible key.
     pub const START: Self = Self { slot: slot(0), hash: 0 };
 

@@ -8,6 +8,7 @@ use std::io;
 use crate::api::{Emit, Job, Mapper, NoCombiner, Output, Partition, Record, Reducer, Values};
 use crate::error::{TaskError, UserError};
 use crate::input::{BatchReader, Codec, InputFile, InputSource, plan};
+use crate::store::sample_lines;
 
 /// Sorts lines.
 #[derive(Debug, Clone)]
@@ -111,7 +112,13 @@ pub fn sample(files: &[InputFile], reduces: u32) -> Result<Vec<Vec<u8>>, TaskErr
     let mut lines = Vec::new();
     let total: u64 = files.iter().map(|file| file.bytes).sum();
     for file in files {
-        if file.codec == Codec::Plain {
+        if let Some(keys) = &file.keys {
+            let per_place = SAMPLES_MAX / PLACES as usize;
+            let found = sample_lines(&file.name, keys, PLACES, per_place);
+            let path = || String::from_utf8_lossy(&file.name).into_owned();
+            let found = found.map_err(|source| TaskError::Input { path: path(), source })?;
+            found.iter().for_each(|line| add(line, &mut lines));
+        } else if file.codec == Codec::Plain {
             sample_plain(file, (total / PLACES).max(PLACE_BYTES as u64), &mut lines)?;
         } else {
             sample_start(file, &mut lines)?;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::glob;
 use crate::objects::{Place, is_url};
+use crate::store::{self, ListedKeys, is_store};
 
 /// How a file is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +45,19 @@ pub struct InputFile {
     pub bytes: u64,
     /// How it is stored.
     pub codec: Codec,
+    /// If these are keys of a store: which, as lines of about `bytes`.
+    pub keys: Option<ListedKeys>,
+}
+
+impl InputFile {
+    /// One that is read as it is.
+    pub(crate) fn plain(name: Vec<u8>, bytes: u64) -> Self {
+        Self { name, bytes, codec: Codec::Plain, keys: None }
+    }
+
+    fn named(name: Vec<u8>, bytes: u64) -> Self {
+        Self { codec: Codec::of(&name), ..Self::plain(name, bytes) }
+    }
 }
 
 /// Why there is no list of files.
@@ -81,8 +95,9 @@ fn spelled(name: &[u8]) -> String {
     String::from_utf8_lossy(name).into_owned()
 }
 
-/// The files that `inputs` name, objects in stores among them: files, folders (all files in them and below; names that begin with
-/// `.` or `_` are left out) and patterns.
+/// The files that `inputs` name: files, folders (all files in them and below; names that begin with
+/// `.` or `_` are left out) and patterns; objects in stores, the same way; and keys of a Kontiki store,
+/// as they are at one moment from now on.
 ///
 /// The order is that of the inputs, and byte order within a folder or pattern. A file that two
 /// inputs name is there twice, as with a shell.
@@ -93,6 +108,10 @@ pub fn list<I: AsRef<[u8]>>(inputs: &[I]) -> Result<Vec<InputFile>, InputError> 
     let mut files = Vec::new();
     for input in inputs {
         let input = input.as_ref();
+        if is_store(input) {
+            files.extend(store::list(input)?);
+            continue;
+        }
         if is_url(input) {
             add_objects(input, &mut files)?;
             continue;
@@ -118,8 +137,7 @@ pub fn list<I: AsRef<[u8]>>(inputs: &[I]) -> Result<Vec<InputFile>, InputError> 
 fn add_objects(url: &[u8], files: &mut Vec<InputFile>) -> Result<(), InputError> {
     let failed = |source| InputError::Unreadable { name: spelled(url), source };
     let mut push = |(name, bytes): (Vec<u8>, u64)| {
-        let codec = Codec::of(&name);
-        files.push(InputFile { name, bytes, codec });
+        files.push(InputFile::named(name, bytes));
     };
     if !glob::is_pattern(url) {
         let place = Place::of(url).map_err(failed)?;
@@ -184,7 +202,7 @@ fn add(name: &[u8], files: &mut Vec<InputFile>) -> Result<(), InputError> {
     }
     // Opened once, so that a file without permission is found before any work.
     fs::File::open(path_of(name)).map_err(unreadable)?;
-    files.push(InputFile { name: name.to_vec(), bytes: metadata.len(), codec: Codec::of(name) });
+    files.push(InputFile::named(name.to_vec(), metadata.len()));
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use super::source::{FromStart, InputSource};
 use super::split::Part;
 use crate::api::{Batch, Source};
 use crate::error::{RecordPlace, TaskError};
+use crate::store::KeysReader;
 
 /// Read at a time: fits in a core's cache together with what user code touches.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -67,6 +68,24 @@ impl<'a> BatchReader<'a> {
         record_bytes_max: usize,
     ) -> Result<BatchReader<'a>, TaskError> {
         let failed = |source| input_error(part, source);
+        let whole = |stream| BatchReader {
+            part,
+            task,
+            stream,
+            buffer: vec![0; CHUNK_BYTES.min(record_bytes_max + 1)],
+            filled: 0,
+            given: 0,
+            offset: 0,
+            end: u64::MAX,
+            skipping: false,
+            at_end_of_file: false,
+            finished: false,
+            record_bytes_max,
+        };
+        if let Some(range) = &part.keys {
+            let reader = KeysReader::open(&part.name, range.clone()).map_err(failed)?;
+            return Ok(whole(Stream::Decoded(Box::new(reader))));
+        }
         let (file, bytes) = InputSource::open(&part.name).map_err(failed)?;
         if bytes != part.file_bytes {
             let planned = part.file_bytes;
@@ -76,12 +95,16 @@ impl<'a> BatchReader<'a> {
         }
         // From the byte before the part, which tells whether its first line starts in it.
         let from = part.start.saturating_sub(1);
-        let (stream, offset, end) = match part.codec {
-            Codec::Plain => (Stream::Plain { file, position: from }, from, part.end),
+        let stream = match part.codec {
+            Codec::Plain => {
+                let stream = Stream::Plain { file, position: from };
+                let (offset, end, skipping) = (from, part.end, part.start > 0);
+                return Ok(BatchReader { offset, end, skipping, ..whole(stream) });
+            }
             Codec::Gzip => {
                 let decoder =
                     flate2::read::MultiGzDecoder::new(BufReader::new(FromStart::new(file)));
-                (Stream::Decoded(Box::new(decoder)), 0, u64::MAX)
+                Stream::Decoded(Box::new(decoder))
             }
             Codec::Zstd => {
                 let file = FromStart::new(file);
@@ -90,23 +113,10 @@ impl<'a> BatchReader<'a> {
                 // or as much as a record may take.
                 let window = record_bytes_max.max(8 << 20).ilog2().min(27);
                 decoder.window_log_max(window).map_err(failed)?;
-                (Stream::Decoded(Box::new(decoder)), 0, u64::MAX)
+                Stream::Decoded(Box::new(decoder))
             }
         };
-        Ok(BatchReader {
-            part,
-            task,
-            stream,
-            buffer: vec![0; CHUNK_BYTES.min(record_bytes_max + 1)],
-            filled: 0,
-            given: 0,
-            offset,
-            end,
-            skipping: part.codec == Codec::Plain && part.start > 0,
-            at_end_of_file: false,
-            finished: false,
-            record_bytes_max,
-        })
+        Ok(whole(stream))
     }
 
     /// The next lines, or nothing after the last ones.

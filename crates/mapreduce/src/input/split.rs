@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::listing::{Codec, InputFile};
+use crate::store::KeyRange;
 
 /// Bytes of a split unless the job says otherwise.
 pub const SPLIT_BYTES: u64 = 64 << 20;
@@ -27,6 +28,9 @@ pub struct Part {
     pub start: u64,
     /// The byte after the last one. Compressed files have one part, from 0 to their length.
     pub end: u64,
+    /// If these are keys of a store: which. Then the bytes are a guess.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeyRange>,
 }
 
 impl Part {
@@ -69,6 +73,20 @@ pub fn plan(files: &[InputFile], split_bytes: u64) -> Vec<MapTask> {
 }
 
 fn cut(number: u32, file: &InputFile, split_bytes: u64, parts: &mut Vec<Part>) {
+    if let Some(keys) = &file.keys {
+        let ranges = keys.ranges(file.bytes.div_ceil(split_bytes));
+        let count = ranges.len() as u64;
+        parts.extend((0..).zip(ranges).map(|(at, range)| Part {
+            file: number,
+            name: file.name.clone(),
+            codec: file.codec,
+            file_bytes: file.bytes,
+            start: file.bytes / count * at,
+            end: if at + 1 == count { file.bytes } else { file.bytes / count * (at + 1) },
+            keys: Some(range),
+        }));
+        return;
+    }
     let mut start = 0;
     loop {
         let rest = file.bytes - start;
@@ -82,6 +100,7 @@ fn cut(number: u32, file: &InputFile, split_bytes: u64, parts: &mut Vec<Part>) {
             file_bytes: file.bytes,
             start,
             end,
+            keys: None,
         });
         if whole {
             return;
@@ -120,7 +139,7 @@ mod tests {
     use super::*;
 
     fn file(name: &str, bytes: u64) -> InputFile {
-        InputFile { name: name.into(), bytes, codec: Codec::of(name.as_bytes()) }
+        InputFile { name: name.into(), bytes, codec: Codec::of(name.as_bytes()), keys: None }
     }
 
     fn ranges(files: &[InputFile], split_bytes: u64) -> Vec<Vec<(u32, u64, u64)>> {

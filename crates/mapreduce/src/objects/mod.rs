@@ -32,7 +32,7 @@ pub fn is_url(name: &[u8]) -> bool {
 }
 
 /// Where calls to stores run.
-fn runtime() -> io::Result<&'static Runtime> {
+pub(crate) fn runtime() -> io::Result<&'static Runtime> {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime);

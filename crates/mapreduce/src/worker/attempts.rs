@@ -254,7 +254,7 @@ async fn place_granted(
         }
         let placed = blocking(move || {
             // Looked at at the last moment: a grant is good for as long as the lease.
-            if now() < lease_until { prepared.commit().map(|()| None) } else { Ok(Some(prepared)) }
+            if now() < lease_until { prepared.commit() } else { Ok(Some(prepared)) }
         });
         match placed.await.map_err(failed)? {
             None => break,

@@ -34,6 +34,7 @@ use crate::proto::{
     self, Heard, MESSAGE_BYTES_MAX, MapOutputsRequest, PullRequest, RegisterRequest, ReportRequest,
     assignment_from, attempt_from, attempt_to, held_to, report_to, sign_to, verdict_from,
 };
+use crate::store::{self, KeptViews};
 use crate::task::{MEMORY_BYTES_MIN, Program};
 use books::{Books, Watch};
 pub use fetch::MapOutputs;
@@ -134,6 +135,8 @@ struct Shared {
 struct JobOfWorker {
     description: Description,
     program: Arc<dyn Program>,
+    /// What its maps read may be needed again.
+    _views: KeptViews,
 }
 
 /// Connections to workers.
@@ -477,7 +480,8 @@ impl Shared {
                 TaskError::user(format!("the description of the job is not understood: {error}"))
             })?;
             let program = self.programs.program(&description.application)?;
-            Ok(Arc::new(JobOfWorker { description, program }))
+            let _views = store::keep(&description.maps, false);
+            Ok(Arc::new(JobOfWorker { description, program, _views }))
         };
         cell.get_or_try_init(ask).await.map(Arc::clone)
     }

@@ -9,6 +9,7 @@ use super::{FIXTURE, folder_with, run_tasks, sequential, sorted, tasks};
 /// Two tasks: the file up to `at`, and the rest.
 fn cut_at(file: &InputFile, at: u64) -> Vec<MapTask> {
     let part = |start, end| Part {
+        keys: None,
         file: 0,
         name: file.name.clone(),
         codec: file.codec,

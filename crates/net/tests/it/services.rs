@@ -55,6 +55,26 @@ impl Kv for OneKey {
     async fn status(&self, _: Request<StatusRequest>) -> Answer<StatusResponse> {
         Ok(Response::new(StatusResponse::default()))
     }
+
+    async fn open_view(&self, _: Request<OpenViewRequest>) -> Answer<OpenViewResponse> {
+        no()
+    }
+
+    async fn read_view(&self, _: Request<ReadViewRequest>) -> Answer<ReadViewResponse> {
+        no()
+    }
+
+    async fn cut_view(&self, _: Request<CutViewRequest>) -> Answer<CutViewResponse> {
+        no()
+    }
+
+    async fn keep_view(&self, _: Request<KeepViewRequest>) -> Answer<KeepViewResponse> {
+        no()
+    }
+
+    async fn close_view(&self, _: Request<CloseViewRequest>) -> Answer<CloseViewResponse> {
+        no()
+    }
 }
 
 #[tonic::async_trait]

@@ -63,7 +63,7 @@ pub trait Engine: Send + 'static {
 }
 
 /// One group's state, with a way to make it durable.
-pub trait GroupStore: Store<View: 'static> + Send + 'static {
+pub trait GroupStore: Store<View: Sync + 'static> + Send + 'static {
     /// See [`GroupStore::persister`].
     type Persister: Persist;
 

@@ -15,6 +15,7 @@ mod process;
 mod s3;
 #[cfg(feature = "s3")]
 mod s3_server;
+mod store;
 mod streaming;
 mod words;
 mod work;

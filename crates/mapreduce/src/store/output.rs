@@ -1,0 +1,301 @@
+//! Keys as output: each line of a reduce is a key below the prefix, with a value.
+//!
+//! Invariants
+//! - A job that workers run has a *fence*: a key that exists for as long as the job, made before it is
+//!   submitted. Every write of it compares the fence's version, so nothing is written after its end.
+//! - Each output has a mark beside the fence. A write compares its version and changes it. An attempt
+//!   reads the mark *before* it asks for the grant: if another one was granted and has written since,
+//!   the version is another, and nothing of the first one is applied any more.
+//! - The last write of an output sets the mark to [`DONE`], together with its keys: an attempt that finds
+//!   it has nothing to write.
+//!
+//! So each key is written by one attempt, or by one that died and then, the same again, by its
+//! successor. A reduce that gives other keys when it is run again may leave some of those of the
+//! attempt that died.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kontiki_client::{Client, Compare, Op, OpResult, Version};
+use kontiki_storage::random_u64;
+use serde::{Deserialize, Serialize};
+
+use super::input::first_page;
+use super::{StoreUrl, block_on, client, lines, passes, told};
+
+/// Keys and values of one write come to about this, far below what an entry may hold.
+const WRITE_BYTES: usize = 512 << 10;
+/// Keys of one write.
+const WRITE_KEYS: usize = 512;
+/// How long a write without a fence is tried.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Value of the mark of an output that is whole.
+const DONE: &[u8] = b"done";
+
+/// Holds off attempts that were replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fence {
+    key: Vec<u8>,
+    version: u64,
+}
+
+impl Fence {
+    fn compare(&self) -> Compare {
+        Compare::version(&self.key, Version(self.version))
+    }
+
+    /// The key of an output's mark.
+    fn mark(&self, number: u32) -> Vec<u8> {
+        [&self.key, format!("-{number}").as_bytes()].concat()
+    }
+}
+
+/// A prefix for the output of a job.
+#[derive(Clone, Debug)]
+pub struct KeysOutput {
+    url: StoreUrl,
+    fence: Option<Fence>,
+}
+
+/// An output that waits to be written.
+#[derive(Debug)]
+pub(crate) struct PreparedKeys {
+    output: KeysOutput,
+    file: PathBuf,
+    number: u32,
+    /// Version of its mark.
+    mark: Version,
+    is_done: bool,
+}
+
+/// What became of a write.
+#[derive(Debug)]
+enum Wrote {
+    All,
+    /// Another attempt has written, or the job has ended.
+    Superseded,
+}
+
+impl KeysOutput {
+    pub(crate) fn of(url: &[u8], fence: Option<Fence>) -> io::Result<Self> {
+        let url = StoreUrl::parse(url)?;
+        if url.prefix.is_empty() {
+            let why = "an output needs a prefix: kontiki://HOST:PORT/PREFIX";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        Ok(Self { url, fence })
+    }
+
+    async fn client(&self) -> io::Result<Client> {
+        client(&self.url.addresses, true).await
+    }
+
+    fn key(&self, name: &[u8]) -> Bytes {
+        Bytes::from([&self.url.prefix, name].concat())
+    }
+
+    /// Whether no key has the prefix. Looks at all keys, unless the prefix has a hash tag.
+    pub(crate) fn is_empty(&self) -> io::Result<bool> {
+        block_on(async {
+            let mut is_empty = true;
+            self.each_page(async |_, page| {
+                is_empty = page.is_empty();
+                Ok(is_empty)
+            })
+            .await?;
+            Ok(is_empty)
+        })
+    }
+
+    /// Calls `each` with the keys below the prefix as they are at one moment, page by page, until it
+    /// says that it has seen enough.
+    async fn each_page(
+        &self,
+        mut each: impl AsyncFnMut(&Client, Vec<Bytes>) -> io::Result<bool>,
+    ) -> io::Result<()> {
+        let writer = self.client().await?;
+        let mut problem = io::Error::from(io::ErrorKind::NotConnected);
+        for address in &self.url.addresses {
+            let opened = match client(std::slice::from_ref(address), false).await {
+                Ok(reader) => match reader.open_view(0).await {
+                    Ok(opened) => Ok((reader, opened.view)),
+                    Err(error) => Err(told(&error)),
+                },
+                Err(error) => Err(error),
+            };
+            let (reader, view) = match opened {
+                Ok(opened) => opened,
+                Err(error) => {
+                    problem = error;
+                    continue;
+                }
+            };
+            let mut page = first_page(&reader, view, &self.url.prefix).await?;
+            loop {
+                let keys = page.pairs.into_iter().map(|(key, _)| key).collect();
+                let goes_on = each(&writer, keys).await?;
+                let after = page.last.filter(|_| goes_on);
+                if after.is_none() {
+                    break;
+                }
+                let all = (0, u64::MAX);
+                let read = reader.read_view(view, &self.url.prefix, all, after, 1 << 20).await;
+                page = read.map_err(|error| told(&error))?;
+            }
+            // A kindness: it would be dropped by itself.
+            let _ = reader.close_view(view).await;
+            return Ok(());
+        }
+        Err(problem)
+    }
+
+    /// Makes the fence of a job, which must be the first one with the prefix.
+    pub(crate) fn begin(&self) -> io::Result<Fence> {
+        let name = format!("_mr-{:016x}", random_u64()?);
+        let key = self.key(name.as_bytes()).to_vec();
+        let made = block_on(async {
+            let made = self.client().await?.put_if_version(&key, "", Version::ABSENT).await;
+            made.map_err(|error| told(&error))
+        });
+        Ok(Fence { version: made?.0, key })
+    }
+
+    /// Removes the fence with the marks of `outputs`: from now on nothing is written.
+    pub(crate) fn end(&self, outputs: u32) -> io::Result<()> {
+        let Some(fence) = &self.fence else { return Ok(()) };
+        block_on(async {
+            let client = self.client().await?;
+            client.delete(&fence.key).await.map_err(|error| told(&error))?;
+            let marks: Vec<u32> = (0..outputs).collect();
+            for some in marks.chunks(WRITE_KEYS) {
+                let deletes =
+                    some.iter().map(|number| Op::Delete { key: fence.mark(*number).into() });
+                client.batch(deletes).await.map_err(|error| told(&error))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Removes all keys below the prefix: there were none before.
+    pub(crate) fn remove_all(&self) -> io::Result<()> {
+        block_on(self.each_page(async |client, keys| {
+            for some in keys.chunks(WRITE_KEYS) {
+                let deletes = some.iter().map(|key| Op::Delete { key: key.clone() });
+                client.batch(deletes).await.map_err(|error| told(&error))?;
+            }
+            Ok(true)
+        }))
+    }
+
+    /// Adds a key that is no output, with the bytes of a file.
+    pub(crate) fn add(&self, file: &Path, name: &str) -> io::Result<()> {
+        let bytes = std::fs::read(file)?;
+        block_on(async {
+            let set = self.client().await?.set(self.key(name.as_bytes()), bytes).await;
+            set.map(drop).map_err(|error| told(&error))
+        })
+    }
+
+    /// Prepares the output `number`.
+    pub(crate) fn prepare(&self, file: &Path, number: u32) -> io::Result<PreparedKeys> {
+        let (mut mark, mut is_done) = (Version::ABSENT, false);
+        if let Some(fence) = &self.fence {
+            let found = block_on(async {
+                let found = self.client().await?.get(fence.mark(number)).await;
+                found.map_err(|error| told(&error))
+            })?;
+            if let Some(found) = found {
+                (mark, is_done) = (found.version, found.value == DONE);
+            }
+        }
+        Ok(PreparedKeys { output: self.clone(), file: file.to_path_buf(), number, mark, is_done })
+    }
+}
+
+impl PreparedKeys {
+    /// Writes the keys. `Some`: it must be granted again, since another attempt may have been.
+    pub(crate) fn write(mut self) -> io::Result<Option<Self>> {
+        if !self.is_done {
+            match block_on(self.write_all())? {
+                Wrote::All => {}
+                Wrote::Superseded => {
+                    return self.output.prepare(&self.file, self.number).map(Some);
+                }
+            }
+        }
+        // Its lines are where they are to be.
+        let _ = std::fs::remove_file(&self.file);
+        Ok(None)
+    }
+
+    async fn write_all(&mut self) -> io::Result<Wrote> {
+        let client = self.output.client().await?;
+        let mut file = BufReader::new(File::open(&self.file)?);
+        let mut line = Vec::new();
+        loop {
+            let (mut ops, mut bytes) = (Vec::new(), 0);
+            let is_last = loop {
+                line.clear();
+                if file.read_until(b'\n', &mut line)? == 0 {
+                    break true;
+                }
+                let (key, value) = lines::read(line.strip_suffix(b"\n").unwrap_or(&line));
+                let key = self.output.key(&key);
+                bytes += key.len() + value.len();
+                ops.push(Op::Set { key, value: value.into() });
+                if bytes >= WRITE_BYTES || ops.len() >= WRITE_KEYS {
+                    // Whether more follows.
+                    break file.fill_buf()?.is_empty();
+                }
+            };
+            match self.write_some(&client, ops, is_last).await? {
+                Wrote::All if is_last => return Ok(Wrote::All),
+                Wrote::All => {}
+                Wrote::Superseded => return Ok(Wrote::Superseded),
+            }
+        }
+    }
+
+    /// Makes one write, all or nothing.
+    async fn write_some(
+        &mut self,
+        client: &Client,
+        mut ops: Vec<Op>,
+        is_last: bool,
+    ) -> io::Result<Wrote> {
+        let Some(fence) = &self.output.fence else {
+            return write_again_and_again(client, ops).await;
+        };
+        let mark = fence.mark(self.number);
+        let compares = [fence.compare(), Compare::version(&mark, self.mark)];
+        let text = if is_last { Bytes::from_static(DONE) } else { Bytes::from_static(b"begun") };
+        ops.push(Op::Set { key: mark.into(), value: text });
+        match client.transaction(compares, ops).await {
+            Ok(Some(results)) => {
+                if let Some(OpResult::Set(version)) = results.last() {
+                    self.mark = *version;
+                }
+                Ok(Wrote::All)
+            }
+            Ok(None) => Ok(Wrote::Superseded),
+            // The mark tells, when it is read again.
+            Err(error) if passes(&error) => Ok(Wrote::Superseded),
+            Err(error) => Err(told(&error)),
+        }
+    }
+}
+
+/// Nobody else writes these keys, and the same again does no harm.
+async fn write_again_and_again(client: &Client, ops: Vec<Op>) -> io::Result<Wrote> {
+    let begun = Instant::now();
+    loop {
+        match client.batch(ops.clone()).await {
+            Ok(_) => return Ok(Wrote::All),
+            Err(error) if passes(&error) && begun.elapsed() < PATIENCE => {}
+            Err(error) => return Err(told(&error)),
+        }
+    }
+}
