@@ -3,21 +3,27 @@
 use std::time::Duration;
 
 use kontiki_storage::random_u64;
-use tokio::time::sleep;
-use tonic::{Code, Status};
+use tokio::time::{sleep, timeout};
+use tonic::{Code, Response, Status};
 
-use crate::access::{Authenticated, Security, connect};
+use crate::access::{Authenticated, Security};
+use crate::coordinators::Coordinators;
 use crate::description::Description;
 use crate::proto::coordinator_client::CoordinatorClient;
 use crate::proto::{
-    JobId, JobStatus, MESSAGE_BYTES_MAX, MapOutputsRequest, StatusRequest, SubmitRequest,
-    WaitRequest,
+    JobId, JobStatus, MapOutputsRequest, StatusRequest, SubmitRequest, WaitRequest,
 };
 use crate::store;
 use crate::worker::{MapOutputs, Others};
 
 /// Between two tries to reach the coordinator.
 const RETRY: Duration = Duration::from_millis(100);
+/// How long one coordinator may take over a call.
+const CALL: Duration = Duration::from_secs(30);
+/// How long it may take over one that waits, which it ends after 5 s.
+const WAIT: Duration = Duration::from_secs(10);
+
+type Coordinator = CoordinatorClient<Authenticated>;
 
 /// The state of a job that ended well, in a [`JobStatus`]; 0 is one that has not ended.
 pub const JOB_DONE: u32 = 1;
@@ -72,12 +78,13 @@ pub enum ClientError {
 #[derive(Clone, Debug)]
 pub struct Client {
     url: String,
-    coordinator: CoordinatorClient<Authenticated>,
+    coordinators: Coordinators,
     security: Security,
 }
 
 impl Client {
-    /// A client of the coordinator at `url`, `http://HOST:PORT`. To be called on a tokio runtime;
+    /// A client of the coordinator at `url`, `http://HOST:PORT`; several, if others stand by, with commas
+    /// between. To be called on a tokio runtime;
     /// connects when it is used.
     ///
     /// # Errors
@@ -92,11 +99,9 @@ impl Client {
     /// [`ClientError::Address`].
     pub fn with(url: &str, security: &Security) -> Result<Self, ClientError> {
         let token = security.secret.as_ref().or(security.password.as_ref());
-        let channel = connect(url, token, security.tls.as_ref()).map_err(ClientError::Address)?;
-        let coordinator = CoordinatorClient::new(channel)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self { url: url.to_owned(), coordinator, security: security.clone() })
+        let coordinators = Coordinators::at(url, token, security.tls.as_ref());
+        let coordinators = coordinators.map_err(ClientError::Address)?;
+        Ok(Self { url: url.to_owned(), coordinators, security: security.clone() })
     }
 
     /// Submits a job, once however often it has to be tried.
@@ -120,12 +125,12 @@ impl Client {
         };
         let begun = std::time::Instant::now();
         loop {
-            let why = match self.coordinator.clone().submit(request.clone()).await {
-                Ok(job) => return Ok(job.into_inner().job),
-                Err(status) => self.transient(status)?,
-            };
-            if begun.elapsed() > options.patience {
-                return Err(ClientError::Unreachable { url: self.url.clone(), why });
+            let request = request.clone();
+            let submit = async |mut at: Coordinator| at.submit(request.clone()).await;
+            match self.call(CALL, submit).await {
+                Ok(job) => return Ok(job.job),
+                Err(ClientError::Unreachable { .. }) if begun.elapsed() < options.patience => {}
+                Err(error) => return Err(error),
             }
             sleep(RETRY).await;
         }
@@ -138,13 +143,7 @@ impl Client {
     pub async fn wait(&self, job: u64, time: Duration) -> Result<JobStatus, ClientError> {
         let milliseconds = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         let request = WaitRequest { job, milliseconds };
-        match self.coordinator.clone().wait(request).await {
-            Ok(status) => Ok(status.into_inner()),
-            Err(status) => {
-                let why = self.transient(status)?;
-                Err(ClientError::Unreachable { url: self.url.clone(), why })
-            }
-        }
+        self.call(WAIT, async |mut at: Coordinator| at.wait(request).await).await
     }
 
     /// Submits a job and waits for its end, while the coordinator may die and come back. Then what
@@ -198,13 +197,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn cancel(&self, job: u64) -> Result<JobStatus, ClientError> {
-        match self.coordinator.clone().cancel(JobId { job }).await {
-            Ok(status) => Ok(status.into_inner()),
-            Err(status) => {
-                let why = self.transient(status)?;
-                Err(ClientError::Unreachable { url: self.url.clone(), why })
-            }
-        }
+        self.call(CALL, async |mut at: Coordinator| at.cancel(JobId { job }).await).await
     }
 
     /// Everything that the coordinator knows, as JSON.
@@ -212,13 +205,8 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn status(&self) -> Result<String, ClientError> {
-        match self.coordinator.clone().status(StatusRequest {}).await {
-            Ok(reply) => Ok(reply.into_inner().json),
-            Err(status) => {
-                let why = self.transient(status)?;
-                Err(ClientError::Unreachable { url: self.url.clone(), why })
-            }
-        }
+        let status = async |mut at: Coordinator| at.status(StatusRequest {}).await;
+        Ok(self.call(CALL, status).await?.json)
     }
 
     /// The map outputs of a job that goes on, to be read from other threads than the runtime's. Needs
@@ -228,14 +216,31 @@ impl Client {
     /// See [`ClientError`].
     pub async fn map_outputs(&self, job: u64) -> Result<MapOutputs, ClientError> {
         let request = MapOutputsRequest { job, since: 0 };
-        match self.coordinator.clone().map_outputs(request).await {
-            Ok(reply) => {
-                let others = Others::new(self.security.clone());
-                Ok(MapOutputs::new(others, job, reply.into_inner()))
-            }
-            Err(status) => {
-                let why = self.transient(status)?;
-                Err(ClientError::Unreachable { url: self.url.clone(), why })
+        let outputs = async |mut at: Coordinator| at.map_outputs(request).await;
+        let reply = self.call(CALL, outputs).await?;
+        Ok(MapOutputs::new(Others::new(self.security.clone()), job, reply))
+    }
+
+    /// Asks each coordinator at most once, for so long, until one answers.
+    async fn call<T>(
+        &self,
+        patience: Duration,
+        call: impl AsyncFn(Coordinator) -> Result<Response<T>, Status>,
+    ) -> Result<T, ClientError> {
+        let mut left = self.coordinators.count();
+        loop {
+            let place = self.coordinators.place();
+            let answer = timeout(patience, call(self.coordinators.current())).await;
+            let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")));
+            let status = match answer {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) => status,
+            };
+            self.coordinators.answered(place, status.code());
+            let why = self.transient(status)?;
+            left -= 1;
+            if left == 0 {
+                return Err(ClientError::Unreachable { url: self.url.clone(), why });
             }
         }
     }

@@ -18,6 +18,7 @@ pub mod apps;
 mod buffer;
 pub mod client;
 pub mod coordinator;
+mod coordinators;
 pub mod description;
 pub mod destination;
 pub mod error;

@@ -84,7 +84,9 @@ impl Node {
         loop {
             match child.try_wait()? {
                 // One that has only just started does not listen for signals yet.
-                Some(status) if status.success() || status.signal() == Some(Signal::TERM.as_raw()) => {
+                Some(status)
+                    if status.success() || status.signal() == Some(Signal::TERM.as_raw()) =>
+                {
                     return Ok(());
                 }
                 Some(status) => bail!("node {} ended with {status} when asked to", self.id),

@@ -1,6 +1,7 @@
 //! mr coordinator, mr worker and mr status.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -63,14 +64,30 @@ fn seconds(seconds: f64) -> Result<Duration> {
 pub(super) fn coordinator(args: &CoordinatorArgs) -> Result<()> {
     let listen = address(&args.listen)?;
     let config = CoordinatorConfig {
-        directory: Some(args.dir.clone()),
+        directory: args.dir.clone(),
         listen,
         http: args.http.as_deref().map(address).transpose()?,
         schedule: schedule(&args.schedule)?,
         security: args.access.server(&args.server, listen, true)?,
     };
+    if !(0.5..=3600.0).contains(&args.takeover) {
+        bail!("--takeover is from 0.5 to 3600 seconds");
+    }
+    let takeover = Duration::from_secs_f64(args.takeover);
     runtime()?.block_on(async {
-        let mut coordinator = Coordinator::start(config)?;
+        let mut coordinator = match &args.journal {
+            None => Coordinator::start(config)?,
+            Some(url) => {
+                let tell = |own: SocketAddr, leads: &str| {
+                    println!("standing by  grpc {own}  leads {leads}");
+                };
+                let journal = url.as_bytes();
+                tokio::select! {
+                    coordinator = Coordinator::stand_by(config, journal, takeover, tell) => coordinator?,
+                    stopped = asked_to_stop() => return stopped,
+                }
+            }
+        };
         let http = coordinator.http_address().map(|http| format!("  http {http}"));
         println!("listening  grpc {}{}", coordinator.address(), http.unwrap_or_default());
         tokio::select! {
@@ -78,7 +95,10 @@ pub(super) fn coordinator(args: &CoordinatorArgs) -> Result<()> {
                 Some(error) => Err(error.into()),
                 None => bail!("the coordinator's thread ended"),
             },
-            stopped = asked_to_stop() => stopped,
+            stopped = asked_to_stop() => {
+                coordinator.stop().await;
+                stopped
+            }
         }
     })
 }

@@ -115,7 +115,8 @@ struct RunArgs {
     /// Run the workers as processes, over gRPC.
     #[arg(long, conflicts_with_all = ["sequential", "coordinator"])]
     processes: bool,
-    /// Have this coordinator run the job; its workers see input and output by the same paths.
+    /// Have this coordinator run the job (several with commas between, if some stand by); its workers
+    /// see input and output by the same paths.
     #[arg(long, value_name = "URL", conflicts_with_all = ["sequential", "workers", "memory"])]
     coordinator: Option<String>,
     /// A task that failed this often fails the job; with --processes or --coordinator.
@@ -156,12 +157,21 @@ struct StreamingArgs {
 #[command(
     after_help = "A coordinator that is killed goes on where it was when it is started again.\n\n\
                         Example:\n  kontiki mr coordinator --dir /var/lib/kontiki-mr --listen \
-                        10.0.0.1:7300 --http 10.0.0.1:7380"
+                        10.0.0.1:7300 --http 10.0.0.1:7380\n\nTwo of them, on two machines:\n  kontiki mr \
+                        coordinator --journal kontiki://10.0.0.7:7101/mr/ --listen 10.0.0.1:7300"
 )]
 struct CoordinatorArgs {
-    /// Where the journal and the history of jobs are kept.
-    #[arg(long, value_name = "DIR")]
-    dir: PathBuf,
+    /// Where the journal and the history of jobs are kept; with --journal, the history alone.
+    #[arg(long, value_name = "DIR", required_unless_present = "journal")]
+    dir: Option<PathBuf>,
+    /// Keep the journal in a store, under this prefix: kontiki://HOST:PORT/PREFIX. Of the coordinators
+    /// with the same one, one leads and the others stand by.
+    #[arg(long, value_name = "URL")]
+    journal: Option<std::ffi::OsString>,
+    /// With --journal: another coordinator takes over when this one has not shown itself for so many
+    /// seconds.
+    #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
+    takeover: f64,
     /// Where workers and clients connect; port 0 is any free one. Beyond loopback it starts only with
     /// a secret and a password (or mutual TLS), or with --insecure.
     #[arg(long, default_value = "127.0.0.1:7300", value_name = "HOST:PORT")]
@@ -192,7 +202,7 @@ struct ScheduleArgs {
 #[command(after_help = "Example:\n  kontiki mr worker --coordinator http://10.0.0.1:7300 --dir \
                         /var/lib/kontiki-worker --listen 10.0.0.2:7301")]
 struct WorkerArgs {
-    /// The coordinator.
+    /// The coordinator; several with commas between, if some stand by.
     #[arg(long, default_value = "http://127.0.0.1:7300", value_name = "URL")]
     coordinator: String,
     /// Where map outputs are kept; one worker at a time.

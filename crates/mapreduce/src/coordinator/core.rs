@@ -110,24 +110,37 @@ impl Core {
     fn run(mut self, calls: &Receiver<Call>) -> Result<(), JournalError> {
         loop {
             self.carry_out(now())?;
+            self.journal.shorten(|| self.scheduler.checkpoint())?;
             if self.stopped {
+                self.journal.release();
                 return Ok(());
             }
             let wait = self.scheduler.next_deadline().since(now());
+            let wait = wait.min(self.journal.confirm_within().unwrap_or(wait));
             match calls.recv_timeout(wait.max(Duration::from_micros(100))) {
-                Ok(call) => call(&mut self, now()),
+                Ok(call) => self.take(call)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
             for call in calls.try_iter().take(BATCH) {
-                call(&mut self, now());
+                self.take(call)?;
             }
+            self.journal.confirm(now())?;
             self.scheduler.tick(now());
         }
     }
 
-    fn carry_out(&mut self, now: Instant) -> Result<(), JournalError> {
-        while let Some(output) = self.scheduler.poll(now) {
+    /// A call answers: only a coordinator that still has its journal may.
+    fn take(&mut self, call: Call) -> Result<(), JournalError> {
+        self.journal.confirm(now())?;
+        call(self, now());
+        Ok(())
+    }
+
+    fn carry_out(&mut self, at: Instant) -> Result<(), JournalError> {
+        while let Some(output) = self.scheduler.poll(at) {
+            // A write before may have taken its time.
+            self.journal.confirm(now())?;
             match output {
                 Output::Write(batch) => {
                     let receipt = persist(&mut self.journal, batch)?;
@@ -154,7 +167,7 @@ impl Core {
                 // The answers to heartbeats say the same.
                 Output::Cancel { .. } => {}
                 Output::Ended { job, .. } => {
-                    self.keep_history(job, now);
+                    self.keep_history(job, at);
                     for waiting in self.waits.remove(&job).unwrap_or_default() {
                         let _ = waiting.send(());
                     }

@@ -7,26 +7,33 @@ mod service;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use kontiki_net::{Limits, serve_routes};
-use kontiki_schedule::{Config, NoJournal, RecoverError, Scheduler};
+use kontiki_schedule::{Config, NoJournal, Record, RecoverError, Scheduler};
 use kontiki_storage::random_u64;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tonic::service::Routes;
 
 use self::core::CoreHandle;
 pub(crate) use self::core::now;
 use crate::access::Security;
-use crate::journal::{AnyJournal, DiskJournal, JournalError};
+use crate::journal::{AnyJournal, DiskJournal, JournalError, StoreJournal};
 use crate::proto::MESSAGE_BYTES_MAX;
 use crate::proto::coordinator_server::CoordinatorServer;
 use service::Service;
 
+/// How long a coordinator that stops may take to say so in its journal.
+const STOP: Duration = Duration::from_secs(2);
+
 /// How a coordinator is run.
 #[derive(Clone, Debug)]
 pub struct CoordinatorConfig {
-    /// Where the journal and the history of jobs are. Without it the jobs die with the process.
+    /// Where the history of jobs is and, unless that is in a store, the journal. Without it the jobs die with
+    /// the process.
     pub directory: Option<PathBuf>,
     /// Where workers and clients connect. Port 0: any free one.
     pub listen: SocketAddr,
@@ -45,10 +52,10 @@ pub enum CoordinatorError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The journal contradicts itself.
-    #[error("the journal in {directory} cannot be followed: {source}")]
+    #[error("the journal in {journal} cannot be followed: {source}")]
     Recover {
         /// Where.
-        directory: PathBuf,
+        journal: String,
         /// What is wrong.
         source: RecoverError,
     },
@@ -83,50 +90,44 @@ impl Coordinator {
     /// # Errors
     /// See [`CoordinatorError`].
     pub fn start(config: CoordinatorConfig) -> Result<Self, CoordinatorError> {
-        let listener = listen(config.listen)?;
-        let http = config.http.map(listen).transpose()?;
-        let seed = random_u64().map_err(CoordinatorError::Start)?;
-        let lease = config.schedule.lease;
-        let (scheduler, journal, history) = match config.directory {
-            None => {
-                let scheduler = Scheduler::new(config.schedule, seed, now());
-                (scheduler, AnyJournal::None(NoJournal), None)
-            }
-            Some(directory) => {
-                let (mut journal, records) = DiskJournal::open(&directory)?;
-                let scheduler = Scheduler::recover(config.schedule, seed, records, now());
-                let scheduler = scheduler.map_err(|source| CoordinatorError::Recover {
-                    directory: directory.clone(),
-                    source,
-                })?;
-                journal.replace(&scheduler.checkpoint())?;
-                let history = directory.join("history");
-                std::fs::create_dir_all(&history).map_err(CoordinatorError::Start)?;
-                (scheduler, AnyJournal::Disk(Box::new(journal)), Some(history))
-            }
+        let CoordinatorConfig { directory, schedule, .. } = config.clone();
+        let front = Front::open(config)?;
+        let Some(directory) = directory else {
+            let seed = random_u64().map_err(CoordinatorError::Start)?;
+            let scheduler = Scheduler::new(schedule, seed, now());
+            return front.lead(scheduler, AnyJournal::None(NoJournal));
         };
-        let (core, failure) =
-            core::start(scheduler, journal, history.clone()).map_err(CoordinatorError::Start)?;
-        let address = listener.local_addr().map_err(CoordinatorError::Start)?;
-        let service = CoordinatorServer::new(Service { core: core.clone(), lease })
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let (stop, stopped) = oneshot::channel::<()>();
-        tokio::spawn(async move {
-            let stopped = async {
-                let _ = stopped.await;
-            };
-            let (routes, limits) = (Routes::new(service), Limits::default());
-            let served = serve_routes(listener, routes, &config.security, &limits, stopped).await;
-            if let Err(error) = served {
-                tracing::error!(%error, "the gRPC server ended");
-            }
-        });
-        let http = http.map(from_std).transpose()?;
-        let http_address = http.as_ref().map(|(address, _)| *address);
-        let http_server =
-            http.map(|(_, listener)| tokio::spawn(http::serve(listener, core.clone(), history)));
-        Ok(Self { address, http: http_address, failure, core, _stop: stop, http_server })
+        let (mut journal, records) = DiskJournal::open(&directory)?;
+        let scheduler = recover(schedule, records, &directory.display().to_string())?;
+        journal.replace(&scheduler.checkpoint())?;
+        front.lead(scheduler, AnyJournal::Disk(Box::new(journal)))
+    }
+
+    /// The same with a journal in a store, `kontiki://HOST:PORT/PREFIX`: stands by as long as another
+    /// coordinator has it, and goes on where that one ended once it has not shown itself for the
+    /// takeover time that it set; this one sets `takeover`. `stands_by` hears where this one listens
+    /// and which one it waits for, each time that it is another one.
+    ///
+    /// # Errors
+    /// See [`CoordinatorError`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe: it stands by no more.
+    pub async fn stand_by(
+        config: CoordinatorConfig,
+        url: &[u8],
+        takeover: Duration,
+        mut stands_by: impl FnMut(SocketAddr, &str),
+    ) -> Result<Self, CoordinatorError> {
+        let schedule = config.schedule.clone();
+        let front = Front::open(config)?;
+        let address = front.address;
+        let tell = |other: &str| stands_by(address, other);
+        let mut journal = StoreJournal::take(url, &address.to_string(), takeover, tell).await?;
+        let records = journal.records().await?;
+        let scheduler = recover(schedule, records, &String::from_utf8_lossy(url))?;
+        journal.replace(&scheduler.checkpoint()).await?;
+        front.lead(scheduler, AnyJournal::Store(Box::new(journal)))
     }
 
     /// Where workers and clients connect.
@@ -137,6 +138,16 @@ impl Coordinator {
     /// Where the status page is.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http
+    }
+
+    /// Ends the coordinator, so that one that stands by need not wait.
+    ///
+    /// # Cancel safety
+    /// It ends all the same.
+    pub async fn stop(mut self) {
+        let _ = self.core.send(|core, _| core.stop());
+        // The other end is dropped with the thread.
+        let _ = timeout(STOP, &mut self.failure).await;
     }
 
     /// Waits until the coordinator cannot go on: its journal failed, and what is durable is not
@@ -157,6 +168,77 @@ impl Drop for Coordinator {
             server.abort();
         }
     }
+}
+
+/// The sockets of a coordinator, also of one that does not lead yet: it says so.
+struct Front {
+    address: SocketAddr,
+    http: Option<(SocketAddr, tokio::net::TcpListener)>,
+    history: Option<PathBuf>,
+    core: Arc<OnceLock<CoreHandle>>,
+    stop: oneshot::Sender<()>,
+}
+
+impl Front {
+    fn open(config: CoordinatorConfig) -> Result<Self, CoordinatorError> {
+        let listener = listen(config.listen)?;
+        let address = listener.local_addr().map_err(CoordinatorError::Start)?;
+        let http = config.http.map(listen).transpose()?.map(from_std).transpose()?;
+        let history = config.directory.map(|directory| directory.join("history"));
+        if let Some(history) = &history {
+            std::fs::create_dir_all(history).map_err(CoordinatorError::Start)?;
+        }
+        let core = Arc::<OnceLock<CoreHandle>>::default();
+        let service = Service { core: Arc::clone(&core), lease: config.schedule.lease };
+        let service = CoordinatorServer::new(service)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let (stop, stopped) = oneshot::channel::<()>();
+        tokio::spawn(async move {
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            let (routes, limits) = (Routes::new(service), Limits::default());
+            let served = serve_routes(listener, routes, &config.security, &limits, stopped).await;
+            if let Err(error) = served {
+                tracing::error!(%error, "the gRPC server ended");
+            }
+        });
+        Ok(Self { address, http, history, core, stop })
+    }
+
+    /// Leads from now on.
+    fn lead(
+        self,
+        scheduler: Scheduler,
+        journal: AnyJournal,
+    ) -> Result<Coordinator, CoordinatorError> {
+        let started = core::start(scheduler, journal, self.history.clone());
+        let (core, failure) = started.map_err(CoordinatorError::Start)?;
+        let _ = self.core.set(core.clone());
+        let http = self.http.as_ref().map(|(address, _)| *address);
+        let pages = |(_, listener)| tokio::spawn(http::serve(listener, core.clone(), self.history));
+        let http_server = self.http.map(pages);
+        Ok(Coordinator {
+            address: self.address,
+            http,
+            failure,
+            core,
+            _stop: self.stop,
+            http_server,
+        })
+    }
+}
+
+/// A scheduler that goes on where a journal ends.
+fn recover(
+    schedule: Config,
+    records: Vec<Record>,
+    journal: &str,
+) -> Result<Scheduler, CoordinatorError> {
+    let seed = random_u64().map_err(CoordinatorError::Start)?;
+    let scheduler = Scheduler::recover(schedule, seed, records, now());
+    scheduler.map_err(|source| CoordinatorError::Recover { journal: journal.to_owned(), source })
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, CoordinatorError> {

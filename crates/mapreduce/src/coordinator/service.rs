@@ -1,5 +1,6 @@
 //! The coordinator's gRPC service: each call is a question to the thread that owns the scheduler.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kontiki_schedule::{JobId, JobSpec, Life, Registration, UnknownWorker, WorkerId};
@@ -21,7 +22,8 @@ use crate::status;
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
 pub(super) struct Service {
-    pub(super) core: CoreHandle,
+    /// Set once this coordinator leads.
+    pub(super) core: Arc<OnceLock<CoreHandle>>,
     pub(super) lease: Duration,
 }
 
@@ -47,6 +49,11 @@ fn no_job() -> Status {
 }
 
 impl Service {
+    fn core(&self) -> Result<&CoreHandle, Status> {
+        let standing_by = || Status::unavailable("this coordinator stands by");
+        self.core.get().ok_or_else(standing_by)
+    }
+
     fn heard(&self, heard: &kontiki_schedule::Heard) -> Heard {
         let cancel = heard.cancel.iter().map(attempt_to).collect();
         Heard { cancel, lease_milliseconds: self.lease.as_millis() as u64 }
@@ -67,7 +74,7 @@ impl Coordinator for Service {
             payload: request.payload.to_vec(),
         };
         let (sender, submitted) = oneshot::channel();
-        let taken = self.core.call(move |core, now| {
+        let taken = self.core()?.call(move |core, now| {
             let job = core.scheduler.submit(spec, now)?;
             core.await_submitted(job, sender);
             Ok::<_, kontiki_schedule::SubmitError>(job)
@@ -82,7 +89,7 @@ impl Coordinator for Service {
         let request = request.into_inner();
         let (job, (sender, ended)) = (JobId(request.job), oneshot::channel());
         let look = move |core: &mut super::core::Core, now| core.scheduler.job(job, now);
-        let begun = self.core.call(move |core, now| {
+        let begun = self.core()?.call(move |core, now| {
             let status = look(core, now)?;
             if status.outcome.is_none() {
                 core.await_end(job, sender);
@@ -96,13 +103,13 @@ impl Coordinator for Service {
         let patience = Duration::from_millis(u64::from(request.milliseconds)).min(WAIT_MAX);
         // Whether it has ended or the time is over, the status says.
         let _ = timeout(patience, ended).await;
-        let status = self.core.call(look).await.map_err(no_answer)?.ok_or_else(no_job)?;
+        let status = self.core()?.call(look).await.map_err(no_answer)?.ok_or_else(no_job)?;
         Ok(Response::new(status_to(&status)))
     }
 
     async fn cancel(&self, request: Request<proto::JobId>) -> Answer<JobStatus> {
         let job = JobId(request.into_inner().job);
-        let status = self.core.call(move |core, now| {
+        let status = self.core()?.call(move |core, now| {
             core.scheduler.cancel(job, now);
             core.scheduler.job(job, now)
         });
@@ -111,7 +118,7 @@ impl Coordinator for Service {
     }
 
     async fn status(&self, _request: Request<StatusRequest>) -> Answer<StatusReply> {
-        let all = self.core.call(|core, now| status::all(&core.scheduler, now));
+        let all = self.core()?.call(|core, now| status::all(&core.scheduler, now));
         Ok(Response::new(StatusReply { json: all.await.map_err(no_answer)?.to_string() }))
     }
 
@@ -132,7 +139,7 @@ impl Coordinator for Service {
             slots: request.slots,
             held: held.ok_or_else(incomplete)?,
         };
-        let heard = self.core.call(move |core, now| core.scheduler.register(hello, now));
+        let heard = self.core()?.call(move |core, now| core.scheduler.register(hello, now));
         let heard = heard.await.map_err(no_answer)?;
         // An old message of a life that is over; whoever sent it is not there any more.
         let heard = heard.map_err(|_| Status::aborted("a later life of the worker is known"))?;
@@ -141,7 +148,7 @@ impl Coordinator for Service {
 
     async fn heartbeat(&self, request: Request<Sign>) -> Answer<Heard> {
         let sign = sign_from(request.get_ref()).ok_or_else(incomplete)?;
-        let heard = self.core.call(move |core, now| core.scheduler.heartbeat(&sign, now));
+        let heard = self.core()?.call(move |core, now| core.scheduler.heartbeat(&sign, now));
         let heard = heard.await.map_err(no_answer)?.map_err(unknown)?;
         Ok(Response::new(self.heard(&heard)))
     }
@@ -151,7 +158,7 @@ impl Coordinator for Service {
         let sign = request.sign.as_ref().and_then(sign_from).ok_or_else(incomplete)?;
         let (worker, life, pull) = (sign.worker, sign.life, sign.sequence);
         let (sender, work) = oneshot::channel();
-        let taken = self.core.call(move |core, now| {
+        let taken = self.core()?.call(move |core, now| {
             core.scheduler.pull(&sign, request.free, now)?;
             core.await_work(worker, life, pull, sender);
             Ok(())
@@ -161,7 +168,7 @@ impl Coordinator for Service {
         let assignments = match timeout(WAIT_MAX, &mut work).await {
             Ok(assignments) => assignments.unwrap_or_default(),
             Err(_) => {
-                let over = self.core.call(move |core, _| core.withdraw(worker, life, pull));
+                let over = self.core()?.call(move |core, _| core.withdraw(worker, life, pull));
                 over.await.map_err(no_answer)?;
                 // It may have come just now.
                 work.try_recv().unwrap_or_default()
@@ -177,7 +184,7 @@ impl Coordinator for Service {
         let report = request.report.and_then(report_from).ok_or_else(incomplete)?;
         let (worker, life) = (WorkerId(request.worker), Life(request.life));
         let (sender, verdict) = oneshot::channel();
-        let taken = self.core.send(move |core, now| {
+        let taken = self.core()?.send(move |core, now| {
             core.await_verdict(worker, of, sender);
             core.scheduler.report(worker, life, of, report, now);
         });
@@ -191,7 +198,7 @@ impl Coordinator for Service {
 
     async fn describe(&self, request: Request<proto::JobId>) -> Answer<JobDescription> {
         let job = JobId(request.into_inner().job);
-        let description = self.core.call(move |core, now| {
+        let description = self.core()?.call(move |core, now| {
             let payload = core.scheduler.payload(job)?.to_vec();
             let status = core.scheduler.job(job, now)?;
             let (maps, reduces) = (status.maps.total, status.reduces.total);
@@ -203,7 +210,7 @@ impl Coordinator for Service {
 
     async fn map_outputs(&self, request: Request<MapOutputsRequest>) -> Answer<MapOutputsReply> {
         let request = request.into_inner();
-        let reply = self.core.call(move |core, _| {
+        let reply = self.core()?.call(move |core, _| {
             let (list, next) = core.scheduler.map_outputs(JobId(request.job), request.since)?;
             let outputs = list.iter().map(|output| proto::MapOutput {
                 map: output.map,
@@ -219,7 +226,7 @@ impl Coordinator for Service {
     async fn leave(&self, request: Request<Sign>) -> Answer<proto::Left> {
         let sign = request.into_inner();
         let (worker, life) = (WorkerId(sign.worker), Life(sign.life));
-        let left = self.core.call(move |core, now| core.scheduler.leave(worker, life, now));
+        let left = self.core()?.call(move |core, now| core.scheduler.leave(worker, life, now));
         left.await.map_err(no_answer)?;
         Ok(Response::new(proto::Left {}))
     }

@@ -101,7 +101,7 @@ fn options(discover: bool) -> io::Result<Options> {
 
 /// A client of the nodes at these addresses: of just them, or (`discover`) of their cluster. The same
 /// one each time.
-async fn client(addresses: &[String], discover: bool) -> io::Result<Client> {
+pub(crate) async fn client(addresses: &[String], discover: bool) -> io::Result<Client> {
     static CLIENTS: Mutex<BTreeMap<(Vec<String>, bool), Client>> = Mutex::new(BTreeMap::new());
     let lock = || CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
     let key = (addresses.to_vec(), discover);
@@ -109,7 +109,11 @@ async fn client(addresses: &[String], discover: bool) -> io::Result<Client> {
     if let Some(client) = known {
         return Ok(client);
     }
-    let connected = Client::connect(addresses, options(discover)?).await.map_err(|error| {
+    // On a runtime that lasts as long as the process, as the client does.
+    let (all, options) = (addresses.to_vec(), options(discover)?);
+    let connecting = runtime()?.spawn(async move { Client::connect(all, options).await });
+    let connected = connecting.await.map_err(io::Error::other)?;
+    let connected = connected.map_err(|error| {
         let addresses = addresses.join(",");
         let why = format!("cannot reach a store at {addresses}: {}", text_of(&error));
         io::Error::new(io::ErrorKind::NotConnected, why)
@@ -119,7 +123,7 @@ async fn client(addresses: &[String], discover: bool) -> io::Result<Client> {
 }
 
 /// Waits for a call. Blocks: not for threads that serve sockets.
-fn block_on<T>(call: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+pub(crate) fn block_on<T>(call: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     runtime()?.block_on(call)
 }
 
@@ -131,7 +135,7 @@ fn text_of(error: &Error) -> String {
     }
 }
 
-fn told(error: &Error) -> io::Error {
+pub(crate) fn told(error: &Error) -> io::Error {
     let kind = match error {
         Error::NotApplied { reason: Reason::Unauthenticated, .. } => {
             io::ErrorKind::PermissionDenied
@@ -143,7 +147,7 @@ fn told(error: &Error) -> io::Error {
 }
 
 /// Whether the same call may end otherwise when it is made again.
-fn passes(error: &Error) -> bool {
+pub(crate) fn passes(error: &Error) -> bool {
     error.outcome() != Outcome::NotApplied
 }
 

@@ -24,10 +24,10 @@ use tonic::{Code, Status};
 
 use crate::access::{Authenticated, Security, connect};
 use crate::coordinator::now;
+use crate::coordinators::Coordinators;
 use crate::description::Description;
 use crate::error::TaskError;
 use crate::jobs::Jobs;
-use crate::proto::coordinator_client::CoordinatorClient;
 use crate::proto::shuffle_client::ShuffleClient;
 use crate::proto::shuffle_server::ShuffleServer;
 use crate::proto::{
@@ -51,7 +51,7 @@ const CLEAN: Duration = Duration::from_secs(5);
 /// How a worker is run.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
-    /// The coordinator's address, as `http://HOST:PORT`.
+    /// The coordinator's address, as `http://HOST:PORT`; several, if others stand by, with commas between.
     pub coordinator: String,
     /// For map outputs; made if it is not there. One worker at a time.
     pub directory: PathBuf,
@@ -114,7 +114,7 @@ struct Shared {
     books: Books,
     folder: Folder,
     others: Others,
-    coordinator: CoordinatorClient<Authenticated>,
+    coordinators: Coordinators,
     address: String,
     slots: u32,
     /// Of each attempt.
@@ -206,16 +206,14 @@ impl Worker {
             let text = "TLS of a worker needs a certificate and its key".to_owned();
             return Err(WorkerError::Setting(text));
         }
-        let channel = connect(&config.coordinator, secret.as_ref(), tls.as_ref())
+        let coordinators = Coordinators::at(&config.coordinator, secret.as_ref(), tls.as_ref())
             .map_err(WorkerError::Setting)?;
         let (refused, receiver) = watch::channel(None);
         let shared = Arc::new(Shared {
             books,
             folder,
             others: Others::new(config.security.clone()),
-            coordinator: CoordinatorClient::new(channel)
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            coordinators,
             address: config.advertise.unwrap_or_else(|| local.to_string()),
             slots: config.slots,
             memory_bytes,
@@ -289,7 +287,7 @@ impl Worker {
         ended?;
         let sign = proto::Sign { running: Vec::new(), ..sign_to(&shared.books.sign()) };
         // If it does not get there, the lease says the same later.
-        let _ = timeout(Duration::from_secs(1), shared.coordinator.clone().leave(sign)).await;
+        let _ = timeout(Duration::from_secs(1), shared.coordinators.current().leave(sign)).await;
         Ok(())
     }
 }
@@ -310,7 +308,8 @@ impl Shared {
             sleep(self.lease() / 10).await;
             let asked = now();
             let sign = sign_to(&self.books.sign());
-            match self.call(self.coordinator.clone().heartbeat(sign)).await {
+            let mut coordinator = self.coordinators.current();
+            match self.call_within(self.at_once(), coordinator.heartbeat(sign)).await {
                 Ok(heard) => self.heard(&heard, asked),
                 Err(status) if status.code() == Code::FailedPrecondition => {
                     self.register_again().await;
@@ -346,7 +345,7 @@ impl Shared {
             }
             let sign = sign_to(&self.books.sign());
             let request = PullRequest { sign: Some(sign), free: free as u32 };
-            match self.call(self.coordinator.clone().pull(request)).await {
+            match self.call(self.coordinators.current().pull(request)).await {
                 Ok(reply) => {
                     for assignment in reply.assignments.iter().filter_map(assignment_from) {
                         let is_probe = assignment.work != kontiki_schedule::Work::Run;
@@ -370,7 +369,7 @@ impl Shared {
             sleep(CLEAN).await;
             for job in self.books.idle_jobs() {
                 let request = MapOutputsRequest { job: job.0, since: u64::MAX };
-                let reply = self.call(self.coordinator.clone().map_outputs(request)).await;
+                let reply = self.call(self.coordinators.current().map_outputs(request)).await;
                 if reply.is_err_and(|status| status.code() == Code::NotFound) {
                     self.books.drop_job(job);
                     self.folder.remove_job(job);
@@ -385,9 +384,27 @@ impl Shared {
         &self,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T, Status> {
-        let answer = timeout(PATIENCE, call).await;
-        let answer = answer.map_err(|_| Status::deadline_exceeded("no answer"))?;
+        self.call_within(PATIENCE, call).await
+    }
+
+    async fn call_within<T>(
+        &self,
+        patience: Duration,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, Status> {
+        let place = self.coordinators.place();
+        let answer = timeout(patience, call).await;
+        let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")));
+        if let Err(status) = &answer {
+            self.coordinators.answered(place, status.code());
+        }
         answer.map(tonic::Response::into_inner)
+    }
+
+    /// How long to wait for an answer to what is answered at once: there must be time to ask another
+    /// coordinator before the lease is over.
+    fn at_once(&self) -> Duration {
+        (self.lease() / 3).clamp(Duration::from_millis(500), PATIENCE)
     }
 
     fn heard(&self, heard: &Heard, asked: kontiki_types::Instant) {
@@ -427,7 +444,8 @@ impl Shared {
                 held: self.books.held().iter().map(held_to).collect(),
                 version: proto::VERSION.to_owned(),
             };
-            match self.call(self.coordinator.clone().register(request)).await {
+            let mut coordinator = self.coordinators.current();
+            match self.call_within(self.at_once(), coordinator.register(request)).await {
                 Ok(heard) => {
                     // First, so that nobody takes a grant from before for one of the new lease.
                     self.registrations.fetch_add(1, SeqCst);
@@ -455,7 +473,7 @@ impl Shared {
             attempt: Some(attempt_to(&of)),
             report: Some(report_to(report)),
         };
-        let reply = self.call(self.coordinator.clone().report(request)).await.ok()?;
+        let reply = self.call(self.coordinators.current().report(request)).await.ok()?;
         verdict_from(reply.verdict)
     }
 
@@ -468,7 +486,7 @@ impl Shared {
         let ask = || async {
             let request = proto::JobId { job: job.0 };
             let description = loop {
-                match self.call(self.coordinator.clone().describe(request)).await {
+                match self.call(self.coordinators.current().describe(request)).await {
                     Ok(description) => break description,
                     Err(status) if status.code() == Code::NotFound => {
                         return Err(TaskError::Cancelled);
@@ -508,7 +526,7 @@ impl Shared {
                 return Err(TaskError::Cancelled);
             }
             let request = MapOutputsRequest { job: job.0, since: known.next };
-            match self.call(self.coordinator.clone().map_outputs(request)).await {
+            match self.call(self.coordinators.current().map_outputs(request)).await {
                 Ok(reply) => {
                     let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
                     let current = places.entry(job).or_default();

@@ -17,6 +17,7 @@ mod s3;
 mod s3_server;
 mod store;
 mod streaming;
+mod takeover;
 mod words;
 mod work;
 

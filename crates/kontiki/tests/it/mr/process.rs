@@ -57,6 +57,11 @@ impl Process {
         self.signal("CONT");
     }
 
+    /// Asks it to end.
+    pub(super) fn terminate(&self) {
+        self.signal("TERM");
+    }
+
     fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         let done = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status();

@@ -1,19 +1,20 @@
-//! The coordinator's journal: its records as entries of the log that nodes use, in a group of their
-//! own.
+//! A journal on disk: its records as entries of the log that nodes use, in a group of their own.
 //!
 //! An append is one frame and one `fdatasync`. At every start the records are replaced by a
 //! checkpoint, in one atomic frame, and what was before it is given back.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use kontiki_raft::{Base, Entry, EntryData};
-use kontiki_schedule::{BadRecord, Journal, NoJournal, Record};
+use kontiki_schedule::{Journal, Record};
 use kontiki_storage::disk::{Disk, RealDisk, replace_file};
-use kontiki_storage::log::{Log, LogConfig, LogError, OpenError, Update};
+use kontiki_storage::log::{Log, LogConfig, Update};
 use kontiki_storage::random_u64;
 use kontiki_types::{GroupId, Incarnation, Index, LogId, Term};
+
+use super::JournalError;
 
 /// The only group of the log.
 const GROUP: GroupId = GroupId(0);
@@ -21,55 +22,6 @@ const GROUP: GroupId = GroupId(0);
 const TERM: Term = Term(1);
 /// Size of a segment in bytes: a journal is small.
 const SEGMENT_BYTES: u64 = 4 << 20;
-
-/// Why there is no journal to go on with.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// The log cannot be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The log cannot be written.
-    #[error(transparent)]
-    Write(#[from] LogError),
-    /// A file of the directory cannot be used.
-    #[error("cannot use {path}")]
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A record was written by another version, or is not of a journal.
-    #[error("{path}: record {index}: {error}\nhint: start the version of Kontiki that wrote it")]
-    Record {
-        /// Where the log is.
-        path: PathBuf,
-        /// Which record.
-        index: u64,
-        /// What is wrong.
-        error: BadRecord,
-    },
-}
-
-/// A journal on disk, or none.
-pub enum AnyJournal {
-    /// On disk.
-    Disk(Box<DiskJournal>),
-    /// None: the jobs die with the process.
-    None(NoJournal),
-}
-
-impl Journal for AnyJournal {
-    type Error = JournalError;
-
-    fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
-        match self {
-            Self::Disk(journal) => journal.append(records),
-            Self::None(_) => Ok(()),
-        }
-    }
-}
 
 /// A journal on disk.
 pub struct DiskJournal {
@@ -96,7 +48,7 @@ impl DiskJournal {
             last = entry.id.index.get();
             if let EntryData::Command(bytes) = &entry.data {
                 let record = Record::decode(bytes).map_err(|error| JournalError::Record {
-                    path: path.clone(),
+                    place: path.display().to_string(),
                     index: last,
                     error,
                 })?;
@@ -161,6 +113,7 @@ fn incarnation(directory: &Path) -> Result<Incarnation, JournalError> {
 #[cfg(test)]
 mod tests {
     use kontiki_schedule::{JobId, Outcome};
+    use kontiki_storage::log::OpenError;
 
     use super::*;
 
