@@ -10,7 +10,7 @@ use crate::layout::{self, Header, data_row, read_header};
 use crate::ledger::Tables;
 use crate::overlay::{Merged, Overlay};
 use crate::scan::Walk;
-use crate::{Access, AccessMut, MachineError, Record, Store};
+use crate::{Access, AccessMut, Gate, MachineError, Record, Steward, Store};
 
 /// Set in the version of a key that is due but not expired yet: it differs from every version
 /// that the key had, or was said to be absent with.
@@ -22,6 +22,7 @@ pub(crate) struct Batch<'a, S> {
     pub(crate) overlay: &'a mut Overlay,
     pub(crate) tables: &'a mut Tables,
     pub(crate) next_due: &'a mut u64,
+    pub(crate) steward: Option<&'a dyn Steward>,
     /// The row that was read last from the store. Commands that change a value read it first.
     pub(crate) last_read: &'a RefCell<LastRead>,
     /// The first failure; what came after it does not count, since nothing is committed.
@@ -77,6 +78,11 @@ impl<S: Store> Batch<'_, S> {
     fn fail(&self, error: MachineError) {
         let first = self.failed.take().unwrap_or(error);
         self.failed.set(Some(first));
+    }
+
+    /// Whether `slot` stands still.
+    pub(crate) fn is_frozen(&self, slot: Slot) -> bool {
+        self.steward.is_some_and(|steward| steward.gate(slot) == Gate::Frozen)
     }
 
     fn walk(&self) -> Walk<'_, Merged<'_, S>> {

@@ -22,9 +22,11 @@ impl<S: Store> Batch<'_, S> {
     /// Deletes up to `most` keys that are due by the log time.
     pub(crate) fn expire(&mut self, most: usize) -> Result<(), MachineError> {
         let mut left = most;
+        let mut behind = None;
         while *self.next_due <= self.tables.log_time.0 && left > 0 {
             let now = self.tables.log_time.0;
             let (from, to) = layout::due_between(self.tables.generation, *self.next_due, now);
+            let from = behind.take().unwrap_or(from);
             let merged = Merged { store: self.store, overlay: self.overlay };
             let wanted = left;
             let rows = merged.range(&from, &to, wanted)?;
@@ -32,6 +34,11 @@ impl<S: Store> Batch<'_, S> {
             for (row, _) in rows {
                 let due = read_due_key(&row)?;
                 *self.next_due = due.due;
+                if self.is_frozen(due.slot) {
+                    // It is looked at again when what the steward says has changed.
+                    behind = Some(layout::behind(&row));
+                    continue;
+                }
                 // A key of a slot that has left since does not count: how many of those are still
                 // there differs between replicas.
                 if self.tables.slots.get(due.slot).incarnation == due.incarnation {

@@ -11,6 +11,8 @@ use crate::command::ScanPosition;
 
 /// The one row that says which format the rest has.
 pub(crate) const META: [u8; 1] = [0x01];
+/// The state of the steward, where there is one.
+pub(crate) const STEWARD: [u8; 1] = [0x02];
 const SLOT_PAGE: u8 = 0x10;
 const CLIENT_PAGE: u8 = 0x11;
 const DELTA: u8 = 0x12;

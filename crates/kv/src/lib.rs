@@ -6,7 +6,8 @@
 //!
 //! The model. An entry's payload is a [`Proposal`]: the leader's clock, and a [tick](Body::Tick) or
 //! a [write](WriteRequest), which is a [command](command::Write) with what makes it take effect
-//! once (client, number, low mark, deadline) and in order (the write it comes after). Applying it
+//! once (client, number, low mark, deadline) and in order (the write it comes after). A group that
+//! does not have every slot has a [`Steward`], with entries of its own. Applying it
 //! moves the *log time*, lets keys expire, and gives an [`Outcome`]. Queries
 //! ([`command::Read`]) are answered from the state as of the last apply.
 //!
@@ -22,8 +23,8 @@
 //! - Bytes from outside (proposals, snapshots) never panic and never reserve by a length they claim.
 //!
 //! Rows, formats and limits: `docs/state-machine.md`. Missing on purpose, until slots move: the
-//! range hashes of PROTOCOL 12, staging, and the check that a slot is served here; the formats have
-//! room for them.
+//! range hashes of PROTOCOL 12, staging, and the removal of what has left; the formats have room for
+//! them.
 
 mod access;
 mod batch;
@@ -46,6 +47,7 @@ mod reply;
 mod scan;
 mod slots;
 mod snapshot;
+mod steward;
 mod store;
 pub mod table;
 
@@ -58,4 +60,5 @@ pub use outcome::{MachineError, Outcome, QueryAnswer, Verdict};
 pub use proposal::{Body, Proposal, WriteRequest};
 pub use reply::Reply;
 pub use snapshot::{Export, Import, SnapshotError};
+pub use steward::{Gate, Steward};
 pub use store::{Store, StoreError, StoreView, WriteSet};

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 
 use bytes::Bytes;
 use kontiki_types::plant::{Plant, planted};
-use kontiki_types::{ClientId, Index, LogId, LogTime};
+use kontiki_types::{ClientId, Index, LogId, LogTime, Slot};
 
 use crate::batch::{Batch, LastRead};
 use crate::clients::{Kept, Record};
@@ -16,9 +16,10 @@ use crate::ledger::{Ledger, Tables, free_reply};
 use crate::litter::{self, Litter};
 use crate::overlay::{Merged, Overlay, Stored};
 use crate::query::View;
+use crate::steward::{Closed, first_closed};
 use crate::{
-    BadBytes, Body, MachineError, Outcome, Proposal, QueryAnswer, Reply, Store, Verdict,
-    WriteRequest, WriteSet,
+    BadBytes, Body, Gate, MachineError, Outcome, Proposal, QueryAnswer, Reply, Steward, Store,
+    Verdict, WriteRequest, WriteSet,
 };
 
 /// The longest time in milliseconds from now that a write's deadline may lie ahead, in log time. A
@@ -43,6 +44,8 @@ pub struct Machine<S> {
     changes: WriteSet,
     last_read: RefCell<LastRead>,
     scratch: Vec<u8>,
+    /// `None` has every slot.
+    steward: Option<Box<dyn Steward>>,
     is_new: bool,
     has_failed: bool,
 }
@@ -69,9 +72,29 @@ impl<S: Store> Machine<S> {
             changes: WriteSet::new(),
             last_read: RefCell::default(),
             scratch: Vec::new(),
+            steward: None,
             is_new,
             has_failed: false,
         })
+    }
+
+    /// Has a steward say which slots are served; `read` makes it from the bytes of its state in the
+    /// store, or `None` where there is none yet. Without this a machine has every slot, and stops
+    /// at an entry that is the steward's.
+    ///
+    /// # Errors
+    /// [`MachineError::Store`], or what `read` gives as [`MachineError::State`].
+    pub fn with_steward(
+        mut self,
+        read: impl FnOnce(Option<Bytes>) -> Result<Box<dyn Steward>, BadBytes>,
+    ) -> Result<Self, MachineError> {
+        self.steward = Some(read(self.store.get(&layout::STEWARD)?)?);
+        Ok(self)
+    }
+
+    /// The steward, if there is one.
+    pub fn steward(&self) -> Option<&dyn Steward> {
+        self.steward.as_deref()
     }
 
     /// Lets `bytes` of changes to slots and completion records gather in the store before they are
@@ -134,6 +157,13 @@ impl<S: Store> Machine<S> {
     /// [`MachineError`].
     pub fn query(&self, read: &Read, clock: LogTime) -> Result<QueryAnswer, MachineError> {
         self.check_usable()?;
+        if let Some(steward) = &self.steward {
+            let mut slots = Vec::new();
+            read.each_key(&mut |key| slots.push(Slot::of(key)));
+            if let Some(Closed { slot, gate }) = first_closed(&**steward, slots) {
+                return Ok(QueryAnswer::Closed { slot, gate });
+            }
+        }
         let view = View {
             store: &self.store,
             tables: &self.tables,
@@ -227,6 +257,7 @@ impl<S: Store> Machine<S> {
         self.tables.log_time = self.tables.log_time.max(stamp);
         match body {
             Body::Tick => self.batch().expire(expiry::PER_TICK),
+            Body::Slots(payload) => self.apply_slots(index, &payload),
             Body::Write(request) => {
                 self.batch().expire(expiry::PER_WRITE)?;
                 let WriteRequest { client, seq, slot, .. } = request;
@@ -237,8 +268,38 @@ impl<S: Store> Machine<S> {
         }
     }
 
+    fn apply_slots(&mut self, index: Index, payload: &Bytes) -> Result<(), MachineError> {
+        let failed = |source| MachineError::Entry { index, source };
+        let time = self.tables.log_time;
+        let Some(steward) = &mut self.steward else {
+            return Err(failed(BadBytes::new("an entry about slots, and there is no steward")));
+        };
+        steward.apply(index, time, payload).map_err(failed)?;
+        self.overlay.put(Bytes::from_static(&layout::STEWARD), steward.to_bytes());
+        // What was frozen may be due.
+        self.next_due = 0;
+        Ok(())
+    }
+
+    /// The slot that keeps `request` from taking effect, if one does.
+    fn closed(&self, index: Index, request: &WriteRequest) -> Result<Option<Closed>, MachineError> {
+        let Some(steward) = &self.steward else { return Ok(None) };
+        let write = decode_command(index, &request.command)?;
+        let mut slots = vec![request.slot];
+        write.each_key(&mut |key| slots.push(Slot::of(key)));
+        let closed = first_closed(&**steward, slots);
+        if closed.is_none() && write.is_flush() {
+            // It would begin another generation of the due index for all slots.
+            return Ok(steward.frozen().map(|slot| Closed { slot, gate: Gate::Frozen }));
+        }
+        Ok(closed)
+    }
+
     /// PROTOCOL 1 and 3, in their order.
     fn write(&mut self, index: Index, request: WriteRequest) -> Result<Verdict, MachineError> {
+        if let Some(Closed { slot, gate }) = self.closed(index, &request)? {
+            return Ok(Verdict::Closed { slot, gate });
+        }
         let now = self.tables.log_time;
         let WriteRequest { client: mut id, seq, slot, deadline, .. } = request;
         if planted(Plant::RecordsBySeqAlone) {
@@ -296,10 +357,7 @@ impl<S: Store> Machine<S> {
     }
 
     fn execute(&mut self, index: Index, command: &Bytes) -> Result<Reply, MachineError> {
-        let write = Write::decode(command).map_err(|error| {
-            let source = BadBytes::new(format!("command: {error}"));
-            MachineError::Entry { index, source }
-        })?;
+        let write = decode_command(index, command)?;
         if let Some(length) = too_long(&write) {
             let text = format!("ERR a key of {length} bytes is longer than {KEY_BYTES_MAX}");
             return Ok(Reply::Error(text.into()));
@@ -338,6 +396,7 @@ impl<S: Store> Machine<S> {
             overlay: &mut self.overlay,
             tables: &mut self.tables,
             next_due: &mut self.next_due,
+            steward: self.steward.as_deref(),
             last_read: &self.last_read,
             failed: Cell::new(None),
         }
@@ -363,6 +422,13 @@ impl<S: Store> Machine<S> {
         self.changes.clear();
         Ok(())
     }
+}
+
+fn decode_command(index: Index, command: &Bytes) -> Result<Write, MachineError> {
+    Write::decode(command).map_err(|error| {
+        let source = BadBytes::new(format!("command: {error}"));
+        MachineError::Entry { index, source }
+    })
 }
 
 /// Rows that [`Machine::tidy`] deletes at once: a few milliseconds.

@@ -3,7 +3,7 @@
 use kontiki_types::{ClientId, Index, Seq, Slot};
 
 use crate::bytes_in::BadBytes;
-use crate::{Reply, StoreError};
+use crate::{Gate, Reply, StoreError};
 
 /// What came of one write of one client, at one entry of the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +33,14 @@ pub enum Verdict {
     Unknown,
     /// The client used the number before, for another command. This entry had no effect.
     DigestMismatch,
+    /// This entry had no effect: a slot of the command is frozen, or not here. Propose it again
+    /// where and when the slot is served, with the same stamp.
+    Closed {
+        /// The slot.
+        slot: Slot,
+        /// [`Gate::Frozen`] or [`Gate::Away`].
+        gate: Gate,
+    },
 }
 
 /// The answer to a query.
@@ -43,6 +51,13 @@ pub enum QueryAnswer {
     /// By the caller's clock a key that the query depends on is due, but the log time has not
     /// reached it: propose a [`Tick`](crate::Body::Tick) with that clock, and ask again after it.
     Due,
+    /// A slot of the query is frozen, or not here: ask again where and when it is served.
+    Closed {
+        /// The slot.
+        slot: Slot,
+        /// [`Gate::Frozen`] or [`Gate::Away`].
+        gate: Gate,
+    },
 }
 
 /// Why a machine cannot go on. The replica must stop serving; reopening replays from the log.

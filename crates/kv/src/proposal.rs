@@ -9,6 +9,7 @@ use crate::bytes_in::{BadBytes, Cursor};
 const VERSION: u8 = 1;
 const TICK: u8 = 0;
 const WRITE: u8 = 1;
+const SLOTS: u8 = 2;
 const STAMP: core::ops::Range<usize> = 2..10;
 
 /// What a leader puts into the log.
@@ -28,6 +29,8 @@ pub enum Body {
     Tick,
     /// Executes a command once.
     Write(WriteRequest),
+    /// Is an entry of the [`Steward`](crate::Steward), who alone knows the form.
+    Slots(Bytes),
 }
 
 /// A command with what makes it take effect once and in order. Every retry carries the same bytes,
@@ -64,8 +67,15 @@ impl Proposal {
     /// Appends the byte form (docs/state-machine.md, "Log entries").
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
-        out.push(if matches!(self.body, Body::Tick) { TICK } else { WRITE });
+        out.push(match self.body {
+            Body::Tick => TICK,
+            Body::Write(_) => WRITE,
+            Body::Slots(_) => SLOTS,
+        });
         out.extend_from_slice(&self.stamp.0.to_be_bytes());
+        if let Body::Slots(payload) = &self.body {
+            out.extend_from_slice(payload);
+        }
         if let Body::Write(request) = &self.body {
             out.reserve(54 + request.command.len());
             out.extend_from_slice(&request.client.to_bytes());
@@ -82,6 +92,7 @@ impl Proposal {
     pub fn to_bytes(&self) -> Bytes {
         let command = match &self.body {
             Body::Tick => 0,
+            Body::Slots(payload) => payload.len(),
             Body::Write(request) => 54 + request.command.len(),
         };
         let mut out = Vec::with_capacity(STAMP.end + command);
@@ -104,6 +115,7 @@ impl Proposal {
         let body = match kind {
             TICK if cursor.is_empty() => Body::Tick,
             WRITE => Body::Write(decode_request(bytes, &mut cursor)?),
+            SLOTS => Body::Slots(bytes.slice(cursor.position()..)),
             _ => return Err(BadBytes::new("proposal: unknown kind")),
         };
         Ok(Self { stamp, body })
@@ -157,7 +169,9 @@ mod tests {
     fn proposals_survive_their_bytes() {
         let write = Proposal::write(LogTime(9), request());
         let first = WriteRequest { seq: Seq(1), low: Seq(0), after: None, ..request() };
-        for proposal in [Proposal::tick(LogTime(5)), write, Proposal::write(LogTime(0), first)] {
+        let slots = Proposal { stamp: LogTime(3), body: Body::Slots(Bytes::from_static(b"any")) };
+        let first = Proposal::write(LogTime(0), first);
+        for proposal in [Proposal::tick(LogTime(5)), write, first, slots] {
             assert_eq!(Proposal::decode(&proposal.to_bytes()).unwrap(), proposal);
         }
     }

@@ -1,6 +1,6 @@
 //! Snapshots: the logical state as a stream of bytes.
 //!
-//! The stream is a sequence of *items* (header, slots, clients, rows, end) cut into *frames*, each
+//! The stream is a sequence of *items* (header, the steward if there is one, slots, clients, rows, end) cut into *frames*, each
 //! with its length and a hash over its number and content. The end item has the state hash, summed
 //! up while writing and again while reading. Two replicas that have applied the same entries write
 //! the same bytes; rows that do not count (litter, pages, deltas, the due index) are not in it.
@@ -25,6 +25,7 @@ const MAGIC: &[u8; 8] = b"KONTIKIs";
 
 // Items: tag, length, body.
 const HEADER: u8 = b'H';
+const STEWARD: u8 = b'M';
 const SLOT: u8 = b'S';
 const CLIENT: u8 = b'C';
 const ROW: u8 = b'R';

@@ -388,6 +388,10 @@ impl<E: Engine> ApplyStage<E> {
                     answers.push((caller, answer));
                 }
                 QueryAnswer::Due => due.push((caller, read)),
+                // A group has every slot, so none is closed.
+                QueryAnswer::Closed { .. } => {
+                    answers.push((caller, Answer::Failed(Failure::Unavailable)));
+                }
             }
             // Large ones are handed over as they come: whose outbox is full is cut off there.
             if bytes > ANSWER_BYTES {

@@ -75,6 +75,17 @@ impl Write {
         slots.get()
     }
 
+    /// Whether it empties the whole key space, by itself or within a transaction.
+    pub(crate) fn is_flush(&self) -> bool {
+        match self {
+            Self::Flush => true,
+            Self::Exec { commands, .. } | Self::Transaction { commands, .. } => commands
+                .iter()
+                .any(|command| matches!(command, Parsed::Write(write) if write.is_flush())),
+            _ => false,
+        }
+    }
+
     /// The slot that keeps the completion record: that of the first key, slot 0 without one.
     pub fn home_slot(&self) -> Slot {
         let mut home = None;

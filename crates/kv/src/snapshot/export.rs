@@ -5,7 +5,8 @@ use kontiki_types::LogId;
 use kontiki_types::plant::{Plant, planted};
 
 use super::{
-    CLIENT, END, FRAME_BYTES_MAX, FRAME_HEADER, HEADER, MAGIC, ROW, SLOT, Summary, put_frame,
+    CLIENT, END, FRAME_BYTES_MAX, FRAME_HEADER, HEADER, MAGIC, ROW, SLOT, STEWARD, Summary,
+    put_frame,
 };
 use crate::bytes_in::{put_blob, put_varint};
 use crate::command::ScanPosition;
@@ -99,6 +100,10 @@ impl<V: StoreView> Export<V> {
         body.extend_from_slice(&self.applied.index.0.to_be_bytes());
         body.extend_from_slice(&tables.log_time.0.to_be_bytes());
         put_item(&mut self.items, HEADER, &body);
+        if let Some(steward) = self.view.get(&layout::STEWARD)? {
+            self.summary.steward(&steward);
+            put_item(&mut self.items, STEWARD, &steward);
+        }
         for (slot, state) in tables.slots.used() {
             self.summary.slot(slot, state, &mut self.scratch);
             put_item(&mut self.items, SLOT, &self.scratch);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use kontiki_types::{LogId, LogTime, Term};
 
-use super::{CLIENT, END, FRAME_HEADER, HEADER, MAGIC, ROW, SLOT, Summary, read_frame};
+use super::{CLIENT, END, FRAME_HEADER, HEADER, MAGIC, ROW, SLOT, STEWARD, Summary, read_frame};
 use crate::bytes_in::Cursor;
 use crate::clients::{Client, Clients, Kept};
 use crate::command::ScanPosition;
@@ -130,6 +130,12 @@ impl<S: Store> Import<S> {
         let mut cursor = Cursor::new(body);
         match (tag, self.applied) {
             (HEADER, None) => self.applied = Some(self.read_header(&mut cursor)?),
+            (STEWARD, Some(_)) => {
+                let state = cursor.rest();
+                self.summary.steward(state);
+                let row = Bytes::copy_from_slice(state);
+                self.put(Bytes::from_static(&layout::STEWARD), row)?;
+            }
             (SLOT, Some(_)) => {
                 let (slot, state) = SlotState::decode(&mut cursor)?;
                 self.summary.slot(slot, &state, &mut self.scratch);

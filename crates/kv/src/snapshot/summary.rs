@@ -5,6 +5,7 @@ use kontiki_types::{ClientId, LogId, LogTime, Slot};
 use crate::clients::Client;
 use crate::command::ScanPosition;
 use crate::hash::hash128;
+use crate::layout;
 use crate::ledger::Tables;
 use crate::overlay::Stored;
 use crate::scan::{LiveRow, LiveRows};
@@ -16,6 +17,7 @@ const SLOT: u64 = 1;
 const CLIENT: u64 = 2;
 const ROW: u64 = 3;
 const STATE: u64 = 4;
+const STEWARD: u64 = 5;
 
 /// A sum over hashes of all items, which does not depend on their order (PROTOCOL 12 needs such a
 /// sum for each slot; this is the one for all).
@@ -43,6 +45,10 @@ impl Summary {
         if client.encode(id, now, scratch) {
             self.add(CLIENT, scratch);
         }
+    }
+
+    pub(crate) fn steward(&mut self, state: &[u8]) {
+        self.add(STEWARD, state);
     }
 
     pub(crate) fn row(&mut self, key: &[u8], row: &[u8], scratch: &mut Vec<u8>) {
@@ -93,6 +99,9 @@ impl<S: Store> Machine<S> {
         let tables = self.tables();
         let mut summary = Summary::default();
         summary.tables(tables);
+        if let Some(state) = self.store().get(&layout::STEWARD)? {
+            summary.steward(&state);
+        }
         let mut rows = LiveRows::from(ScanPosition::START, &tables.slots);
         let mut scratch = Vec::new();
         while let Some(chunk) = rows.chunk(&Stored(self.store()), &tables.slots, usize::MAX)? {

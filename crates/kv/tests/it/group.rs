@@ -76,7 +76,7 @@ impl Group {
     pub fn query(&self, request: &str) -> Reply {
         match self.query_at(request, self.now()) {
             QueryAnswer::Reply(reply) => reply,
-            QueryAnswer::Due => panic!("{request}: due"),
+            other => panic!("{request}: {other:?}"),
         }
     }
 

@@ -12,6 +12,7 @@ mod redis;
 mod redis_differential;
 mod replay;
 mod scripts;
+mod slots;
 mod snapshots;
 mod time;
 mod versions;

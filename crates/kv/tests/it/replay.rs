@@ -56,6 +56,7 @@ fn the_machine_does_what_the_model_says() {
                 Some(Verdict::SentBack) => kinds[1] += 1,
                 Some(Verdict::Unknown) => kinds[2] += 1,
                 Some(Verdict::DigestMismatch) => panic!("no client does that here"),
+                Some(Verdict::Closed { .. }) => panic!("no slot is closed"),
                 None => kinds[3] += 1,
             }
         }

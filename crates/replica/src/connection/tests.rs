@@ -102,7 +102,7 @@ impl Client {
         });
         asks.map(|bytes| match Proposal::decode(&bytes).expect("well-formed").body {
             Body::Write(write) => write,
-            Body::Tick => panic!("no client sends a tick"),
+            Body::Tick | Body::Slots(_) => panic!("no client sends that"),
         })
         .collect()
     }

@@ -229,7 +229,10 @@ impl Group {
             let answer = match outcome.verdict {
                 Verdict::Done(reply) => Answer::Reply(reply),
                 Verdict::DigestMismatch => Answer::Failed(Failure::NumberReused),
-                Verdict::Unknown | Verdict::SentBack => Answer::Failed(Failure::Unknown),
+                // A group has every slot, so none is closed.
+                Verdict::Unknown | Verdict::SentBack | Verdict::Closed { .. } => {
+                    Answer::Failed(Failure::Unknown)
+                }
             };
             node.effects.push(Effect::Answer { caller: pending.caller, answer });
         }

@@ -178,6 +178,9 @@ impl ApplyStage {
             match machine.query(&read, log_time).map_err(text)? {
                 QueryAnswer::Reply(reply) => done.answers.push((caller, Answer::Reply(reply))),
                 QueryAnswer::Due => due.push((caller, read)),
+                QueryAnswer::Closed { .. } => {
+                    done.answers.push((caller, Answer::Failed(Failure::Unavailable)));
+                }
             }
         }
         if !due.is_empty() {

@@ -1,0 +1,185 @@
+//! Slots that stand still, or are elsewhere: asked when an entry is applied.
+
+use bytes::Bytes;
+use kontiki_kv::{
+    BadBytes, Body, Export, Gate, Import, Machine, MachineError, MemStore, Proposal, QueryAnswer,
+    Reply, Steward, Verdict,
+};
+use kontiki_types::{Index, LogTime, Slot};
+
+use crate::group::{Group, WINDOW, Write};
+
+/// Closes one slot at a time: a byte for the gate, two for the slot.
+#[derive(Debug)]
+struct OneSlot(Bytes);
+
+impl OneSlot {
+    fn read(state: Option<Bytes>) -> Result<Box<dyn Steward>, BadBytes> {
+        Ok(Box::new(Self(state.unwrap_or_else(|| Bytes::from_static(&[0, 0, 0])))))
+    }
+}
+
+impl Steward for OneSlot {
+    fn apply(&mut self, _: Index, _: LogTime, payload: &Bytes) -> Result<(), BadBytes> {
+        if payload.len() != 3 {
+            return Err(BadBytes::new("not a gate and a slot"));
+        }
+        self.0 = payload.clone();
+        Ok(())
+    }
+
+    fn gate(&self, slot: Slot) -> Gate {
+        let is_meant = self.0[1..] == slot.get().to_be_bytes();
+        match self.0[0] {
+            1 if is_meant => Gate::Frozen,
+            2 if is_meant => Gate::Away,
+            _ => Gate::Open,
+        }
+    }
+
+    fn frozen(&self) -> Option<Slot> {
+        let number = u16::from_be_bytes([self.0[1], self.0[2]]);
+        Slot::new(number).filter(|slot| self.gate(*slot) == Gate::Frozen)
+    }
+
+    fn to_bytes(&self) -> Bytes {
+        self.0.clone()
+    }
+}
+
+fn group() -> Group {
+    let mut group = Group::new();
+    group.machine = stewarded(group.machine.store().clone());
+    group
+}
+
+fn stewarded(store: MemStore) -> Machine<MemStore> {
+    Machine::open(store).unwrap().with_steward(OneSlot::read).unwrap()
+}
+
+fn gate(gate: u8, key: &str, stamp: u64) -> Proposal {
+    let [high, low] = Slot::of(key.as_bytes()).get().to_be_bytes();
+    let body = Body::Slots(Bytes::copy_from_slice(&[gate, high, low]));
+    Proposal { stamp: LogTime(stamp), body }
+}
+
+fn closed(key: &str, gate: Gate) -> Verdict {
+    Verdict::Closed { slot: Slot::of(key.as_bytes()), gate }
+}
+
+#[test]
+fn a_write_on_its_way_has_no_effect_once_the_slot_is_closed() {
+    for (number, found) in [(1, Gate::Frozen), (2, Gate::Away)] {
+        let mut group = group();
+        group.run("SET k 1");
+        let incr = Write::new(7, 1, "INCR k");
+        // Both were proposed while the slot was open; they are applied in one batch.
+        let verdicts = group.apply(&[gate(number, "k", 0), incr.clone().proposal()]);
+        assert_eq!(verdicts, [closed("k", found)]);
+        let other = Write::new(8, 1, "INCR other").proposal();
+        assert_eq!(group.write(other), Verdict::Done(Reply::Integer(1)));
+        let answer = QueryAnswer::Closed { slot: Slot::of(b"k"), gate: found };
+        assert_eq!(group.query_at("GET k", 0), answer);
+        // Served again, the same write counts: it had no effect before.
+        group.apply(&[gate(0, "k", 0)]);
+        assert_eq!(group.write(incr.clone().proposal()), Verdict::Done(Reply::Integer(2)));
+        assert_eq!(group.write(incr.proposal()), Verdict::Done(Reply::Integer(2)));
+        assert_eq!(group.query("GET k"), Reply::Bulk(Bytes::from_static(b"2")));
+    }
+}
+
+#[test]
+fn also_a_retry_waits_for_its_slot_whatever_its_record() {
+    let mut group = group();
+    let incr = Write::new(7, 1, "INCR k").proposal();
+    assert_eq!(group.write(incr.clone()), Verdict::Done(Reply::Integer(1)));
+    group.apply(&[gate(2, "k", 0)]);
+    // The record has moved with the slot: who has the slot answers.
+    assert_eq!(group.write(incr), closed("k", Gate::Away));
+}
+
+#[test]
+fn one_closed_slot_closes_a_command_over_several() {
+    let mut group = group();
+    group.apply(&[gate(2, "b", 0)]);
+    for command in ["MSET a 1 b 2", "DEL a b", "RENAME a b"] {
+        let verdict = group.write(Write::new(7, 1, command).proposal());
+        assert_eq!(verdict, closed("b", Gate::Away), "{command}");
+    }
+    assert_eq!(group.query("GET a"), Reply::Nil);
+    let answer = QueryAnswer::Closed { slot: Slot::of(b"b"), gate: Gate::Away };
+    assert_eq!(group.query_at("MGET a b", 0), answer);
+}
+
+#[test]
+fn a_flush_waits_for_slots_that_stand_still() {
+    let mut group = group();
+    group.run("SET k 1 PX 5000");
+    group.apply(&[gate(1, "k", 0)]);
+    let flush = Write::new(7, 1, "FLUSHALL").proposal();
+    assert_eq!(group.write(flush.clone()), closed("k", Gate::Frozen));
+    group.apply(&[gate(0, "k", 0)]);
+    assert_eq!(group.write(flush), Verdict::Done(Reply::Ok));
+    assert_eq!(group.query("GET k"), Reply::Nil);
+}
+
+#[test]
+fn no_key_expires_in_a_slot_that_stands_still() {
+    let mut group = group();
+    let before = group.rows();
+    for number in 0..40 {
+        group.run(&format!("SET {{k}}{number} v PX 1000"));
+    }
+    group.run("SET other v PX 1000");
+    group.apply(&[gate(1, "k", 0)]);
+    let rows = group.rows();
+    group.tick(5_000);
+    group.tick(6_000);
+    // The other key and its row in the due index are gone.
+    assert_eq!(group.rows(), rows - 2);
+    // A replica that restarts does the same from here on.
+    let mut restarted = stewarded(group.machine.store().clone());
+    group.tick(7_000);
+    let last = group.log.last().unwrap().clone();
+    restarted.apply(&[last], &mut Vec::new()).unwrap();
+    assert_eq!(restarted.state_hash().unwrap(), group.hash());
+    // Open again, they expire with the next ticks.
+    group.apply(&[gate(0, "k", 7_000)]);
+    assert!(group.machine.next_due().is_some_and(|due| due <= LogTime(7_000)));
+    group.tick(7_001);
+    assert_eq!(group.rows(), before);
+    assert_eq!(group.query("GET {k}1"), Reply::Nil);
+}
+
+#[test]
+fn what_the_steward_knows_is_in_snapshots_restarts_and_hashes() {
+    let mut group = group();
+    group.run("SET k 1");
+    let open = group.hash();
+    group.apply(&[gate(2, "k", 0)]);
+    assert_ne!(group.hash(), open);
+    let restarted = stewarded(group.machine.store().clone());
+    let steward = restarted.steward().unwrap();
+    assert_eq!(steward.gate(Slot::of(b"k")), Gate::Away);
+    let mut import = Import::new(MemStore::new()).unwrap();
+    let export: Export<_> = group.machine.export().unwrap();
+    for chunk in export {
+        import.feed(&chunk.unwrap()).unwrap();
+    }
+    let (store, applied) = import.finish().unwrap();
+    assert_eq!(applied, group.machine.applied());
+    let copy = stewarded(store);
+    assert_eq!(copy.state_hash().unwrap(), group.hash());
+    assert_eq!(copy.steward().unwrap().gate(Slot::of(b"k")), Gate::Away);
+}
+
+#[test]
+fn without_a_steward_its_entries_stop_the_machine() {
+    let mut group = Group::new();
+    let error = group.try_apply(&[gate(1, "k", 0)]).unwrap_err();
+    assert!(matches!(error, MachineError::Entry { .. }), "{error}");
+    let mut group = self::group();
+    let body = Body::Slots(Bytes::from_static(b"what is this"));
+    let error = group.try_apply(&[Proposal { stamp: LogTime(WINDOW), body }]).unwrap_err();
+    assert!(matches!(error, MachineError::Entry { .. }), "{error}");
+}
