@@ -23,7 +23,8 @@ pub struct Config {
     /// A follower that hears no leader for this long to twice as long (drawn anew each time) starts
     /// a pre-vote. Within this time of hearing a leader a replica grants no vote. Default 150 ms.
     pub election_timeout: Duration,
-    /// How often a leader sends heartbeats. At most a third of `election_timeout`. Default 30 ms.
+    /// How often a leader sends heartbeats, unless all have answered appends within half of this and
+    /// lack nothing. At most a third of `election_timeout`. Default 30 ms.
     pub heartbeat: Duration,
     /// Most bytes of entries in one append message; a larger single entry goes alone.
     /// Default 1 MiB.

@@ -14,11 +14,11 @@ use alloc::vec::Vec;
 use core::mem::take;
 
 use kontiki_types::plant::{Plant, planted};
-use kontiki_types::{Index, Instant, Term};
+use kontiki_types::{Index, Instant, Member, Term};
 
 use crate::log::Log;
 use crate::persist::More;
-use crate::{Entries, HardState, Message, Payload, Receipt, WriteBatch};
+use crate::{Entries, HardState, Message, Payload, Receipt, Session, WriteBatch};
 
 pub(crate) struct Durability<P> {
     /// A random number, to tell receipts of others and of earlier lives.
@@ -50,7 +50,15 @@ struct UnderWay {
 
 /// Something that asserts durable state.
 pub(crate) enum Held<P> {
-    Send(Message<P>),
+    /// The log is that of the leader `to` of `term` up to `matched`. Not yet a message, since of
+    /// all that is held only this comes often.
+    Acknowledgement {
+        to: Member,
+        session: Session,
+        term: Term,
+        matched: Index,
+    },
+    Send(Box<Message<P>>),
     /// A candidate's vote for itself.
     OwnVote(Term),
 }

@@ -114,7 +114,7 @@ impl<P: Payload> Raft<P> {
         let last = self.log.last();
         for to in self.other_voters() {
             let message = self.message(to, Body::Vote { last, transfer });
-            self.durability.hold(Held::Send(message));
+            self.durability.hold(Held::Send(message.into()));
         }
         self.durability.hold(Held::OwnVote(term));
     }
@@ -190,7 +190,7 @@ impl<P: Payload> Raft<P> {
         if planted(Plant::VoteBeforeSync) {
             return self.outbox.push_back(crate::Output::Send(reply));
         }
-        self.durability.hold(Held::Send(reply));
+        self.durability.hold(Held::Send(reply.into()));
     }
 
     /// Whether a log that ends with `last` is at least as up-to-date as ours (§5.4.1).

@@ -100,12 +100,12 @@ impl<P: Payload> Raft<P> {
     /// Acknowledges all appends since the last drain, when that is true on the disk.
     pub(crate) fn flush_acknowledgement(&mut self) {
         let Some((to, session, matched)) = self.acknowledge.take() else { return };
-        let result = AppendResult::Matched(matched);
-        let message = self.message(to, Body::AppendReply { session, result });
         if self.durability.covers(matched) || planted(Plant::AckBeforeSync) {
-            self.outbox.push_back(crate::Output::Send(message));
+            let result = AppendResult::Matched(matched);
+            self.send(to, Body::AppendReply { session, result });
         } else {
-            self.durability.hold(Held::Send(message));
+            let term = self.term();
+            self.durability.hold(Held::Acknowledgement { to, session, term, matched });
         }
     }
 

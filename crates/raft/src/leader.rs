@@ -218,10 +218,21 @@ impl<P: Payload> Raft<P> {
             return self.follow(now, self.term(), None);
         }
         self.tick_transfer(now);
+        let (last, commit) = (self.log.last().index, self.commit);
+        let lately = self.config.heartbeat / 2;
         let Some(lead) = &mut self.lead else { return };
         if now >= lead.heartbeat_at {
             lead.peers.retain(|peer| peer.departing.is_none_or(|until| now < until));
-            self.broadcast_heartbeat(now);
+            // Heartbeats are for idle periods (§5.2). A lease counts from their rounds.
+            let is_idle = lead
+                .peers
+                .iter()
+                .any(|peer| !peer.lacks_nothing(last, commit) || now.since(peer.acked_at) > lately);
+            if is_idle || self.config.lease.is_some() {
+                self.broadcast_heartbeat(now);
+            } else {
+                lead.heartbeat_at = now + self.config.heartbeat;
+            }
             self.tick_catchup(now);
         }
     }

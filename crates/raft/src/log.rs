@@ -342,6 +342,7 @@ impl<P: Payload> Log<P> {
             .map(|(id, membership)| (*id, membership))
     }
 
+    #[inline]
     fn range_of(&self, index: Index) -> Option<usize> {
         if index <= self.evicted.last.index || index > self.last.index {
             return None;

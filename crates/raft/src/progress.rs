@@ -58,6 +58,12 @@ pub(crate) enum State {
 }
 
 impl Progress {
+    /// Whether the member has the log up to `last`, and has been told that it is committed up to
+    /// `commit`.
+    pub(crate) fn lacks_nothing(&self, last: Index, commit: Index) -> bool {
+        matches!(self.state, State::Replicate) && self.matched == last && self.commit_sent == commit
+    }
+
     pub(crate) fn new(member: Member, session: Session, next: Index, now: Instant) -> Self {
         Self {
             member,

@@ -20,8 +20,8 @@ use crate::recovery::recover_log;
 use crate::rng::Rng;
 use crate::snapshot::{Shelf, Staging};
 use crate::{
-    Body, Config, Entry, HardState, Membership, Message, Output, Payload, Reason, Receipt,
-    Recovered, RestartError, Role, Session, Status,
+    AppendResult, Body, Config, Entry, HardState, Membership, Message, Output, Payload, Reason,
+    Receipt, Recovered, RestartError, Role, Session, Status,
 };
 
 /// One replica of a Raft group.
@@ -249,6 +249,22 @@ impl<P: Payload> Raft<P> {
         role.min(self.forwarded.deadline())
     }
 
+    /// [`Self::next_deadline`] if that is before `limit`: quicker for a driver with a timer that is set
+    /// already, since what most messages do is to put the election off.
+    #[inline]
+    pub fn next_deadline_before(&self, limit: Instant) -> Option<Instant> {
+        let own = match self.role {
+            Role::Follower | Role::PreCandidate | Role::Candidate => self.election_at,
+            Role::Leader => self.leader_deadline(),
+            _ => Instant::MAX,
+        };
+        // A replica that may not campaign has a later deadline, never an earlier one.
+        if own.min(self.forwarded.deadline()) >= limit {
+            return None;
+        }
+        Some(self.next_deadline()).filter(|deadline| *deadline < limit)
+    }
+
     /// Takes the receipt of a write batch.
     pub fn persisted(&mut self, now: Instant, receipt: Receipt) {
         if self.role == Role::Faulted {
@@ -466,7 +482,14 @@ impl<P: Payload> Raft<P> {
     }
 
     /// Raises the commit index, as far as there are entries.
+    #[inline]
     pub(crate) fn commit_to(&mut self, index: Index) {
+        if index > self.commit {
+            self.raise_commit(index);
+        }
+    }
+
+    fn raise_commit(&mut self, index: Index) {
         let index = index.min(self.log.last().index);
         if index <= self.commit {
             return;
@@ -490,16 +513,24 @@ impl<P: Payload> Raft<P> {
     /// Lets go of what is durable.
     fn release(&mut self, now: Instant) {
         while let Some(held) = self.durability.release() {
+            // Of no use to anyone in a later term: a campaign that is over, an answer to a leader or
+            // candidate that is none any more.
+            let is_of_use = |term, raft: &Self| {
+                (term == raft.term() || planted(Plant::StaleReplyCounts))
+                    && raft.role != Role::Removed
+            };
             match held {
                 Held::OwnVote(term) => self.own_vote_is_durable(now, term),
-                // Of no use to anyone in a later term: a campaign that is over, an answer to a
-                // leader or candidate that is none any more.
-                Held::Send(message) => {
-                    let is_of_use = message.term == self.term() || planted(Plant::StaleReplyCounts);
-                    if is_of_use && self.role != Role::Removed {
-                        self.outbox.push_back(Output::Send(message));
-                    }
+                Held::Acknowledgement { to, session, term, matched } if is_of_use(term, self) => {
+                    let body =
+                        Body::AppendReply { session, result: AppendResult::Matched(matched) };
+                    let message = Message { from: self.config.me, to, term, body };
+                    self.outbox.push_back(Output::Send(message));
                 }
+                Held::Send(message) if is_of_use(message.term, self) => {
+                    self.outbox.push_back(Output::Send(*message));
+                }
+                Held::Acknowledgement { .. } | Held::Send(_) => {}
             }
         }
     }

@@ -87,13 +87,8 @@ impl<E> Schedule<E> {
             return self.later.push(Reverse(key));
         }
         // Few are sooner, so that moving them one by one is quick.
-        self.next.push(key);
-        let mut at = self.next.len() - 1;
-        while at > 0 && self.next[at - 1] < key {
-            self.next[at] = self.next[at - 1];
-            at -= 1;
-        }
-        self.next[at] = key;
+        let sooner = self.next.iter().rev().take_while(|&&next| next < key).count();
+        self.next.insert(self.next.len() - sooner, key);
         if self.next.len() > NEXT_MAX {
             self.later.extend(self.next.drain(..NEXT_MAX / 2).map(Reverse));
         }

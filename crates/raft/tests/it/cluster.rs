@@ -416,7 +416,7 @@ impl Cluster {
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.nodes.iter().filter_map(|node| node.raft.as_ref()).map(Core::next_deadline).min()
+        self.nodes.iter().filter_map(|node| node.raft.as_ref()).map(deadline).min()
     }
 
     pub fn tick_at(&mut self, at: usize) {
@@ -537,4 +537,15 @@ pub fn isolate(node: u64) -> impl Fn(Member, Member) -> bool {
 
 fn hash(bytes: &[u8]) -> u128 {
     bytes.iter().fold(7, |sum: u128, &byte| sum.wrapping_mul(0x1_0000_01b3) ^ u128::from(byte))
+}
+
+/// The next deadline of a replica, which both ways of asking must agree on.
+fn deadline(raft: &Core) -> Instant {
+    let deadline = raft.next_deadline();
+    assert_eq!(raft.next_deadline_before(deadline), None);
+    if deadline < Instant::MAX {
+        assert_eq!(raft.next_deadline_before(Instant(deadline.0 + 1)), Some(deadline));
+        assert_eq!(raft.next_deadline_before(Instant::MAX), Some(deadline));
+    }
+    deadline
 }

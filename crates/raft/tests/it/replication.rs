@@ -1,6 +1,6 @@
 //! Paper §5.3, §5.4.2; thesis §10.2: replication, conflicts, commitment, flow control.
 
-use kontiki_raft::{AppendResult, Body, Entry, EntryData, Membership, Reason};
+use kontiki_raft::{AppendResult, Body, Entry, EntryData, Lease, Membership, Reason};
 use kontiki_types::Index;
 
 use crate::cluster::{Cluster, isolate, log_id, ms, n};
@@ -42,6 +42,40 @@ fn a_follower_that_was_away_catches_up() {
     cluster.run_all(ms(100));
     assert_eq!(cluster.commands(), [10, 10, 10]);
     assert_eq!(cluster.leader(), Some(n(1)));
+}
+
+/// §5.2: heartbeats are for idle periods. Where all answer appends there are none; one that does not
+/// answer, or silence, brings them back, and a lease needs them all the time.
+#[test]
+fn appends_that_are_answered_take_the_place_of_heartbeats() {
+    let heartbeats = |cluster: &Cluster| {
+        cluster.trace.iter().filter(|line| line.contains(" Heartbeat ")).count()
+    };
+    for lease in [false, true] {
+        let mut cluster = Cluster::with(&[1, 2, 3], &[1, 2, 3], |config| {
+            config.lease = lease.then_some(Lease { drift_ppm: 0 });
+        });
+        cluster.elect(1);
+        let mut sent = heartbeats(&cluster);
+        let mut since = |cluster: &Cluster| {
+            let before = std::mem::replace(&mut sent, heartbeats(cluster));
+            sent - before
+        };
+        for command in 0..60 {
+            cluster.propose(1, &command.to_string());
+            cluster.run_all(ms(5));
+        }
+        let while_answered = since(&cluster);
+        assert!(if lease { while_answered >= 18 } else { while_answered <= 2 }, "{while_answered}");
+        for command in 0..60 {
+            cluster.propose(1, &command.to_string());
+            cluster.run(ms(5), isolate(3));
+        }
+        assert!(since(&cluster) >= 18);
+        cluster.run_all(ms(300));
+        assert!(since(&cluster) >= 18);
+        assert_eq!((cluster.leader(), cluster.commands()), (Some(n(1)), vec![120; 3]));
+    }
 }
 
 /// Proposals that come between two drains share one append per follower.

@@ -95,8 +95,8 @@ impl Problem {
                 optional.push(op);
             }
         }
-        required.sort_by_key(|op| (op.call, op.index));
-        optional.sort_by_key(|op| (op.call, op.index));
+        required.sort_unstable_by_key(|op| (op.call, op.index));
+        optional.sort_unstable_by_key(|op| (op.call, op.index));
         for at in 1..optional.len() {
             let twin =
                 (0..at).rev().find(|&earlier| optional[earlier].does_the_same(&optional[at]));

@@ -312,6 +312,15 @@ impl RaftCluster {
         Some(proposed)
     }
 
+    /// Proposes a command that travels alone.
+    pub fn propose_alone(&mut self, id: NodeId, command: &[u8]) -> Option<LogId> {
+        let now = self.now;
+        let raft = self.nodes.get_mut(&id)?.raft.as_mut()?;
+        let proposed = raft.propose(now, command.into()).ok()?;
+        self.drain(id);
+        Some(proposed)
+    }
+
     /// Asks for a linearizable read at a node; `false` if it is refused.
     pub fn read(&mut self, id: NodeId) -> bool {
         let (now, token) = (self.now, self.next_read);
@@ -372,6 +381,7 @@ impl RaftCluster {
         }
     }
 
+    #[inline(always)]
     fn happen(&mut self, event: Event) {
         let now = self.now;
         match event {
@@ -467,8 +477,9 @@ impl RaftCluster {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let Some(raft) = &node.raft else { return };
-        let deadline = raft.next_deadline().max(now + Duration::from_micros(1));
-        if deadline < node.timer {
+        // A timer that comes too early finds out when it should have.
+        if let Some(deadline) = raft.next_deadline_before(node.timer) {
+            let deadline = deadline.max(now + Duration::from_micros(1));
             node.timer = deadline;
             self.schedule.add(deadline, Event::Timer { node: id, life: node.life });
         }

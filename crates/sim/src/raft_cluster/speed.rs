@@ -43,10 +43,10 @@ fn run_hour(cluster: &mut RaftCluster, load: bool) -> Result<u64, Violation> {
     let end = cluster.now() + HOUR;
     let (mut leader, mut commands) = (None, 0);
     while cluster.now() < end {
-        if leader.is_none_or(|leader| cluster.propose(leader, &COMMAND).is_none()) {
+        if leader.is_none_or(|leader| cluster.propose_alone(leader, &COMMAND).is_none()) {
             // Whoever led before does not any more.
             leader = cluster.connected_leader();
-            if leader.is_some_and(|leader| cluster.propose(leader, &COMMAND).is_none()) {
+            if leader.is_some_and(|leader| cluster.propose_alone(leader, &COMMAND).is_none()) {
                 leader = None;
             }
         }

@@ -13,6 +13,8 @@ pub(super) struct Content {
     /// Pages whose sync failed: taken for clean by the operating system, durable in their old state.
     lost: BTreeMap<u64, Vec<u8>>,
     durable_len: u64,
+    /// The memory of a page that is clean again: nearly every sync is followed by a write of one page.
+    spare: Vec<u8>,
 }
 
 impl Content {
@@ -66,6 +68,9 @@ impl Content {
     }
 
     pub(super) fn sync(&mut self) {
+        if let Some((_, page)) = self.dirty.pop_last() {
+            self.spare = page;
+        }
         self.dirty.clear();
         self.durable_len = self.len();
     }
@@ -121,7 +126,12 @@ impl Content {
         if self.dirty.contains_key(&page) {
             return;
         }
-        let durable = self.lost.remove(&page).unwrap_or_else(|| self.page(page).to_vec());
+        let durable = self.lost.remove(&page).unwrap_or_else(|| {
+            let mut durable = std::mem::take(&mut self.spare);
+            durable.clear();
+            durable.extend_from_slice(self.page(page));
+            durable
+        });
         self.dirty.insert(page, durable);
     }
 
