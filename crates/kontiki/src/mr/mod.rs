@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 
+use kontiki_mapreduce::streaming::Partitioning;
+
 use crate::cli::parse_size;
 use access::{AccessArgs, ServerArgs};
 
@@ -148,6 +150,14 @@ struct StreamingArgs {
     /// What separates key and value where reducer and combiner read [default: a tab].
     #[arg(long, value_name = "TEXT", requires = "mapper")]
     reduce_input_separator: Option<std::ffi::OsString>,
+    /// Which reduce a key belongs to: by all of it (hash), by its first field (first-field), or by fields
+    /// from FROM on to its end (-kFROM) or to TO (-kFROM,TO), as with Hadoop's KeyFieldBasedPartitioner.
+    #[arg(long, default_value_t = Partitioning::Key, value_name = "HOW", allow_hyphen_values = true)]
+    partitioner: Partitioning,
+    /// Files that go with the job: commands find them in their current folder, by the last part of
+    /// their paths. With commas between; 16 MiB together.
+    #[arg(long, value_name = "FILE,...", value_delimiter = ',', requires = "mapper")]
+    files: Vec<PathBuf>,
     /// A variable that all commands see; may be given more than once.
     #[arg(long, value_name = "NAME=VALUE", requires = "mapper")]
     cmdenv: Vec<String>,

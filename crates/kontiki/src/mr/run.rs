@@ -16,7 +16,7 @@ use kontiki_mapreduce::local::{self, LocalJob, Progress, Summary};
 use kontiki_mapreduce::objects::is_url;
 use kontiki_mapreduce::spec::{Application, REDUCES};
 use kontiki_mapreduce::store::{self, KeptViews, is_store};
-use kontiki_mapreduce::streaming::{Commands, Fields, check_command};
+use kontiki_mapreduce::streaming::{Commands, Fields, Partitioning, ShippedFile, check_command};
 use kontiki_mapreduce::task::{MEMORY_BYTES_MIN, Program, output_name};
 
 use super::progress::Reporter;
@@ -76,6 +76,9 @@ fn prepare(args: &RunArgs) -> Result<Plan> {
     if args.pattern.is_some() != (args.app == Some(App::Grep)) {
         bail!("--pattern goes with grep, and grep with --pattern");
     }
+    if args.mapper.is_none() && args.streaming.partitioner != Partitioning::Key {
+        bail!("--partitioner goes with --mapper: built-in jobs have their own");
+    }
     if args.mapper.is_some() {
         reduces = check_commands(args, reduces)?;
     } else if reduces == 0 {
@@ -115,8 +118,13 @@ fn check_commands(args: &RunArgs, reduces: u32) -> Result<u32> {
     if maps_only && args.combiner.is_some() {
         bail!("a job without reduces has no --combiner");
     }
-    for command in [args.mapper.as_deref(), args.combiner.as_deref(), reducer] {
-        command.map_or(Ok(()), check_command).map_err(|error| anyhow!(error))?;
+    let files = ShippedFile::read(&args.streaming.files).map_err(|error| anyhow!(error))?;
+    for command in [args.mapper.as_deref(), args.combiner.as_deref(), reducer].into_iter().flatten()
+    {
+        let first = command.split_whitespace().next().unwrap_or_default();
+        if !files.iter().any(|file| file.is_meant_by(first)) {
+            check_command(command).map_err(|error| anyhow!(error))?;
+        }
     }
     Ok(if maps_only { 0 } else { reduces })
 }
@@ -143,6 +151,8 @@ fn commands(args: &RunArgs) -> Result<Commands> {
         reducer: args.reducer.clone().unwrap_or_default(),
         fields,
         environment: streaming.cmdenv.iter().map(variable).collect::<Result<_>>()?,
+        partitioning: streaming.partitioner,
+        files: ShippedFile::read(&streaming.files).map_err(|error| anyhow!(error))?,
     })
 }
 

@@ -6,6 +6,8 @@ use std::process::{self, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use super::Commands;
+use super::files::WorkingFolder;
 use super::stderr::Said;
 use crate::error::TaskError;
 use crate::input::MapTask;
@@ -14,11 +16,19 @@ use crate::task::{Attempt, Counters, Monitor, ReduceTask};
 /// How often a command is looked at that may have to be killed.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Variables that tell a command which task it runs.
-pub(super) struct Variables(Vec<(String, String)>);
+/// What a command finds: variables that tell which task it runs, and the job's files.
+pub(super) struct Variables {
+    all: Vec<(String, String)>,
+    folder: Option<WorkingFolder>,
+}
 
 impl Variables {
-    fn of(attempt: &Attempt, kind: char, number: u32, own: &[(String, String)]) -> Variables {
+    fn of(
+        attempt: &Attempt,
+        kind: char,
+        number: u32,
+        commands: &Commands,
+    ) -> Result<Variables, TaskError> {
         let job = format!("job_{:x}", attempt.job);
         let task = format!("task_{:x}_{kind}_{number:06}", attempt.job);
         let id = format!("attempt_{:x}_{kind}_{number:06}_{}", attempt.job, attempt.attempt);
@@ -30,17 +40,23 @@ impl Variables {
             ("mapreduce_task_ismap", (kind == 'm').to_string()),
             ("mapreduce_job_reduces", attempt.reduces.to_string()),
         ];
-        let mut variables = Variables(own.to_vec());
+        let folder = WorkingFolder::make(&commands.files, attempt, &format!("{kind}-{number}"));
+        let folder = folder.map_err(|source| TaskError::files("write", &attempt.folder, source))?;
+        let mut variables = Variables { all: commands.environment.clone(), folder };
         ours.into_iter().for_each(|(name, value)| variables.set(name, value));
-        variables
+        Ok(variables)
     }
 
     fn set(&mut self, name: &str, value: String) {
-        self.0.push((name.to_owned(), value));
+        self.all.push((name.to_owned(), value));
     }
 
-    pub(super) fn of_map(task: &MapTask, attempt: &Attempt, own: &[(String, String)]) -> Variables {
-        let mut variables = Variables::of(attempt, 'm', task.number, own);
+    pub(super) fn of_map(
+        task: &MapTask,
+        attempt: &Attempt,
+        commands: &Commands,
+    ) -> Result<Variables, TaskError> {
+        let mut variables = Variables::of(attempt, 'm', task.number, commands)?;
         if let Some(part) = task.parts.first() {
             let name = String::from_utf8_lossy(&part.name).into_owned();
             variables.set("mapreduce_map_input_file", name.clone());
@@ -48,15 +64,30 @@ impl Variables {
             variables.set("mapreduce_map_input_start", part.start.to_string());
             variables.set("mapreduce_map_input_length", part.bytes().to_string());
         }
-        variables
+        Ok(variables)
     }
 
     pub(super) fn of_reduce(
         task: ReduceTask,
         attempt: &Attempt,
-        own: &[(String, String)],
-    ) -> Variables {
-        Variables::of(attempt, 'r', task.number, own)
+        commands: &Commands,
+    ) -> Result<Variables, TaskError> {
+        Variables::of(attempt, 'r', task.number, commands)
+    }
+
+    /// A shell that finds all that.
+    fn shell(&self) -> Command {
+        let mut shell = Command::new("/bin/sh");
+        shell.envs(self.all.iter().map(|(name, value)| (name, value)));
+        if let Some(folder) = &self.folder {
+            let mut path = folder.path().as_os_str().to_owned();
+            path.push(":");
+            let own = self.all.iter().rfind(|(name, _)| name == "PATH");
+            let own = own.map(|(_, path)| path.into());
+            path.push(own.or_else(|| std::env::var_os("PATH")).unwrap_or_default());
+            shell.current_dir(folder.path()).env("PATH", path);
+        }
+        shell
     }
 }
 
@@ -77,10 +108,10 @@ impl Child {
         take: impl FnOnce(&mut dyn Read) -> Result<(), TaskError>,
     ) -> Result<Counters, TaskError> {
         let failed = |message: String| TaskError::user(message);
-        let mut child = Command::new("/bin/sh")
+        let mut child = variables
+            .shell()
             .arg("-c")
             .arg(command)
-            .envs(variables.0.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

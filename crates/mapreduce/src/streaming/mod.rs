@@ -16,11 +16,15 @@
 //!   `mapreduce_job_reduces`; for mappers also `mapreduce_map_input_file`, `.._start` and
 //!   `.._length` of the first part.
 //!
-//! Commands run in `/bin/sh`, in the current folder of the worker. One process serves a whole
+//! Commands run in `/bin/sh`, in the current folder of the worker; if files travel with the job, in a
+//! folder of the attempt that has them, which is also the first place where commands are looked for.
+//! One process serves a whole
 //! attempt; a mapper whose task has several small files reads them one after the other.
 
 mod command;
 mod fields;
+mod files;
+mod partition;
 mod stderr;
 
 use std::fs;
@@ -31,7 +35,7 @@ use std::process::ChildStdin;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Batch, Emit, HashPartition, Output, Record};
+use crate::api::{Batch, Emit, Output, Record};
 use crate::buffer::{SortBuffer, Spiller};
 use crate::error::{RecordPlace, TaskError};
 use crate::input::{BatchReader, InputFile, MapTask, plan};
@@ -45,6 +49,9 @@ use command::{Child, Variables};
 
 pub use command::check_command;
 pub use fields::Fields;
+pub use files::{FILES_BYTES_MAX, ShippedFile};
+use partition::KeyPartition;
+pub use partition::Partitioning;
 
 /// The commands of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +66,12 @@ pub struct Commands {
     pub fields: Fields,
     /// Variables that all commands see.
     pub environment: Vec<(String, String)>,
+    /// Which reduce a key belongs to.
+    #[serde(default)]
+    pub partitioning: Partitioning,
+    /// Files that all commands find in their current folder.
+    #[serde(default)]
+    pub files: Vec<ShippedFile>,
 }
 
 impl Commands {
@@ -70,6 +83,8 @@ impl Commands {
             reducer: reducer.into(),
             fields: Fields::default(),
             environment: Vec::new(),
+            partitioning: Partitioning::default(),
+            files: Vec::new(),
         }
     }
 }
@@ -92,6 +107,11 @@ impl Streaming {
         Streaming { commands }
     }
 
+    fn partition(&self) -> KeyPartition {
+        let Commands { partitioning: of, fields, .. } = &self.commands;
+        KeyPartition { of: *of, separator: fields.map_output.clone() }
+    }
+
     /// Runs the mapper over the selected records; `take` gets what it writes.
     fn run_mapper(
         &self,
@@ -102,7 +122,7 @@ impl Streaming {
         figures: &mut MapFigures,
         take: impl FnOnce(&mut dyn Read) -> Result<(), TaskError>,
     ) -> Result<Counters, TaskError> {
-        let variables = Variables::of_map(task, attempt, &self.commands.environment);
+        let variables = Variables::of_map(task, attempt, &self.commands)?;
         let mut fed = 0;
         let mut chosen = Chosen::default();
         let feed = |stdin: ChildStdin| -> Result<(), TaskError> {
@@ -179,7 +199,7 @@ impl Streaming {
                     }
                     Ok(())
                 };
-                let variables = Variables::of_map(&task, &attempt, &self.commands.environment);
+                let variables = Variables::of_map(&task, &attempt, &self.commands)?;
                 Child::run(&self.commands.mapper, &variables, &Unwatched, feed, |stdout| {
                     take(stdout).map_err(failed)
                 })?;
@@ -196,9 +216,9 @@ impl Streaming {
         task: &MapTask,
         attempt: &Attempt,
         monitor: &dyn Monitor,
-        buffer: &mut SortBuffer<HashPartition>,
+        buffer: &mut SortBuffer<KeyPartition>,
     ) -> Result<Counters, TaskError> {
-        let variables = Variables::of_map(task, attempt, &self.commands.environment);
+        let variables = Variables::of_map(task, attempt, &self.commands)?;
         let source = ShuffleFile::open(file, task.number)?;
         let mut paths = vec![PathBuf::new(); task.number as usize];
         paths.push(file.to_owned());
@@ -312,7 +332,7 @@ fn copy_lines(stdout: &mut dyn Read, output: &mut Output<'_>) -> Result<(), Task
 fn emit_lines(
     stdout: &mut dyn Read,
     fields: &Fields,
-    buffer: &mut SortBuffer<HashPartition>,
+    buffer: &mut SortBuffer<KeyPartition>,
     record_bytes_max: usize,
 ) -> Result<(), TaskError> {
     let failed = |source| TaskError::files("read from", Path::new("a command"), source);
@@ -347,7 +367,7 @@ impl Program for Streaming {
         }
         let combiner = self.commands.combiner.as_deref();
         let limit = gather_bytes(attempt, combiner.is_some());
-        let new_buffer = |spiller: Spiller| SortBuffer::new(HashPartition, spiller, limit);
+        let new_buffer = |spiller: Spiller| SortBuffer::new(self.partition(), spiller, limit);
         let mut figures = MapFigures { input_bytes: task.bytes(), ..MapFigures::default() };
         let mut buffer = new_buffer(map_spiller(task, attempt)?);
         let mut selection = selection(task, attempt);
@@ -404,7 +424,7 @@ impl Program for Streaming {
         attempt: &Attempt,
         monitor: &dyn Monitor,
     ) -> Result<ReduceOutput, TaskError> {
-        let variables = Variables::of_reduce(task, attempt, &self.commands.environment);
+        let variables = Variables::of_reduce(task, attempt, &self.commands)?;
         let mut counted = Counters::default();
         let mut output = reduce_with(task, fetch, attempt, monitor, |merge, output| {
             let mut keys = 0;
@@ -451,7 +471,7 @@ impl Program for Streaming {
         })?;
         pairs.sort_by(|one, two| one.0.cmp(&two.0));
         let task = ReduceTask { number: 0, maps: 1 };
-        let variables = Variables::of_reduce(task, &alone(), &self.commands.environment);
+        let variables = Variables::of_reduce(task, &alone(), &self.commands)?;
         let feed = |stdin: ChildStdin| -> Result<(), TaskError> {
             let mut stdin = io::BufWriter::new(stdin);
             for (key, value) in &pairs {

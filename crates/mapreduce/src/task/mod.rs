@@ -31,6 +31,9 @@ pub trait Monitor: Send + Sync {
     /// The attempt has got on: by so many bytes of input (map) or records (reduce).
     fn advanced(&self, amount: u64);
 
+    /// From here on the attempt has so much to get on by, in the unit of [`Monitor::advanced`].
+    fn expect(&self, _more: u64) {}
+
     /// What user code says of itself, for people who watch the job.
     fn said(&self, _status: &str) {}
 

@@ -117,6 +117,7 @@ pub(crate) fn run_with(
     let sorted = Sorted::prepare(&buckets, surroundings)?;
     drop(buckets);
     figures.records = sorted.records();
+    monitor.expect(figures.records);
     figures.spilled_bytes = sorted.scratch_bytes;
     let mut file = OutputFile::create(attempt.folder.join(&name))?;
     let mut counters = Counters::default();

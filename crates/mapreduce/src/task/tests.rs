@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::*;
 use crate::api::{
@@ -10,7 +11,7 @@ use crate::api::{
 };
 use crate::apps::{Grep, Indexer, Sort, Top, WordCount, sample};
 use crate::error::{TaskError, UserError};
-use crate::input::{list, plan};
+use crate::input::{MapTask, list, plan};
 use crate::shuffle::LocalFetch;
 
 /// What a job's tasks made, and what they counted.
@@ -381,6 +382,55 @@ fn a_cancelled_attempt_leaves_nothing() {
     let error = Compiled(WordCount).map(&tasks[0], &attempt, &Cancelled).unwrap_err();
     assert!(matches!(error, TaskError::Cancelled));
     assert_eq!(fs::read_dir(work.path()).unwrap().count(), 0);
+}
+
+/// Remembers how far an attempt said that it was, and how much it expected.
+#[derive(Default)]
+struct Onlooker {
+    advanced: AtomicU64,
+    expected: AtomicU64,
+}
+
+impl Monitor for Onlooker {
+    fn advanced(&self, amount: u64) {
+        self.advanced.fetch_add(amount, Relaxed);
+    }
+
+    fn expect(&self, more: u64) {
+        self.advanced.store(0, Relaxed);
+        self.expected.store(more, Relaxed);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Also when runs do not fit in memory and are merged in files first.
+#[test]
+fn a_reduce_says_how_much_there_is_to_do_and_how_far_it_is() {
+    let lines: String = (0..30_000).map(|n| format!("{}{n}\n", ["a", "b", "c"][n % 3])).collect();
+    let folder = folder_of(&[("one", lines.as_bytes())]);
+    let work = tempfile::tempdir().unwrap();
+    let tasks = plan(&list(&[folder.path().to_str().unwrap()]).unwrap(), 20_000);
+    let attempt = Attempt {
+        job: 1,
+        attempt: 1,
+        reduces: 1,
+        memory_bytes: 1 << 16,
+        folder: work.path().to_owned(),
+        skip: Vec::new(),
+    };
+    let program = Compiled(Collect);
+    let map = |task: &MapTask| program.map(task, &attempt, &Unwatched).unwrap().file;
+    let fetch = LocalFetch::new(tasks.iter().map(map).collect());
+    let task = ReduceTask { number: 0, maps: tasks.len() as u32 };
+    let onlooker = Onlooker::default();
+    let figures = program.reduce(task, &fetch, &attempt, &onlooker).unwrap().figures;
+    let (advanced, expected) = (onlooker.advanced.load(Relaxed), onlooker.expected.load(Relaxed));
+    assert!(figures.records == 30_000 && figures.spilled_bytes > 0, "{figures:?}");
+    assert_eq!(expected, figures.records);
+    assert!(advanced <= expected && advanced + 5000 > expected, "{advanced} of {expected}");
 }
 
 #[test]

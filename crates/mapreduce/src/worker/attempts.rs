@@ -19,7 +19,7 @@ use super::{JobOfWorker, Shared};
 use crate::coordinator::now;
 use crate::error::TaskError;
 use crate::shuffle::ShuffleError;
-use crate::task::{self, Attempt, MapFigures, Monitor, ReduceFigures, ReduceTask};
+use crate::task::{self, Attempt, MapFigures, MapOutput, Monitor, ReduceFigures, ReduceTask};
 
 /// The group of our own counters.
 const GROUP: &str = "kontiki";
@@ -110,25 +110,15 @@ async fn map(
     if job.description.reduces == 0 {
         return map_to_output(shared, job, assignment, watch).await;
     }
-    let folder = shared.folder.job(of.job);
-    let attempt = attempt_of(shared, job, assignment, &folder);
-    let (watched, running, worker) = (Arc::clone(watch), Arc::clone(job), Arc::clone(shared));
-    let counters = on_thread(of, move || {
-        let failed = |source| TaskError::files("write", &folder, source);
-        std::fs::create_dir_all(&folder).map_err(failed)?;
-        let task = running.description.maps.get(of.task.number as usize);
-        let task = task.ok_or(TaskError::Cancelled)?;
-        watched.expect(task.bytes());
-        let output = running.program.map(task, &attempt, &*watched)?;
-        let counters = counted(&output.counters, &map_figures(&output.figures));
-        worker.folder.finish(&of, &counters).map_err(failed)?;
-        Ok((counters, output.skipped))
-    });
-    let (counters, skipped) = counters.await?;
+    let (output, counters) =
+        run_map(shared, job, assignment, watch, shared.folder.job(of.job)).await?;
+    let (worker, finished) = (Arc::clone(shared), counters.clone());
+    let marked = blocking(move || worker.folder.finish(&of, &finished)).await;
+    marked.map_err(|source| TaskError::files("write", &output.file, source))?;
     shared.books.hold(of, counters.clone());
     match verdict(shared, of, &Report::MapDone(counters), watch).await {
         Some(Verdict::Accepted) => {
-            if let Some(skipped) = skipped {
+            if let Some(skipped) = output.skipped {
                 show_skipped(job, skipped, of.task.number).await;
             }
             Ok(())
@@ -146,6 +136,23 @@ async fn map_to_output(
 ) -> Result<(), TaskError> {
     let of = assignment.attempt;
     let folder = folder_for_outputs(shared, job, &of);
+    let (output, counters) = run_map(shared, job, assignment, watch, folder).await?;
+    place(shared, job, of, &output.file, counters, watch).await?;
+    if let Some(skipped) = output.skipped {
+        show_skipped(job, skipped, of.task.number).await;
+    }
+    Ok(())
+}
+
+/// Maps, with the attempt's files in `folder`; what comes of it, and its counters with ours.
+async fn run_map(
+    shared: &Arc<Shared>,
+    job: &Arc<JobOfWorker>,
+    assignment: &Assignment,
+    watch: &Arc<Watch>,
+    folder: PathBuf,
+) -> Result<(MapOutput, Counters), TaskError> {
+    let of = assignment.attempt;
     let attempt = attempt_of(shared, job, assignment, &folder);
     let (watched, running) = (Arc::clone(watch), Arc::clone(job));
     let output = on_thread(of, move || {
@@ -158,11 +165,7 @@ async fn map_to_output(
     });
     let output = output.await?;
     let counters = counted(&output.counters, &map_figures(&output.figures));
-    place(shared, job, of, &output.file, counters, watch).await?;
-    if let Some(skipped) = output.skipped {
-        show_skipped(job, skipped, of.task.number).await;
-    }
-    Ok(())
+    Ok((output, counters))
 }
 
 /// Copies the records that were left out to where the output is.
@@ -219,8 +222,9 @@ async fn place(
 ) -> Result<(), TaskError> {
     let placed = place_granted(shared, job, of, file, counters, watch).await;
     if placed.is_err() {
+        let file = file.to_path_buf();
         // Without its final name it is nothing.
-        let _ = std::fs::remove_file(file);
+        let _ = blocking(move || std::fs::remove_file(file)).await;
     }
     placed
 }

@@ -17,7 +17,9 @@ use crate::task::Monitor;
 pub(super) struct Watch {
     progress: AtomicU64,
     cancelled: AtomicBool,
-    /// What there is to do, in the unit of the progress; 0 if that is not known.
+    /// The progress at which the attempt said how much there is to do, and how much that is; 0 if it has
+    /// not.
+    from: AtomicU64,
     total: AtomicU64,
     is_probe: bool,
     status: Mutex<String>,
@@ -28,13 +30,20 @@ impl Watch {
         Self { is_probe, ..Self::default() }
     }
 
-    /// The attempt has so much to do.
-    pub(super) fn expect(&self, total: u64) {
-        self.total.store(total, Relaxed);
+    /// How far it is, in thousandths.
+    fn permille(&self, progress: u64) -> u16 {
+        let done = progress.saturating_sub(self.from.load(Relaxed)).saturating_mul(1000);
+        let done = done.checked_div(self.total.load(Relaxed)).unwrap_or(0);
+        done.min(1000) as u16
     }
 }
 
 impl Monitor for Watch {
+    fn expect(&self, more: u64) {
+        self.from.store(self.progress.load(Relaxed), Relaxed);
+        self.total.store(more, Relaxed);
+    }
+
     fn advanced(&self, amount: u64) {
         self.progress.fetch_add(amount, Relaxed);
     }
@@ -81,12 +90,10 @@ impl Books {
         inner.sequence += 1;
         let running = inner.running.iter().map(|(attempt, watch)| {
             let progress = watch.progress.load(Relaxed);
-            let done = progress.saturating_mul(1000).checked_div(watch.total.load(Relaxed));
-            let done = done.unwrap_or(0);
             Running {
                 attempt: *attempt,
                 progress,
-                permille: done.min(1000) as u16,
+                permille: watch.permille(progress),
                 is_probe: watch.is_probe,
                 status: watch.status.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             }
@@ -196,11 +203,14 @@ mod tests {
         let books = Books::new(WorkerId(1), Life(1), BTreeMap::new());
         let watch = books.begin(of(1), Watch::new(false)).expect("it begins");
         assert!(books.begin(of(1), Watch::new(false)).is_none());
+        // Of a merge that comes first nobody knows how much there is to do.
+        watch.advanced(1000);
+        assert_eq!(books.sign().running[0].permille, 0);
         watch.expect(200);
         watch.advanced(50);
         watch.said(&"\u{e9}".repeat(200));
         let sign = books.sign();
-        assert_eq!((sign.sequence, sign.running.len(), sign.running[0].permille), (1, 1, 250));
+        assert_eq!((sign.sequence, sign.running.len(), sign.running[0].permille), (2, 1, 250));
         assert_eq!(sign.running[0].status, "\u{e9}".repeat(128), "cut between characters");
         books.hold(of(1), Counters::new());
         assert_eq!(books.held(), [], "its verdict is not there yet");

@@ -65,16 +65,20 @@ impl Folder {
         fs::rename(unfinished, path)
     }
 
-    /// Removes an output.
+    /// Removes an output. Does not wait for it: large files take their time.
     pub(super) fn remove(&self, of: &AttemptRef) {
-        // What stays is removed with its job.
-        let _ = fs::remove_file(self.counters(of));
-        let _ = fs::remove_file(self.output(of));
+        let files = [self.counters(of), self.output(of)];
+        tokio::task::spawn_blocking(move || {
+            // What stays is removed with its job.
+            files.into_iter().for_each(|file| drop(fs::remove_file(file)));
+        });
     }
 
+    /// Removes what is there of a job, without waiting for it.
     pub(super) fn remove_job(&self, job: JobId) {
-        // It is looked at again at the next start.
-        let _ = fs::remove_dir_all(self.job(job));
+        let folder = self.job(job);
+        // What stays is looked at again at the next start.
+        tokio::task::spawn_blocking(move || drop(fs::remove_dir_all(folder)));
     }
 
     /// The finished outputs of earlier lives. What is not finished is removed.
@@ -92,6 +96,8 @@ impl Folder {
                         held.insert(of, counters);
                     }
                     None if path.extension().is_some_and(|end| end == "counters") => {}
+                    // Where commands ran.
+                    None if path.is_dir() => fs::remove_dir_all(path)?,
                     None => fs::remove_file(path)?,
                 }
             }

@@ -43,6 +43,11 @@ pub const SCENARIOS: &[Lab] = &[
     }),
     scenario("mr-straggler", "one worker is ten times slower; few tasks run twice", straggler),
     scenario("mr-moments", "coordinator and workers fail at the moments that count", moments),
+    scenario(
+        "mr-maps",
+        "all of it at once, of a job whose maps put their outputs in place",
+        |seed| World::new(seed, Faults { maps_only: true, ..Faults::all() }).run().map(drop),
+    ),
     scenario("mr-all", "all of it at once", |seed| World::new(seed, Faults::all()).run().map(drop)),
 ];
 

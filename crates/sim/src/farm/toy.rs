@@ -7,7 +7,7 @@ use crate::random::Random;
 /// How often each number occurs.
 pub(super) type Counts = BTreeMap<u64, u64>;
 
-/// Splits of numbers, and how many reduces there are.
+/// Splits of numbers, and how many reduces there are. Without reduces, each map's counts are output.
 #[derive(Clone, Debug)]
 pub(super) struct Toy {
     splits: Vec<Vec<u64>>,
@@ -27,11 +27,16 @@ impl Toy {
         self.splits.len() as u32
     }
 
-    /// The output of a map, a bucket for each reduce.
+    /// Number of outputs of the job.
+    pub(super) fn outputs(&self) -> u32 {
+        if self.reduces == 0 { self.maps() } else { self.reduces }
+    }
+
+    /// The output of a map, a bucket for each reduce; without reduces, one.
     pub(super) fn map(&self, map: u32) -> Vec<Counts> {
-        let mut buckets = vec![Counts::new(); self.reduces as usize];
+        let mut buckets = vec![Counts::new(); self.reduces.max(1) as usize];
         for number in self.splits.get(map as usize).into_iter().flatten() {
-            let bucket = (number % u64::from(self.reduces)) as usize;
+            let bucket = (number % u64::from(self.reduces.max(1))) as usize;
             *buckets[bucket].entry(*number).or_default() += 1;
         }
         buckets
@@ -42,11 +47,14 @@ impl Toy {
         self.splits.get(map as usize).map_or(0, |split| split.len() as i64)
     }
 
-    /// What a sequential run gives for a reduce.
-    pub(super) fn expected(&self, reduce: u32) -> Counts {
+    /// What a sequential run gives for an output.
+    pub(super) fn expected(&self, output: u32) -> Counts {
+        if self.reduces == 0 {
+            return self.map(output).pop().unwrap_or_default();
+        }
         let mut sum = Counts::new();
         for number in self.splits.iter().flatten() {
-            if number % u64::from(self.reduces) == u64::from(reduce) {
+            if number % u64::from(self.reduces) == u64::from(output) {
                 *sum.entry(*number).or_default() += 1;
             }
         }

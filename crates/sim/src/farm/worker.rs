@@ -23,7 +23,7 @@ const FETCH_TRIES: u32 = 3;
 pub(super) enum Deed {
     Ask(Ask),
     Fetch(WorkerId, Fetch),
-    /// Put the output of a reduce in its place; the grant is good until then.
+    /// Put the output of a task in its place; the grant is good until then.
     Rename(AttemptRef, Counts, Instant),
     /// A map has run to its end.
     Mapped(AttemptRef),
@@ -214,6 +214,11 @@ impl Worker {
             State::Map { until } if now >= *until => {
                 let report = if self.user_fails && self.random.chance(20) {
                     failed("the mapper did not like it", Cause::User { suspects: None })
+                } else if toy.reduces == 0 {
+                    let output = toy.map(attempt.task.number).pop().unwrap_or_default();
+                    deeds.push(Deed::Mapped(attempt));
+                    *state = State::Ready { output, ask: now, asked_in: 0 };
+                    return;
                 } else {
                     let mut counters = Counters::new();
                     counters.add("toy", "records", toy.records(attempt.task.number));
@@ -273,6 +278,9 @@ impl Worker {
                 if now < valid_until && is_same {
                     let mut counters = Counters::new();
                     counters.add("toy", "keys", output.len() as i64);
+                    if toy.reduces == 0 {
+                        counters.add("toy", "records", toy.records(attempt.task.number));
+                    }
                     *state = State::Ended { report: Report::Committed(counters), ask: now };
                     deeds.push(Deed::Rename(attempt, output, valid_until));
                 } else {

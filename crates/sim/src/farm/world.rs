@@ -30,6 +30,8 @@ pub(super) struct Faults {
     pub(super) failures: bool,
     /// The coordinator dies, and workers fall asleep, just when something was said that counts.
     pub(super) moments: bool,
+    /// No fault: the job has no reduces, so its maps put their outputs in place.
+    pub(super) maps_only: bool,
 }
 
 impl Default for Faults {
@@ -42,6 +44,7 @@ impl Default for Faults {
             straggler: false,
             failures: true,
             moments: false,
+            maps_only: false,
         }
     }
 }
@@ -56,6 +59,7 @@ impl Faults {
             straggler: true,
             failures: true,
             moments: true,
+            maps_only: false,
         }
     }
 }
@@ -74,7 +78,7 @@ pub(super) struct Seen {
     pub(super) starts: u32,
 }
 
-/// The output of a reduce, where everybody sees it.
+/// The output of a task, where everybody sees it.
 struct Placed {
     by: AttemptRef,
     worker: WorkerId,
@@ -133,7 +137,7 @@ pub(super) struct World {
     workers: BTreeMap<WorkerId, Worker>,
     /// Where the job's output goes.
     finals: BTreeMap<u32, Placed>,
-    /// Reduces whose workers know that they are committed.
+    /// Outputs whose workers know that they are committed.
     told: BTreeSet<u32>,
     job: Option<JobId>,
     done: bool,
@@ -156,7 +160,10 @@ impl World {
     pub(super) fn new(seed: u64, faults: Faults) -> Self {
         let mut random = Random::new(seed);
         let maps = if faults.straggler { random.between(10, 30) } else { random.between(0, 12) };
-        let toy = Toy::new(maps as u32, random.between(1, 6) as u32, &mut random);
+        let mut toy = Toy::new(maps as u32, random.between(1, 6) as u32, &mut random);
+        if faults.maps_only {
+            toy.reduces = 0;
+        }
         let mut config = Config { backup_age_min: Duration::from_secs(2), ..Config::default() };
         if !faults.failures && !faults.straggler {
             // Runs are counted.
@@ -293,7 +300,10 @@ impl World {
         let scheduler = Scheduler::recover(self.config.clone(), seed, records, self.now)
             .map_err(|error| Violation::new("A journal can be read again", error.to_string()))?;
         if let Some(job) = self.job {
-            let done = scheduler.job(job, self.now).map(|job| job.reduces.done as usize);
+            let commits = |job: kontiki_schedule::JobStatus| {
+                if self.toy.reduces == 0 { job.maps.done } else { job.reduces.done }
+            };
+            let done = scheduler.job(job, self.now).map(|job| commits(job) as usize);
             if done.is_none_or(|done| done < self.told.len()) {
                 let seen = format!("{} commits were told, and {done:?} are known", self.told.len());
                 return Err(Violation::new("What was told is durable", seen));
@@ -390,13 +400,13 @@ impl World {
             ));
         }
         self.done = true;
-        for reduce in 0..self.toy.reduces {
-            let expected = self.toy.expected(reduce);
-            let found = self.finals.get(&reduce).map(|placed| &placed.counts);
+        for output in 0..self.toy.outputs() {
+            let expected = self.toy.expected(output);
+            let found = self.finals.get(&output).map(|placed| &placed.counts);
             if found != Some(&expected) {
                 return Err(Violation::new(
                     OUTPUT,
-                    format!("reduce {reduce} has {found:?} and not {expected:?}"),
+                    format!("output {output} has {found:?} and not {expected:?}"),
                 ));
             }
         }
@@ -404,7 +414,8 @@ impl World {
         else {
             return Ok(());
         };
-        let keys: usize = (0..self.toy.reduces).map(|reduce| self.toy.expected(reduce).len()).sum();
+        let outputs = 0..self.toy.outputs();
+        let keys: usize = outputs.map(|output| self.toy.expected(output).len()).sum();
         let expected = (self.toy.all_records(), keys as i64);
         let found = (status.counters.get("toy", "records"), status.counters.get("toy", "keys"));
         if found != expected {
@@ -534,8 +545,8 @@ impl World {
             let seen = format!("{by:?} put another one in its place");
             return Err(Violation::new("Output is final when a job is done", seen));
         }
-        let reduce = by.task.number;
-        if let Some(earlier) = self.finals.get(&reduce).filter(|earlier| earlier.by != by) {
+        let output = by.task.number;
+        if let Some(earlier) = self.finals.get(&output).filter(|earlier| earlier.by != by) {
             let holder = self.workers.get(&earlier.worker);
             let lives = holder.is_some_and(|holder| holder.is_up && holder.life == earlier.life);
             if lives && self.now < earlier.valid_until {
@@ -544,7 +555,7 @@ impl World {
             }
         }
         let life = self.workers.get(&worker).map_or(Life(0), |worker| worker.life);
-        self.finals.insert(reduce, Placed { by, worker, life, valid_until, counts });
+        self.finals.insert(output, Placed { by, worker, life, valid_until, counts });
         Ok(())
     }
 
