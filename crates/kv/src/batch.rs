@@ -3,11 +3,12 @@
 use std::cell::{Cell, RefCell};
 
 use bytes::Bytes;
-use kontiki_types::{LogTime, Slot};
+use kontiki_types::{Index, LogTime, Slot};
 
 use crate::command::ScanPosition;
 use crate::layout::{self, Header, data_row, read_header};
-use crate::ledger::Tables;
+use crate::ledger::{Ledger, Tables};
+use crate::moving;
 use crate::overlay::{Merged, Overlay};
 use crate::scan::Walk;
 use crate::{Access, AccessMut, Gate, MachineError, Record, Steward, Store};
@@ -23,6 +24,9 @@ pub(crate) struct Batch<'a, S> {
     pub(crate) tables: &'a mut Tables,
     pub(crate) next_due: &'a mut u64,
     pub(crate) steward: Option<&'a dyn Steward>,
+    pub(crate) ledger: &'a mut Ledger,
+    /// The entry at hand.
+    pub(crate) index: Index,
     /// The row that was read last from the store. Commands that change a value read it first.
     pub(crate) last_read: &'a RefCell<LastRead>,
     /// The first failure; what came after it does not count, since nothing is committed.
@@ -71,7 +75,7 @@ impl<S: Store> Batch<'_, S> {
         last.row.clone()
     }
 
-    fn check<T>(&self, result: Result<T, impl Into<MachineError>>) -> Option<T> {
+    pub(crate) fn check<T>(&self, result: Result<T, impl Into<MachineError>>) -> Option<T> {
         result.map_err(|error| self.fail(error.into())).ok()
     }
 
@@ -83,6 +87,11 @@ impl<S: Store> Batch<'_, S> {
     /// Whether `slot` stands still.
     pub(crate) fn is_frozen(&self, slot: Slot) -> bool {
         self.steward.is_some_and(|steward| steward.gate(slot) == Gate::Frozen)
+    }
+
+    /// Whether changes of keys of `slot` are noted.
+    pub(crate) fn is_tracked(&self, slot: Slot) -> bool {
+        self.steward.is_some_and(|steward| steward.is_tracked(slot))
     }
 
     fn walk(&self) -> Walk<'_, Merged<'_, S>> {
@@ -105,6 +114,7 @@ impl<S: Store> Batch<'_, S> {
         old: Option<Header>,
     ) {
         let slot = place.slot();
+        moving::note_change(self, slot, key);
         let version = self.tables.slots.set(slot, old.is_none());
         let incarnation = self.tables.slots.get(slot).incarnation;
         let due = old.and_then(|header| header.expires);
@@ -124,6 +134,7 @@ impl<S: Store> Batch<'_, S> {
     pub(crate) fn remove(&mut self, key: &[u8], due: Option<LogTime>) {
         let place = ScanPosition::of(key);
         let slot = place.slot();
+        moving::note_change(self, slot, key);
         let incarnation = self.tables.slots.get(slot).incarnation;
         self.tables.slots.remove(slot);
         self.remove_due(due, slot, incarnation, key);
@@ -197,9 +208,14 @@ impl<S: Store> AccessMut for Batch<'_, S> {
         let slots = self.tables.slots.used();
         let full: Vec<Slot> =
             slots.filter(|(_, state)| state.keys > 0).map(|(slot, _)| slot).collect();
-        full.into_iter().for_each(|slot| self.tables.slots.flush(slot));
+        for slot in full {
+            moving::clear_tracked(self, slot);
+            self.tables.slots.flush(slot);
+        }
         self.tables.generation += 1;
         *self.next_due = u64::MAX;
+        let redone = moving::redo_due(self);
+        self.check(redone);
     }
 }
 

@@ -170,6 +170,11 @@ impl Client {
         if now <= self.low_until { self.low } else { Seq(0) }
     }
 
+    /// The low mark and the time until which it counts, if it does as of `now`.
+    pub(crate) fn low_mark(&self, now: LogTime) -> Option<(Seq, LogTime)> {
+        (self.low(now) > Seq(0)).then_some((self.low, self.low_until))
+    }
+
     /// Raises the low mark to `low`, frees the records below it, and tells whether it rose.
     ///
     /// Every write below `low` was sent before `low` was known, with a deadline of the log time of

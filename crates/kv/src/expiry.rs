@@ -34,14 +34,15 @@ impl<S: Store> Batch<'_, S> {
             for (row, _) in rows {
                 let due = read_due_key(&row)?;
                 *self.next_due = due.due;
-                if self.is_frozen(due.slot) {
-                    // It is looked at again when what the steward says has changed.
+                let live = self.tables.slots.get(due.slot).incarnation;
+                if self.is_frozen(due.slot) || due.incarnation > live {
+                    // Frozen, or not here yet. It is looked at again when that has changed.
                     behind = Some(layout::behind(&row));
                     continue;
                 }
                 // A key of a slot that has left since does not count: how many of those are still
                 // there differs between replicas.
-                if self.tables.slots.get(due.slot).incarnation == due.incarnation {
+                if live == due.incarnation {
                     self.remove(&due.key, Some(kontiki_types::LogTime(due.due)));
                     left -= 1;
                 } else {

@@ -19,6 +19,12 @@ const DELTA: u8 = 0x12;
 const REPLY: u8 = 0x13;
 const DUE: u8 = 0x20;
 const DATA: u8 = 0x30;
+const STAGED: u8 = 0x40;
+const PINNED_LOW: u8 = 0x41;
+const PINNED: u8 = 0x42;
+/// First byte of the rows of keys that have changed.
+pub(crate) const CHANGED: u8 = 0x43;
+const CLEARED: u8 = 0x44;
 
 /// Version of everything in this file, in the ledger and in snapshots.
 pub(crate) const FORMAT: u8 = 1;
@@ -161,6 +167,98 @@ pub(crate) fn read_data_key(row: &Bytes) -> Result<(Slot, u64, Bytes), BadBytes>
     let incarnation = cursor.u64()?;
     cursor.take(5)?;
     Ok((slot, incarnation, row.slice(cursor.position()..)))
+}
+
+/// The row of a slot that is on its way here.
+pub(crate) fn staged(slot: Slot) -> [u8; 3] {
+    of_slot(STAGED, slot)
+}
+
+/// The rows of all slots that are on their way here.
+pub(crate) fn all_staged() -> Bounds {
+    (vec![STAGED], vec![STAGED + 1])
+}
+
+/// All rows about slots on their way, data rows apart.
+pub(crate) fn moving() -> Bounds {
+    (vec![STAGED], vec![CLEARED + 1])
+}
+
+/// Table, slot and incarnation, in the key of what is pinned.
+pub(crate) const PINNED_PREFIX: usize = 11;
+
+/// A low mark that is pinned or staged with a slot.
+pub(crate) fn pinned_low_key(slot: Slot, incarnation: u64, client: ClientId) -> Bytes {
+    let mut key = pinned_prefix(PINNED_LOW, slot, incarnation);
+    key.extend_from_slice(&client.to_bytes());
+    key.into()
+}
+
+/// A completion record that is pinned or staged with its slot.
+pub(crate) fn pinned_key(slot: Slot, incarnation: u64, client: ClientId, seq: Seq) -> Bytes {
+    let mut key = pinned_prefix(PINNED, slot, incarnation);
+    key.extend_from_slice(&client.to_bytes());
+    key.extend_from_slice(&seq.0.to_be_bytes());
+    key.into()
+}
+
+/// The low marks that are pinned or staged with a slot.
+pub(crate) fn pinned_lows(slot: Slot, incarnation: u64) -> Bounds {
+    let from = pinned_prefix(PINNED_LOW, slot, incarnation);
+    (from, pinned_prefix(PINNED_LOW, slot, incarnation.saturating_add(1)))
+}
+
+/// The completion records that are pinned or staged with a slot.
+pub(crate) fn pinned(slot: Slot, incarnation: u64) -> Bounds {
+    let from = pinned_prefix(PINNED, slot, incarnation);
+    (from, pinned_prefix(PINNED, slot, incarnation.saturating_add(1)))
+}
+
+/// Client and number in the key of what is pinned; a low mark has no number.
+pub(crate) fn read_pinned_key(key: &[u8]) -> Result<(ClientId, Option<Seq>), BadBytes> {
+    let mut cursor = Cursor::new(key);
+    let table = cursor.u8()?;
+    cursor.take(PINNED_PREFIX - 1)?;
+    let client = ClientId::from_bytes(cursor.array()?);
+    Ok((client, if table == PINNED { Some(Seq(cursor.u64()?)) } else { None }))
+}
+
+/// That a key of a slot on its way out has changed.
+pub(crate) fn changed(slot: Slot, key: &[u8]) -> Bytes {
+    let mut row = of_slot(CHANGED, slot).to_vec();
+    row.extend_from_slice(key);
+    row.into()
+}
+
+/// That a slot on its way out was emptied.
+pub(crate) fn cleared(slot: Slot) -> [u8; 3] {
+    of_slot(CLEARED, slot)
+}
+
+/// All keys of a slot that have changed.
+pub(crate) fn changed_of(slot: Slot) -> Bounds {
+    (of_slot(CHANGED, slot).to_vec(), slot_end(CHANGED, slot))
+}
+
+/// As a range, [`cleared`].
+pub(crate) fn cleared_of(slot: Slot) -> Bounds {
+    (of_slot(CLEARED, slot).to_vec(), slot_end(CLEARED, slot))
+}
+
+fn of_slot(table: u8, slot: Slot) -> [u8; 3] {
+    let [high, low] = slot.get().to_be_bytes();
+    [table, high, low]
+}
+
+fn slot_end(table: u8, slot: Slot) -> Vec<u8> {
+    let [high, low] = (slot.get() + 1).to_be_bytes();
+    vec![table, high, low]
+}
+
+fn pinned_prefix(table: u8, slot: Slot, incarnation: u64) -> Vec<u8> {
+    let mut key = of_slot(table, slot).to_vec();
+    key.extend_from_slice(&incarnation.to_be_bytes());
+    key
 }
 
 /// A row of the due index: it is there exactly while the live `key` has this expiry.

@@ -22,9 +22,8 @@
 //! - Versions of a slot never decrease, and no two states of a key have the same (PROTOCOL 14).
 //! - Bytes from outside (proposals, snapshots) never panic and never reserve by a length they claim.
 //!
-//! Rows, formats and limits: `docs/state-machine.md`. Missing on purpose, until slots move: the
-//! range hashes of PROTOCOL 12, staging, and the removal of what has left; the formats have room for
-//! them.
+//! Rows, formats and limits: `docs/state-machine.md`. Slots move in and out by way of the
+//! steward.
 
 mod access;
 mod batch;
@@ -39,6 +38,7 @@ mod ledger;
 mod litter;
 mod machine;
 mod mem_store;
+mod moving;
 mod outcome;
 mod overlay;
 mod proposal;
@@ -56,6 +56,7 @@ pub use bytes_in::BadBytes;
 pub use key_view::{KeyPage, KeyView};
 pub use machine::{KEY_BYTES_MAX, Machine, RETRY_WINDOW_MAX_MS};
 pub use mem_store::{MemStore, MemView};
+pub use moving::{SlotChanges, SlotPiece, SlotRows, SlotSums};
 pub use outcome::{MachineError, Outcome, QueryAnswer, Verdict};
 pub use proposal::{Body, Proposal, WriteRequest};
 pub use reply::Reply;

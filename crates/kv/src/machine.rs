@@ -46,6 +46,8 @@ pub struct Machine<S> {
     scratch: Vec<u8>,
     /// `None` has every slot.
     steward: Option<Box<dyn Steward>>,
+    /// The entry at hand.
+    applying: Index,
     is_new: bool,
     has_failed: bool,
 }
@@ -73,6 +75,7 @@ impl<S: Store> Machine<S> {
             last_read: RefCell::default(),
             scratch: Vec::new(),
             steward: None,
+            applying: Index(0),
             is_new,
             has_failed: false,
         })
@@ -255,6 +258,7 @@ impl<S: Store> Machine<S> {
         let Proposal { stamp, body } =
             Proposal::decode(payload).map_err(|source| MachineError::Entry { index, source })?;
         self.tables.log_time = self.tables.log_time.max(stamp);
+        self.applying = index;
         match body {
             Body::Tick => self.batch().expire(expiry::PER_TICK),
             Body::Slots(payload) => self.apply_slots(index, &payload),
@@ -271,11 +275,17 @@ impl<S: Store> Machine<S> {
     fn apply_slots(&mut self, index: Index, payload: &Bytes) -> Result<(), MachineError> {
         let failed = |source| MachineError::Entry { index, source };
         let time = self.tables.log_time;
-        let Some(steward) = &mut self.steward else {
+        let Some(mut steward) = self.steward.take() else {
             return Err(failed(BadBytes::new("an entry about slots, and there is no steward")));
         };
-        steward.apply(index, time, payload).map_err(failed)?;
+        let mut batch = self.batch();
+        let applied = steward.apply(index, time, payload, &mut batch);
+        let error = batch.failed.take();
         self.overlay.put(Bytes::from_static(&layout::STEWARD), steward.to_bytes());
+        self.steward = Some(steward);
+        applied.map_err(failed)?;
+        error.map_or(Ok(()), Err)?;
+        self.litter.note_flush(&self.tables);
         // What was frozen may be due.
         self.next_due = 0;
         Ok(())
@@ -397,6 +407,8 @@ impl<S: Store> Machine<S> {
             tables: &mut self.tables,
             next_due: &mut self.next_due,
             steward: self.steward.as_deref(),
+            ledger: &mut self.ledger,
+            index: self.applying,
             last_read: &self.last_read,
             failed: Cell::new(None),
         }

@@ -132,6 +132,13 @@ impl Slots {
         self.keys = self.keys.saturating_sub(before.keys).saturating_add(state.keys);
     }
 
+    /// `slot` is what arrived, or was not to arrive after all.
+    pub(crate) fn install(&mut self, slot: Slot, state: SlotState) {
+        let before = self.change(slot);
+        let old = core::mem::replace(before, state);
+        self.keys = self.keys.saturating_sub(old.keys).saturating_add(state.keys);
+    }
+
     /// A key of `slot` was set; answers its version.
     pub(crate) fn set(&mut self, slot: Slot, is_new: bool) -> u64 {
         let state = self.change(slot);

@@ -29,6 +29,8 @@ const STEWARD: u8 = b'M';
 const SLOT: u8 = b'S';
 const CLIENT: u8 = b'C';
 const ROW: u8 = b'R';
+const MOVING: u8 = b'T';
+const STAGED: u8 = b'U';
 const END: u8 = b'E';
 
 /// Appends a frame.

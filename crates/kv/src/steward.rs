@@ -14,7 +14,7 @@ use core::fmt;
 use bytes::Bytes;
 use kontiki_types::{Index, LogTime, Slot};
 
-use crate::BadBytes;
+use crate::{BadBytes, SlotRows};
 
 /// Whether commands on a slot take effect here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,17 +30,26 @@ pub enum Gate {
 
 /// What a log says of slots. A function of the log prefix, like everything in the state.
 pub trait Steward: fmt::Debug + Send {
-    /// Applies an entry of its own; `time` is the log time with it.
+    /// Applies an entry of its own; `time` is the log time with it, `rows` what it may do to rows.
     ///
     /// # Errors
     /// [`BadBytes`] if the payload is of a form that this build does not know. The machine stops.
-    fn apply(&mut self, index: Index, time: LogTime, payload: &Bytes) -> Result<(), BadBytes>;
+    fn apply(
+        &mut self,
+        index: Index,
+        time: LogTime,
+        payload: &Bytes,
+        rows: &mut dyn SlotRows,
+    ) -> Result<(), BadBytes>;
 
     /// Whether commands on `slot` take effect.
     fn gate(&self, slot: Slot) -> Gate;
 
     /// Some slot that is frozen, if one is.
     fn frozen(&self) -> Option<Slot>;
+
+    /// Whether the slot is on its way out, so that changes of its keys are to be noted.
+    fn is_tracked(&self, slot: Slot) -> bool;
 
     /// Its state, for the store and for snapshots: equal states have equal bytes.
     fn to_bytes(&self) -> Bytes;

@@ -5,15 +5,17 @@ use kontiki_types::LogId;
 use kontiki_types::plant::{Plant, planted};
 
 use super::{
-    CLIENT, END, FRAME_BYTES_MAX, FRAME_HEADER, HEADER, MAGIC, ROW, SLOT, STEWARD, Summary,
-    put_frame,
+    CLIENT, END, FRAME_BYTES_MAX, FRAME_HEADER, HEADER, MAGIC, MOVING, ROW, SLOT, STAGED, STEWARD,
+    Summary, put_frame,
 };
-use crate::bytes_in::{put_blob, put_varint};
+use crate::bytes_in::{Cursor, put_blob, put_varint};
 use crate::command::ScanPosition;
-use crate::layout::{self, FORMAT};
+use crate::layout::{self, Bounds, FORMAT};
 use crate::ledger::{Ledger, Tables};
+use crate::moving::each_row;
 use crate::overlay::Viewed;
 use crate::scan::{LiveRow, LiveRows};
+use crate::slots::SlotState;
 use crate::{Machine, MachineError, Store, StoreView};
 
 /// A snapshot as it is read from a view of the store: an iterator over its bytes, in chunks of at
@@ -34,6 +36,8 @@ pub struct Export<V> {
 #[derive(Debug)]
 enum Stage {
     Tables,
+    /// What is staged: the ranges that are left, the last first.
+    Staged(Box<Tables>, Vec<Bounds>),
     Rows(Box<Tables>, LiveRows),
     Done,
 }
@@ -72,9 +76,26 @@ impl<V: StoreView> Export<V> {
                 Stage::Tables => {
                     let (_, tables) = Ledger::open(&Viewed(&self.view))?;
                     self.put_tables(&tables)?;
-                    let rows = LiveRows::from(ScanPosition::START, &tables.slots);
-                    self.stage = Stage::Rows(Box::new(tables), rows);
+                    let ranges = self.put_moving()?;
+                    self.stage = Stage::Staged(Box::new(tables), ranges);
                 }
+                Stage::Staged(tables, mut ranges) => match ranges.pop() {
+                    Some((from, to)) => {
+                        let rows = self.view.range(&from, &to, STAGED_ROWS)?;
+                        for (key, row) in &rows {
+                            self.summary.staged(key, row, &mut self.scratch);
+                            put_pair(&mut self.items, STAGED, key, row);
+                        }
+                        if let Some((last, _)) = rows.last() {
+                            ranges.push((layout::behind(last), to));
+                        }
+                        self.stage = Stage::Staged(tables, ranges);
+                    }
+                    None => {
+                        let rows = LiveRows::from(ScanPosition::START, &tables.slots);
+                        self.stage = Stage::Rows(tables, rows);
+                    }
+                },
                 Stage::Rows(tables, mut rows) => {
                     match rows.chunk(&Viewed(&self.view), &tables.slots, usize::MAX)? {
                         Some(chunk) => {
@@ -127,15 +148,40 @@ impl<V: StoreView> Export<V> {
         Ok(())
     }
 
+    /// Rows about slots on their way; answers where what is staged of them lies.
+    fn put_moving(&mut self) -> Result<Vec<Bounds>, MachineError> {
+        let mut ranges = Vec::new();
+        let (from, to) = layout::moving();
+        let staged = layout::all_staged().1;
+        each_row(&Viewed(&self.view), from, &to, |key, row| {
+            self.summary.moving(key, row, &mut self.scratch);
+            put_pair(&mut self.items, MOVING, key, row);
+            if key[..] < staged[..] {
+                let (slot, state) = SlotState::decode(&mut Cursor::new(row))?;
+                ranges.push(layout::data_of(slot, state.incarnation));
+            }
+            Ok(())
+        })?;
+        ranges.reverse();
+        Ok(ranges)
+    }
+
     fn put_rows(&mut self, rows: &[LiveRow]) {
         for LiveRow { key, row } in rows {
             self.summary.row(key, row, &mut self.scratch);
-            self.scratch.clear();
-            put_blob(&mut self.scratch, key);
-            self.scratch.extend_from_slice(row);
-            put_item(&mut self.items, ROW, &self.scratch);
+            put_pair(&mut self.items, ROW, key, row);
         }
     }
+}
+
+/// Rows of the staging area read at a time: one may be megabytes.
+const STAGED_ROWS: usize = 16;
+
+fn put_pair(out: &mut Vec<u8>, tag: u8, key: &[u8], row: &[u8]) {
+    let mut body = Vec::with_capacity(key.len() + row.len() + 4);
+    put_blob(&mut body, key);
+    body.extend_from_slice(row);
+    put_item(out, tag, &body);
 }
 
 fn put_item(out: &mut Vec<u8>, tag: u8, body: &[u8]) {

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use kontiki_types::{LogId, LogTime, Term};
 
-use super::{CLIENT, END, FRAME_HEADER, HEADER, MAGIC, ROW, SLOT, STEWARD, Summary, read_frame};
+use super::{
+    CLIENT, END, FRAME_HEADER, HEADER, MAGIC, MOVING, ROW, SLOT, STAGED, STEWARD, Summary,
+    read_frame,
+};
 use crate::bytes_in::Cursor;
 use crate::clients::{Client, Clients, Kept};
 use crate::command::ScanPosition;
@@ -135,6 +138,27 @@ impl<S: Store> Import<S> {
                 self.summary.steward(state);
                 let row = Bytes::copy_from_slice(state);
                 self.put(Bytes::from_static(&layout::STEWARD), row)?;
+            }
+            (MOVING, Some(_)) => {
+                let (key, row) = (cursor.blob()?, cursor.rest());
+                let (from, to) = layout::moving();
+                if key < &*from || key >= &*to {
+                    return Err(BadBytes::new("a row about moves that is of another table").into());
+                }
+                self.summary.moving(key, row, &mut self.scratch);
+                self.put(Bytes::copy_from_slice(key), Bytes::copy_from_slice(row))?;
+            }
+            (STAGED, Some(_)) => {
+                let (key, row) = (Bytes::copy_from_slice(cursor.blob()?), cursor.rest());
+                self.summary.staged(&key, row, &mut self.scratch);
+                let (slot, incarnation, name) = layout::read_data_key(&key)?;
+                if *layout::data(ScanPosition::of(&name), incarnation, &name) != *key {
+                    return Err(BadBytes::new("a staged row that lies in the wrong place").into());
+                }
+                if let Some(due) = read_header(row)?.expires {
+                    self.put(layout::due(0, due.0, slot, incarnation, &name), Bytes::new())?;
+                }
+                self.put(key, Bytes::copy_from_slice(row))?;
             }
             (SLOT, Some(_)) => {
                 let (slot, state) = SlotState::decode(&mut cursor)?;

@@ -2,11 +2,13 @@
 
 use kontiki_types::{ClientId, LogId, LogTime, Slot};
 
+use crate::bytes_in::Cursor;
 use crate::clients::Client;
 use crate::command::ScanPosition;
 use crate::hash::hash128;
 use crate::layout;
 use crate::ledger::Tables;
+use crate::moving::each_row;
 use crate::overlay::Stored;
 use crate::scan::{LiveRow, LiveRows};
 use crate::slots::SlotState;
@@ -18,6 +20,8 @@ const CLIENT: u64 = 2;
 const ROW: u64 = 3;
 const STATE: u64 = 4;
 const STEWARD: u64 = 5;
+const MOVING: u64 = 6;
+const STAGED: u64 = 7;
 
 /// A sum over hashes of all items, which does not depend on their order (PROTOCOL 12 needs such a
 /// sum for each slot; this is the one for all).
@@ -51,12 +55,26 @@ impl Summary {
         self.add(STEWARD, state);
     }
 
+    /// A row about slots on their way.
+    pub(crate) fn moving(&mut self, key: &[u8], row: &[u8], scratch: &mut Vec<u8>) {
+        self.pair(MOVING, key, row, scratch);
+    }
+
+    /// A data row that is staged, with its whole key in the store.
+    pub(crate) fn staged(&mut self, key: &[u8], row: &[u8], scratch: &mut Vec<u8>) {
+        self.pair(STAGED, key, row, scratch);
+    }
+
     pub(crate) fn row(&mut self, key: &[u8], row: &[u8], scratch: &mut Vec<u8>) {
+        self.pair(ROW, key, row, scratch);
+    }
+
+    fn pair(&mut self, kind: u64, key: &[u8], row: &[u8], scratch: &mut Vec<u8>) {
         scratch.clear();
         scratch.extend_from_slice(&(key.len() as u64).to_be_bytes());
         scratch.extend_from_slice(key);
         scratch.extend_from_slice(row);
-        self.add(ROW, scratch);
+        self.add(kind, scratch);
     }
 
     fn add(&mut self, kind: u64, item: &[u8]) {
@@ -104,6 +122,21 @@ impl<S: Store> Machine<S> {
         }
         let mut rows = LiveRows::from(ScanPosition::START, &tables.slots);
         let mut scratch = Vec::new();
+        let stored = Stored(self.store());
+        let (from, to) = layout::moving();
+        each_row(&stored, from, &to, |key, row| {
+            summary.moving(key, row, &mut scratch);
+            Ok(())
+        })?;
+        let (from, to) = layout::all_staged();
+        each_row(&stored, from, &to, |_, row| {
+            let (slot, state) = SlotState::decode(&mut Cursor::new(row))?;
+            let (from, to) = layout::data_of(slot, state.incarnation);
+            each_row(&stored, from, &to, |key, row| {
+                summary.staged(key, row, &mut scratch);
+                Ok(())
+            })
+        })?;
         while let Some(chunk) = rows.chunk(&Stored(self.store()), &tables.slots, usize::MAX)? {
             for LiveRow { key, row } in chunk {
                 summary.row(&key, &row, &mut scratch);

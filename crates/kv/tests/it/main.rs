@@ -4,6 +4,7 @@ mod commands;
 mod exactly_once;
 mod flush;
 mod group;
+mod handoff;
 mod key_views;
 mod model;
 mod order;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use kontiki_kv::{
     BadBytes, Body, Export, Gate, Import, Machine, MachineError, MemStore, Proposal, QueryAnswer,
-    Reply, Steward, Verdict,
+    Reply, SlotRows, Steward, Verdict,
 };
 use kontiki_types::{Index, LogTime, Slot};
 
@@ -20,7 +20,13 @@ impl OneSlot {
 }
 
 impl Steward for OneSlot {
-    fn apply(&mut self, _: Index, _: LogTime, payload: &Bytes) -> Result<(), BadBytes> {
+    fn apply(
+        &mut self,
+        _: Index,
+        _: LogTime,
+        payload: &Bytes,
+        _: &mut dyn SlotRows,
+    ) -> Result<(), BadBytes> {
         if payload.len() != 3 {
             return Err(BadBytes::new("not a gate and a slot"));
         }
@@ -40,6 +46,10 @@ impl Steward for OneSlot {
     fn frozen(&self) -> Option<Slot> {
         let number = u16::from_be_bytes([self.0[1], self.0[2]]);
         Slot::new(number).filter(|slot| self.gate(*slot) == Gate::Frozen)
+    }
+
+    fn is_tracked(&self, _: Slot) -> bool {
+        false
     }
 
     fn to_bytes(&self) -> Bytes {

@@ -31,15 +31,18 @@ pub struct Source<'a, D> {
 }
 
 /// What the source's leader does next for a move.
-pub fn source_step<D: SourceData>(source: &Source<'_, D>) -> Step {
+///
+/// # Errors
+/// The rows could not be read.
+pub fn source_step<D: SourceData>(source: &Source<'_, D>) -> Result<Step, D::Error> {
     let Source { holdings, found, .. } = source;
     let tag = found.tag;
     if found.from != Some(holdings.group()) {
-        return Step::Over;
+        return Ok(Step::Over);
     }
     let export = holdings.export(tag.id);
     let is_closed = holdings.is_closed(tag, &found.slots);
-    match (found.phase, export) {
+    Ok(match (found.phase, export) {
         (_, Some(export)) if export.tag > tag => Step::AskController(tag.id),
         (Phase::Planned, Some(export)) if export.tag < tag => match found.aborted() {
             Some(cites) => {
@@ -48,7 +51,7 @@ pub fn source_step<D: SourceData>(source: &Source<'_, D>) -> Step {
             }
             None => Step::AskController(tag.id),
         },
-        (Phase::Planned, Some(export)) => source.transfer(export),
+        (Phase::Planned, Some(export)) => return source.transfer(export),
         (Phase::Planned, None) if is_closed => Step::AskController(tag.id),
         (Phase::Planned, None) if holdings.serves_all(&found.slots) => {
             source.propose(tag, GroupOp::ExportOpen { slots: found.slots.clone() })
@@ -71,7 +74,7 @@ pub fn source_step<D: SourceData>(source: &Source<'_, D>) -> Step {
         }
         (Phase::Committed | Phase::Cancelled { .. }, _) if is_closed => Step::Over,
         (Phase::Committed | Phase::Cancelled { .. }, _) => Step::AskController(tag.id),
-    }
+    })
 }
 
 impl<D: SourceData> Source<'_, D> {
@@ -88,84 +91,93 @@ impl<D: SourceData> Source<'_, D> {
     }
 
     /// What is next for the current attempt, which is open here.
-    fn transfer(&self, export: &Export) -> Step {
+    fn transfer(&self, export: &Export) -> Result<Step, D::Error> {
         let tag = self.found.tag;
         if self.is_late {
             if planted(Plant::UnfreezeByTimer) && export.frozen.is_some() {
                 let cites = forged(tag).1;
                 let slots = export.slots.clone();
-                return self.propose(tag, GroupOp::Unfreeze { cites, slots });
+                return Ok(self.propose(tag, GroupOp::Unfreeze { cites, slots }));
             }
-            return self.give_up(Then::Retry, Why::Late);
+            return Ok(self.give_up(Then::Retry, Why::Late));
         }
         let Some(status) = self.target.filter(|status| status.tag == tag) else {
-            return Step::AskTarget(tag);
+            return Ok(Step::AskTarget(tag));
         };
         let import = match &status.import {
             // The attempt is over, and the controller knows.
-            _ if status.is_closed => return Step::AskController(tag.id),
-            Some(import) if import.tag > tag => return Step::AskController(tag.id),
+            _ if status.is_closed => return Ok(Step::AskController(tag.id)),
+            Some(import) if import.tag > tag => return Ok(Step::AskController(tag.id)),
             Some(import) if import.tag == tag => import,
             _ => {
                 let (slots, incarnation) = (self.found.slots.clone(), self.found.incarnation);
-                return self.send(GroupOp::ImportOpen { slots, incarnation });
+                return Ok(self.send(GroupOp::ImportOpen { slots, incarnation }));
             }
         };
-        match import.stage {
-            ImportStage::Open => self.send_on(export, import, status),
+        Ok(match import.stage {
+            ImportStage::Open => return self.send_on(export, import, status),
             ImportStage::Complete if planted(Plant::DroppedBeforeCommit) => {
                 self.propose(tag, GroupOp::Drop { cites: forged(tag).0 })
             }
             ImportStage::Complete => Step::Tell(Op::Commit { tag }),
             ImportStage::Failed { why: why @ Why::Skew { .. } } => self.give_up(Then::Cancel, why),
             ImportStage::Failed { why } => self.give_up(Then::Retry, why),
-        }
+        })
     }
 
     /// The next part of what the target does not have yet.
-    fn send_on(&self, export: &Export, import: &ImportProgress, status: &ImportStatus) -> Step {
+    fn send_on(
+        &self,
+        export: &Export,
+        import: &ImportProgress,
+        status: &ImportStatus,
+    ) -> Result<Step, D::Error> {
         if import.next.term > self.term {
             // There is a later leader.
-            return Step::Wait;
+            return Ok(Step::Wait);
         }
         let (place, reached) = self.resume(export, import);
         let (tag, slots) = (self.found.tag, &export.slots);
         if let Cursor::At { place: from } = &reached.rows {
-            let piece = self.data.rows(slots, from, self.limits.chunk_bytes);
-            return self.chunk(place, Reached { rows: piece.next, ..reached }, piece.payload);
+            let piece = self.data.rows(slots, from, self.limits.chunk_bytes)?;
+            return Ok(self.chunk(place, Reached { rows: piece.next, ..reached }, piece.payload));
         }
-        let changes = self.data.changes(tag.id, reached.changes, self.limits.chunk_bytes);
+        let changes = self.data.changes(slots, reached.changes, self.limits.chunk_bytes)?;
         if changes.has_overflown {
-            return self.give_up(Then::Retry, Why::TooManyChanges);
+            return Ok(self.give_up(Then::Retry, Why::TooManyChanges));
         }
         let left = changes.left_bytes.saturating_add(changes.payload.len() as u64);
         let Some(frozen) = export.frozen else {
             if left > self.limits.freeze_bytes {
                 let reached = Reached { changes: changes.upto, ..reached };
-                return self.chunk(place, reached, changes.payload);
+                return Ok(self.chunk(place, reached, changes.payload));
             }
             let millis = status.log_time.0.saturating_sub(self.data.log_time().0);
             if millis > SKEW_MAX_MS {
-                return self.give_up(Then::Cancel, Why::Skew { millis });
+                return Ok(self.give_up(Then::Cancel, Why::Skew { millis }));
             }
-            return self.propose(tag, GroupOp::Freeze);
+            return Ok(self.propose(tag, GroupOp::Freeze));
         };
         if !changes.payload.is_empty() {
             let reached = Reached { changes: changes.upto, ..reached };
-            return self.chunk(place, reached, changes.payload);
+            return Ok(self.chunk(place, reached, changes.payload));
         }
         if let Cursor::At { place: from } = &reached.closing
             && !planted(Plant::RecordsLeftBehind)
         {
-            let piece = self.data.closing(slots, from, self.limits.chunk_bytes);
-            return self.chunk(place, Reached { closing: piece.next, ..reached }, piece.payload);
+            let piece = self.data.closing(slots, from, self.limits.chunk_bytes)?;
+            return Ok(self.chunk(
+                place,
+                Reached { closing: piece.next, ..reached },
+                piece.payload,
+            ));
         }
-        self.send(GroupOp::ImportComplete {
+        Ok(self.send(GroupOp::ImportComplete {
             place,
-            sums: self.data.live_sums(slots),
+            sums: self.data.live_sums(slots)?,
             frozen_at: frozen.time,
             sent_at: self.data.log_time(),
-        })
+        }))
     }
 
     /// Where this leader goes on: behind its own last chunk; or, where the last one was another

@@ -35,7 +35,7 @@ impl Holdings {
         let tag = command.tag;
         let applied = match &command.op {
             GroupOp::ExportOpen { slots } => self.export_open(entry, tag, slots, data),
-            GroupOp::Freeze => self.freeze(entry, tag),
+            GroupOp::Freeze => self.freeze(entry, tag, data),
             GroupOp::Unfreeze { cites, slots } => self.unfreeze(tag, *cites, slots, data),
             GroupOp::Drop { cites } => self.drop_slots(tag, *cites, data),
             GroupOp::ImportOpen { slots, incarnation } => {
@@ -76,13 +76,13 @@ impl Holdings {
             return Err(Void::NotReady);
         }
         self.mark(slots, Mark { tag, is_closed: false });
-        data.track(tag.id, slots);
+        data.track(slots);
         let export = Export { tag, slots: slots.clone(), opened: entry.index, frozen: None };
         self.exports.insert(tag.id, export);
         Ok(())
     }
 
-    fn freeze(&mut self, entry: Entry, tag: Tag) -> Applied {
+    fn freeze<D: SlotData>(&mut self, entry: Entry, tag: Tag, data: &mut D) -> Applied {
         let export = self.exports.get_mut(&tag.id).filter(|export| export.tag == tag);
         let export = export.ok_or(Void::Old)?;
         if export.frozen.is_some() {
@@ -94,6 +94,7 @@ impl Holdings {
             Stage::Serving { incarnation } => Stage::Frozen { incarnation },
             other => other,
         });
+        data.freeze(&slots);
         Ok(())
     }
 
@@ -115,7 +116,10 @@ impl Holdings {
                 Stage::Frozen { incarnation } => Stage::Serving { incarnation },
                 other => other,
             });
-            data.untrack(tag.id, &export.slots);
+            data.untrack(&export.slots);
+            if export.frozen.is_some() {
+                data.thaw(&export.slots);
+            }
         } else if was_closed {
             return Err(Void::Already);
         }
@@ -133,7 +137,7 @@ impl Holdings {
             return Err(Void::NotReady);
         }
         self.exports.remove(&tag.id);
-        data.untrack(tag.id, &export.slots);
+        data.untrack(&export.slots);
         let frozen: Vec<_> = self.slots.within(&export.slots).collect();
         for (first, last, hold) in frozen {
             if let Stage::Frozen { incarnation } = hold.stage {

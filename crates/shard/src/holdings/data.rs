@@ -9,19 +9,26 @@ use kontiki_types::{Index, LogTime};
 
 use super::command::{Cursor, Sums};
 use crate::plant::{Plant, planted};
-use crate::{MoveId, SlotIncarnation, SlotSet};
+use crate::{SlotIncarnation, SlotSet};
 
 /// The rows of slots, as the log changes them.
 ///
-/// Two duties have no method. A frozen slot is as it was at the freeze: no key expires, no record
-/// or low mark is freed there. And a client's low marks of two groups merge to the larger.
+/// One duty has no method: a client's low marks of two groups merge to the larger.
 pub trait SlotData {
     /// From here on, until [`SlotData::untrack`], remembers by which entry each key of `slots` was
     /// last changed, by writes, expiry and flushes alike. Part of snapshots.
-    fn track(&mut self, id: MoveId, slots: &SlotSet);
+    fn track(&mut self, slots: &SlotSet);
 
     /// Forgets what [`SlotData::track`] has remembered.
-    fn untrack(&mut self, id: MoveId, slots: &SlotSet);
+    fn untrack(&mut self, slots: &SlotSet);
+
+    /// The slots stand still from here on: until [`SlotData::thaw`] or [`SlotData::retire`] no key
+    /// of them expires, and what [`SourceData::closing`] and [`SourceData::live_sums`] give is as
+    /// of this entry, whatever happens in other slots.
+    fn freeze(&mut self, slots: &SlotSet);
+
+    /// They stand still no more.
+    fn thaw(&mut self, slots: &SlotSet);
 
     /// Opens an empty staging area for `slots`: what lies under `incarnation` is not seen by
     /// reads, counts and scans, and does not expire.
@@ -70,6 +77,11 @@ impl Dead {
         &self.slots
     }
 
+    /// Under which incarnation.
+    pub fn incarnation(&self) -> SlotIncarnation {
+        self.incarnation
+    }
+
     /// Whether rows under `incarnation` are among them.
     pub fn covers(&self, incarnation: SlotIncarnation) -> bool {
         self.incarnation == incarnation || planted(Plant::DeleterWithoutIncarnation)
@@ -78,6 +90,9 @@ impl Dead {
 
 /// The rows of slots, as the source's leader reads them to send them.
 pub trait SourceData {
+    /// Why the rows could not be read.
+    type Error;
+
     /// The last applied entry: what is read is as of it.
     fn applied(&self) -> Index;
 
@@ -85,18 +100,40 @@ pub trait SourceData {
     fn log_time(&self) -> LogTime;
 
     /// Live rows of `slots` from a place on, about `bytes_max` of them, at least one.
-    fn rows(&self, slots: &SlotSet, from: &Bytes, bytes_max: usize) -> Piece;
+    ///
+    /// # Errors
+    /// The rows could not be read.
+    fn rows(&self, slots: &SlotSet, from: &Bytes, bytes_max: usize) -> Result<Piece, Self::Error>;
 
-    /// The keys that were changed by entries after `after`, as they are now, those first that were
+    /// The keys of `slots` that were changed by entries after `after`, as they are now, those first that were
     /// changed first; about `bytes_max` of them, at least one.
-    fn changes(&self, id: MoveId, after: Index, bytes_max: usize) -> Changes;
+    ///
+    /// # Errors
+    /// The rows could not be read.
+    fn changes(
+        &self,
+        slots: &SlotSet,
+        after: Index,
+        bytes_max: usize,
+    ) -> Result<Changes, Self::Error>;
 
     /// What is sent of frozen slots only: completion records, low marks, version counters. From a
     /// place on, about `bytes_max`, at least one.
-    fn closing(&self, slots: &SlotSet, from: &Bytes, bytes_max: usize) -> Piece;
+    ///
+    /// # Errors
+    /// The rows could not be read.
+    fn closing(
+        &self,
+        slots: &SlotSet,
+        from: &Bytes,
+        bytes_max: usize,
+    ) -> Result<Piece, Self::Error>;
 
     /// What the live rows of `slots` add up to, as [`SlotData::sums`].
-    fn live_sums(&self, slots: &SlotSet) -> Sums;
+    ///
+    /// # Errors
+    /// The rows could not be read.
+    fn live_sums(&self, slots: &SlotSet) -> Result<Sums, Self::Error>;
 }
 
 /// A part of a walk.

@@ -15,8 +15,10 @@ struct Noted {
 }
 
 impl SlotData for Noted {
-    fn track(&mut self, _: MoveId, _: &SlotSet) {}
-    fn untrack(&mut self, _: MoveId, _: &SlotSet) {}
+    fn track(&mut self, _: &SlotSet) {}
+    fn untrack(&mut self, _: &SlotSet) {}
+    fn freeze(&mut self, _: &SlotSet) {}
+    fn thaw(&mut self, _: &SlotSet) {}
     fn open(&mut self, _: &SlotSet, _: SlotIncarnation) {
         self.staged = 0;
     }

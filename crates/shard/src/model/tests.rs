@@ -77,8 +77,8 @@ fn changes_are_sent_in_rounds() {
 
 #[test]
 fn attempts_are_given_up_while_they_are_committed() {
-    let gate = Bounds { aborts: 1, ..CALM };
-    holds("aborts", gate, Bounds { aborts: 2, ..gate });
+    let gate = Bounds { aborts: 1, increments: 1, ..CALM };
+    holds("aborts", gate, Bounds { aborts: 2, increments: 2, ..gate });
 }
 
 #[test]

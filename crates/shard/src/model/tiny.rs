@@ -1,14 +1,14 @@
 //! One key in one slot, with completion records: the least that a move has to carry.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use bytes::Bytes;
 use kontiki_types::{Index, LogTime};
 
 use crate::wire::{from_bytes, to_bytes, wire};
 use crate::{
-    BadPayload, Changes, Cursor, Dead, MoveId, Piece, SlotData, SlotIncarnation, SlotSet,
-    SourceData, Sums,
+    BadPayload, Changes, Cursor, Dead, Piece, SlotData, SlotIncarnation, SlotSet, SourceData, Sums,
 };
 
 /// What lies under one incarnation of the slot.
@@ -28,8 +28,8 @@ pub(super) struct Tiny {
     contents: BTreeMap<SlotIncarnation, Content>,
     /// Counts increments: no other entry can touch the key.
     applied: Index,
-    /// For each export, the last entry that changed the key.
-    tracked: BTreeMap<MoveId, Index>,
+    /// While the slot is on its way out, the last entry that changed the key.
+    tracked: Option<Index>,
     pub(super) dead: Vec<Dead>,
     /// Whether sums are told: without them a bug that they would give away goes on.
     has_sums: bool,
@@ -69,7 +69,7 @@ impl Tiny {
         content.record = Some((seq, content.value));
         self.applied = self.applied.next();
         let (value, applied) = (content.value, self.applied);
-        self.tracked.values_mut().for_each(|changed| *changed = applied);
+        self.tracked = self.tracked.map(|_| applied);
         Some(value)
     }
 
@@ -91,13 +91,18 @@ impl Tiny {
 }
 
 impl SlotData for Tiny {
-    fn track(&mut self, id: MoveId, _: &SlotSet) {
-        self.tracked.insert(id, Index(0));
+    fn track(&mut self, _: &SlotSet) {
+        self.tracked = Some(Index(0));
     }
 
-    fn untrack(&mut self, id: MoveId, _: &SlotSet) {
-        self.tracked.remove(&id);
+    fn untrack(&mut self, _: &SlotSet) {
+        self.tracked = None;
     }
+
+    /// Nothing else can change what is in the one slot.
+    fn freeze(&mut self, _: &SlotSet) {}
+
+    fn thaw(&mut self, _: &SlotSet) {}
 
     fn open(&mut self, _: &SlotSet, incarnation: SlotIncarnation) {
         self.contents.insert(incarnation, Content::default());
@@ -134,6 +139,8 @@ impl SlotData for Tiny {
 }
 
 impl SourceData for Tiny {
+    type Error = Infallible;
+
     fn applied(&self) -> Index {
         self.applied
     }
@@ -142,30 +149,30 @@ impl SourceData for Tiny {
         LogTime(0)
     }
 
-    fn rows(&self, _: &SlotSet, _: &Bytes, _: usize) -> Piece {
+    fn rows(&self, _: &SlotSet, _: &Bytes, _: usize) -> Result<Piece, Infallible> {
         let value = self.content().value;
         let payload = to_bytes(1, &Payload::Row { value }).into();
-        Piece { payload, next: Cursor::Done }
+        Ok(Piece { payload, next: Cursor::Done })
     }
 
-    fn changes(&self, id: MoveId, after: Index, _: usize) -> Changes {
-        let changed = self.tracked.get(&id).copied().unwrap_or_default();
+    fn changes(&self, _: &SlotSet, after: Index, _: usize) -> Result<Changes, Infallible> {
+        let changed = self.tracked.unwrap_or_default();
         let value = self.content().value;
         let payload = if changed > after {
             to_bytes(1, &Payload::Row { value }).into()
         } else {
             Bytes::new()
         };
-        Changes { payload, upto: self.applied, left_bytes: 0, has_overflown: false }
+        Ok(Changes { payload, upto: self.applied, left_bytes: 0, has_overflown: false })
     }
 
-    fn closing(&self, _: &SlotSet, _: &Bytes, _: usize) -> Piece {
+    fn closing(&self, _: &SlotSet, _: &Bytes, _: usize) -> Result<Piece, Infallible> {
         let Content { record, low, .. } = self.content();
         let payload = to_bytes(1, &Payload::Records { record, low }).into();
-        Piece { payload, next: Cursor::Done }
+        Ok(Piece { payload, next: Cursor::Done })
     }
 
-    fn live_sums(&self, _: &SlotSet) -> Sums {
-        self.sums_of(&self.content())
+    fn live_sums(&self, _: &SlotSet) -> Result<Sums, Infallible> {
+        Ok(self.sums_of(&self.content()))
     }
 }

@@ -297,7 +297,7 @@ impl World {
         if found.to == replica.holdings.group() {
             return target_step(&replica.holdings, found);
         }
-        source_step(&Source {
+        let Ok(step) = source_step(&Source {
             holdings: &replica.holdings,
             data: &replica.data,
             term: replica.term,
@@ -309,7 +309,8 @@ impl World {
                 chunk_bytes: 1,
                 freeze_bytes: if self.bounds.rounds { 0 } else { 99 },
             },
-        })
+        });
+        step
     }
 
     fn replica(&self, number: usize, is_ghost: bool) -> &Replica {

@@ -1,0 +1,175 @@
+//! What the leader of the source reads, between entries.
+
+use bytes::Bytes;
+use kontiki_types::{Index, Slot};
+
+use super::item::{Item, read_low, read_record};
+use super::sums::{add_slot, each_row};
+use super::{SlotChanges, SlotPiece, SlotSums};
+use crate::bytes_in::{BadBytes, Cursor};
+use crate::command::ScanPosition;
+use crate::layout;
+use crate::overlay::{Rows, Stored};
+use crate::{Machine, MachineError, Store};
+
+/// Rows read at a time: one may be megabytes.
+const ROWS: usize = 16;
+
+impl<S: Store> Machine<S> {
+    /// Data rows of `slots` from a place on, about `bytes_max` bytes of them, at least one. `from`
+    /// is empty, or what the part before gave as its next.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub fn export_rows(
+        &self,
+        slots: &[Slot],
+        from: &Bytes,
+        bytes_max: usize,
+    ) -> Result<SlotPiece, MachineError> {
+        let mut out = Vec::new();
+        for slot in slots {
+            let (first, end) = layout::data_of(*slot, self.tables().slots.get(*slot).incarnation);
+            let mut place = if from.is_empty() { first } else { first.max(layout::behind(from)) };
+            while place < end {
+                let found = Stored(self.store()).range(&place, &end, ROWS)?;
+                for (row_key, row) in &found {
+                    let (_, _, key) = layout::read_data_key(row_key)?;
+                    Item::Row { key: &key, row }.put(&mut out);
+                    if out.len() >= bytes_max {
+                        let next = Some(row_key.clone());
+                        return Ok(SlotPiece { payload: out.into(), next });
+                    }
+                }
+                match found.last() {
+                    Some((last, _)) if found.len() == ROWS => place = layout::behind(last),
+                    _ => break,
+                }
+            }
+        }
+        Ok(SlotPiece { payload: out.into(), next: None })
+    }
+
+    /// The keys of `slots` that were changed by entries after `after`, as they are now; those first
+    /// that were changed first. About `bytes_max` bytes, at least one.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub fn export_changes(
+        &self,
+        slots: &[Slot],
+        after: Index,
+        bytes_max: usize,
+    ) -> Result<SlotChanges, MachineError> {
+        let mut changes: Vec<(Index, Slot, Option<Bytes>)> = Vec::new();
+        for slot in slots {
+            for (from, to) in [layout::cleared_of(*slot), layout::changed_of(*slot)] {
+                each_row(&Stored(self.store()), from, &to, |key, row| {
+                    let index = Index(Cursor::new(row).u64()?);
+                    if index > after {
+                        let is_key = key.first() == Some(&layout::CHANGED);
+                        changes.push((index, *slot, is_key.then(|| key.slice(3..))));
+                    }
+                    Ok(())
+                })?;
+            }
+        }
+        // Of one entry, that the slot was cleared comes before the keys.
+        changes.sort();
+        let mut out = Vec::new();
+        let (mut upto, mut taken) = (self.applied().index, changes.len());
+        for (at, (index, slot, key)) in changes.iter().enumerate() {
+            let before = at.checked_sub(1).and_then(|at| changes.get(at)).map(|(index, ..)| *index);
+            if out.len() >= bytes_max && before.is_some_and(|before| before < *index) {
+                (upto, taken) = (before.unwrap_or(after), at);
+                break;
+            }
+            let Some(key) = key else {
+                Item::Cleared { slot: *slot }.put(&mut out);
+                continue;
+            };
+            let incarnation = self.tables().slots.get(*slot).incarnation;
+            let row = self.store().get(&layout::data(ScanPosition::of(key), incarnation, key))?;
+            match &row {
+                Some(row) => Item::Row { key, row }.put(&mut out),
+                None => Item::Deleted { key }.put(&mut out),
+            }
+        }
+        let bytes_per_key = out.len().checked_div(taken).unwrap_or(0) as u64;
+        let left_keys = (changes.len() - taken) as u64;
+        Ok(SlotChanges { payload: out.into(), upto, left_keys, bytes_per_key })
+    }
+
+    /// What is sent of frozen slots only: counters, and what was pinned: low marks, completion
+    /// records. `from` as in [`Machine::export_rows`]; about `bytes_max` bytes, at least one.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub fn export_closing(
+        &self,
+        slots: &[Slot],
+        from: &Bytes,
+        bytes_max: usize,
+    ) -> Result<SlotPiece, MachineError> {
+        let mut out = Vec::new();
+        if from.is_empty() {
+            for slot in slots {
+                let state = self.tables().slots.get(*slot);
+                let (version, deleted) = (state.version, state.deleted);
+                Item::Slot { slot: *slot, version, deleted }.put(&mut out);
+            }
+        }
+        for table in [layout::pinned_lows, layout::pinned] {
+            for slot in slots {
+                let (first, end) = table(*slot, self.tables().slots.get(*slot).incarnation);
+                let mut place =
+                    if from.is_empty() { first } else { first.max(layout::behind(from)) };
+                while place < end {
+                    let found = Stored(self.store()).range(&place, &end, ROWS)?;
+                    for (key, row) in &found {
+                        put_pinned(key, row, &mut out)?;
+                        if out.len() >= bytes_max {
+                            let next = Some(key.clone());
+                            return Ok(SlotPiece { payload: out.into(), next });
+                        }
+                    }
+                    match found.last() {
+                        Some((last, _)) if found.len() == ROWS => place = layout::behind(last),
+                        _ => break,
+                    }
+                }
+            }
+        }
+        Ok(SlotPiece { payload: out.into(), next: None })
+    }
+
+    /// What the live rows of frozen `slots` add up to, with what was pinned. Reads them all.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub fn live_sums(&self, slots: &[Slot]) -> Result<SlotSums, MachineError> {
+        let mut sums = SlotSums::default();
+        for slot in slots {
+            let state = self.tables().slots.get(*slot);
+            add_slot(&mut sums, &Stored(self.store()), *slot, state)?;
+        }
+        Ok(sums)
+    }
+}
+
+/// The item that a pinned row is.
+fn put_pinned(key: &[u8], row: &[u8], out: &mut Vec<u8>) -> Result<(), BadBytes> {
+    let mut cursor = Cursor::new(row);
+    let (client, seq) = layout::read_pinned_key(key)?;
+    match seq {
+        Some(_) => {
+            let (record, reply) = read_record(&mut cursor)?;
+            Item::Record { client, record, reply }.put(out);
+        }
+        None => {
+            let (low, until) = read_low(&mut cursor)?;
+            Item::Low { client, low, until }.put(out);
+        }
+    }
+    Ok(())
+}

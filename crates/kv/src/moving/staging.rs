@@ -1,0 +1,337 @@
+//! What a steward's entries do to rows: staging, activation, death; and what is noted of slots on
+//! their way out.
+
+use bytes::Bytes;
+use kontiki_types::{LogTime, Slot};
+
+use super::item::{Item, each_item, put_low, put_record, read_low, read_record};
+use super::sums::{add_slot, each_row};
+use super::{SlotRows, SlotSums, stored};
+use crate::batch::Batch;
+use crate::bytes_in::{BadBytes, Cursor};
+use crate::command::ScanPosition;
+use crate::layout::{self, Bounds, read_header};
+use crate::ledger::free_reply;
+use crate::overlay::Merged;
+use crate::slots::SlotState;
+use crate::{MachineError, Store};
+
+/// A slot's state in the staging area.
+fn staged<S: Store>(
+    batch: &Batch<'_, S>,
+    slot: Slot,
+    incarnation: u64,
+) -> Result<Option<SlotState>, MachineError> {
+    let merged = Merged { store: batch.store, overlay: batch.overlay };
+    let Some(row) = merged.get(&layout::staged(slot))? else { return Ok(None) };
+    let (_, state) = SlotState::decode(&mut Cursor::new(&row))?;
+    Ok(Some(state).filter(|state| state.incarnation == incarnation))
+}
+
+fn put_staged<S: Store>(batch: &mut Batch<'_, S>, slot: Slot, state: SlotState) {
+    let mut row = Vec::new();
+    state.encode(slot, &mut row);
+    batch.overlay.put(Bytes::copy_from_slice(&layout::staged(slot)), row.into());
+}
+
+/// A key of a tracked slot has changed.
+pub(crate) fn note_change<S: Store>(batch: &mut Batch<'_, S>, slot: Slot, key: &[u8]) {
+    if batch.is_tracked(slot) {
+        let index = Bytes::copy_from_slice(&batch.index.0.to_be_bytes());
+        batch.overlay.put(layout::changed(slot, key), index);
+    }
+}
+
+/// Every key of a tracked slot is gone.
+pub(crate) fn clear_tracked<S: Store>(batch: &mut Batch<'_, S>, slot: Slot) {
+    if batch.is_tracked(slot) {
+        let index = Bytes::copy_from_slice(&batch.index.0.to_be_bytes());
+        batch.overlay.put(Bytes::copy_from_slice(&layout::cleared(slot)), index);
+    }
+}
+
+/// The due index has begun another generation: what is staged must be in it.
+pub(crate) fn redo_due<S: Store>(batch: &mut Batch<'_, S>) -> Result<(), MachineError> {
+    let merged = Merged { store: batch.store, overlay: batch.overlay };
+    let mut dues = Vec::new();
+    let (from, to) = layout::all_staged();
+    each_row(&merged, from, &to, |_, row| {
+        let (slot, state) = SlotState::decode(&mut Cursor::new(row))?;
+        let (from, to) = layout::data_of(slot, state.incarnation);
+        each_row(&merged, from, &to, |key, row| {
+            if let Some(due) = read_header(row)?.expires {
+                let (_, incarnation, key) = layout::read_data_key(key)?;
+                dues.push(layout::due(batch.tables.generation, due.0, slot, incarnation, &key));
+            }
+            Ok(())
+        })
+    })?;
+    dues.into_iter().for_each(|due| batch.overlay.put(due, Bytes::new()));
+    Ok(())
+}
+
+impl<S: Store> Batch<'_, S> {
+    fn attempt(&mut self, act: impl FnOnce(&mut Self) -> Result<(), MachineError>) {
+        let result = act(self);
+        self.check(result);
+    }
+
+    fn delete_range(&mut self, (from, to): Bounds) -> Result<(), MachineError> {
+        let mut keys = Vec::new();
+        let merged = Merged { store: self.store, overlay: self.overlay };
+        each_row(&merged, from, &to, |key, _| {
+            keys.push(key.clone());
+            Ok(())
+        })?;
+        keys.into_iter().for_each(|key| self.overlay.delete(key));
+        Ok(())
+    }
+
+    /// Forgets what is staged or pinned beside data rows.
+    fn delete_pinned(&mut self, slot: Slot, incarnation: u64) -> Result<(), MachineError> {
+        self.delete_range(layout::pinned_lows(slot, incarnation))?;
+        self.delete_range(layout::pinned(slot, incarnation))
+    }
+
+    /// Deletes the staged row of a key; the state counts it out.
+    fn unstage(&mut self, state: &mut SlotState, key: &[u8]) -> Result<(), MachineError> {
+        let place = ScanPosition::of(key);
+        let row_key = layout::data(place, state.incarnation, key);
+        let old = Merged { store: self.store, overlay: self.overlay }.get(&row_key)?;
+        let Some(old) = old else { return Ok(()) };
+        if let Some(due) = read_header(&old)?.expires {
+            let generation = self.tables.generation;
+            let due = layout::due(generation, due.0, place.slot(), state.incarnation, key);
+            self.overlay.delete(due);
+        }
+        self.overlay.delete(Bytes::copy_from_slice(&row_key));
+        state.keys = state.keys.saturating_sub(1);
+        Ok(())
+    }
+
+    fn stage_item(
+        &mut self,
+        slots: &[Slot],
+        incarnation: u64,
+        item: Item<'_>,
+    ) -> Result<(), MachineError> {
+        let slot = match &item {
+            Item::Row { key, .. } | Item::Deleted { key } => Slot::of(key),
+            Item::Cleared { slot } | Item::Slot { slot, .. } => *slot,
+            Item::Record { record, .. } => record.slot,
+            Item::Low { .. } => slots.first().copied().unwrap_or_default(),
+        };
+        let foreign = || BadBytes::new("slot content: of another slot");
+        slots.binary_search(&slot).map_err(|_| foreign())?;
+        let Some(mut state) = staged(self, slot, incarnation)? else {
+            return Err(BadBytes::new("slot content: nothing is staged").into());
+        };
+        match item {
+            Item::Row { key, row } => {
+                self.unstage(&mut state, key)?;
+                state.keys += 1;
+                if let Some(due) = read_header(row)?.expires {
+                    let generation = self.tables.generation;
+                    let due = layout::due(generation, due.0, slot, incarnation, key);
+                    self.overlay.put(due, Bytes::new());
+                }
+                let row_key = layout::data(ScanPosition::of(key), incarnation, key);
+                let row_key = Bytes::copy_from_slice(&row_key);
+                self.overlay.put(row_key, Bytes::copy_from_slice(row));
+            }
+            Item::Deleted { key } => self.unstage(&mut state, key)?,
+            Item::Cleared { slot } => {
+                let mut keys = Vec::new();
+                let merged = Merged { store: self.store, overlay: self.overlay };
+                let (from, to) = layout::data_of(slot, incarnation);
+                each_row(&merged, from, &to, |key, _| {
+                    keys.push(layout::read_data_key(key)?.2);
+                    Ok(())
+                })?;
+                keys.iter().try_for_each(|key| self.unstage(&mut state, key))?;
+            }
+            Item::Slot { version, deleted, .. } => {
+                state = SlotState { version, deleted, ..state };
+            }
+            Item::Low { client, low, until } => {
+                let mut row = Vec::new();
+                put_low(&mut row, low, until);
+                self.overlay.put(layout::pinned_low_key(slot, incarnation, client), row.into());
+            }
+            Item::Record { client, record, reply } => {
+                let mut row = Vec::new();
+                put_record(&mut row, &record, reply);
+                let key = layout::pinned_key(slot, incarnation, client, record.seq);
+                self.overlay.put(key, row.into());
+            }
+        }
+        put_staged(self, slot, state);
+        Ok(())
+    }
+
+    /// Merges what came beside data rows into the tables that it lives in.
+    fn merge_pinned(&mut self, slot: Slot, incarnation: u64) -> Result<(), MachineError> {
+        let now = self.tables.log_time;
+        let merged = Merged { store: self.store, overlay: self.overlay };
+        let (mut lows, mut records) = (Vec::new(), Vec::new());
+        let (from, to) = layout::pinned_lows(slot, incarnation);
+        each_row(&merged, from, &to, |key, row| {
+            let (client, _) = layout::read_pinned_key(key)?;
+            lows.push((client, read_low(&mut Cursor::new(row))?.0));
+            Ok(())
+        })?;
+        let (from, to) = layout::pinned(slot, incarnation);
+        each_row(&merged, from, &to, |key, row| {
+            let (client, _) = layout::read_pinned_key(key)?;
+            let (record, reply) = read_record(&mut Cursor::new(row))?;
+            records.push((client, record, reply.map(Bytes::copy_from_slice)));
+            Ok(())
+        })?;
+        let Self { tables, overlay, ledger, .. } = self;
+        for (id, low) in lows {
+            let client = tables.clients.of(id);
+            if client.raise_low(low, now, |record| free_reply(id, record, overlay)) {
+                ledger.low(id, low, now);
+            }
+        }
+        for (id, record, reply) in records {
+            let client = tables.clients.of(id);
+            if now > record.deadline || record.seq < client.low(now) {
+                continue;
+            }
+            let has_row = record.has_reply_row();
+            if let Some(reply) = reply {
+                overlay.put(layout::reply(id, record.seq, record.slot), reply);
+            }
+            ledger.write(id, None, &record, now);
+            if let Some(dead) = client.complete(record).filter(|_| !has_row) {
+                free_reply(id, &dead, overlay);
+            }
+        }
+        Ok(())
+    }
+
+    fn activate_slot(&mut self, slot: Slot, incarnation: u64) -> Result<(), MachineError> {
+        let Some(state) = staged(self, slot, incarnation)? else {
+            return Err(BadBytes::new("a slot is activated that is not staged").into());
+        };
+        // What earlier lives have left here is below the incarnation.
+        self.tables.slots.install(slot, SlotState { litter: true, ..state });
+        self.merge_pinned(slot, incarnation)?;
+        self.overlay.delete(Bytes::copy_from_slice(&layout::staged(slot)));
+        self.delete_pinned(slot, incarnation)
+    }
+
+    fn retire_slot(&mut self, slot: Slot, incarnation: u64) -> Result<(), MachineError> {
+        let live = *self.tables.slots.get(slot);
+        if live.incarnation >> 32 == incarnation >> 32 {
+            self.delete_pinned(slot, live.incarnation)?;
+            self.tables.slots.flush(slot);
+        } else if staged(self, slot, incarnation)?.is_some() {
+            self.overlay.delete(Bytes::copy_from_slice(&layout::staged(slot)));
+            self.delete_pinned(slot, incarnation)?;
+            // Whatever lies below is dead.
+            let state = SlotState { incarnation: incarnation + 1, litter: true, ..live };
+            self.tables.slots.install(slot, state);
+        }
+        Ok(())
+    }
+
+    fn pin_all(&mut self, slots: &[Slot]) -> Result<(), MachineError> {
+        let now = self.tables.log_time;
+        let first = slots.first().copied().unwrap_or_default();
+        let mut rows = Vec::new();
+        for (id, client) in self.tables.clients.in_order() {
+            if let Some((low, until)) = client.low_mark(now) {
+                let mut row = Vec::new();
+                put_low(&mut row, low, until);
+                let incarnation = self.tables.slots.get(first).incarnation;
+                rows.push((layout::pinned_low_key(first, incarnation, id), row));
+            }
+            for record in client.records(now) {
+                if slots.binary_search(&record.slot).is_err() {
+                    continue;
+                }
+                let merged = Merged { store: self.store, overlay: self.overlay };
+                let reply = match record.has_reply_row() {
+                    true => merged.get(&layout::reply(id, record.seq, record.slot))?,
+                    false => None,
+                };
+                let mut row = Vec::new();
+                put_record(&mut row, record, reply.as_deref());
+                let incarnation = self.tables.slots.get(record.slot).incarnation;
+                rows.push((layout::pinned_key(record.slot, incarnation, id, record.seq), row));
+            }
+        }
+        rows.into_iter().for_each(|(key, row)| self.overlay.put(key, row.into()));
+        Ok(())
+    }
+}
+
+impl<S: Store> SlotRows for Batch<'_, S> {
+    fn open(&mut self, slots: &[Slot], incarnation: u32) {
+        for slot in slots {
+            let state = SlotState { incarnation: stored(incarnation), ..SlotState::default() };
+            put_staged(self, *slot, state);
+        }
+    }
+
+    fn stage(&mut self, slots: &[Slot], incarnation: u32, payload: &[u8]) -> Result<(), BadBytes> {
+        each_item(payload, |item| {
+            match self.stage_item(slots, stored(incarnation), item) {
+                Err(MachineError::State(bad)) => return Err(bad),
+                result => {
+                    self.check(result);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn staged_sums(&self, slots: &[Slot], incarnation: u32) -> SlotSums {
+        let mut sums = SlotSums::default();
+        let merged = Merged { store: self.store, overlay: self.overlay };
+        for slot in slots {
+            let Some(state) = self.check(staged(self, *slot, stored(incarnation))).flatten() else {
+                continue;
+            };
+            self.check(add_slot(&mut sums, &merged, *slot, &state));
+        }
+        sums
+    }
+
+    fn activate(&mut self, slots: &[Slot], incarnation: u32, time: LogTime) {
+        self.tables.log_time = self.tables.log_time.max(time);
+        self.attempt(|batch| {
+            slots.iter().try_for_each(|slot| batch.activate_slot(*slot, stored(incarnation)))
+        });
+    }
+
+    fn retire(&mut self, slots: &[Slot], incarnation: u32) {
+        self.attempt(|batch| {
+            slots.iter().try_for_each(|slot| batch.retire_slot(*slot, stored(incarnation)))
+        });
+    }
+
+    fn pin(&mut self, slots: &[Slot]) {
+        self.attempt(|batch| batch.pin_all(slots));
+    }
+
+    fn unpin(&mut self, slots: &[Slot]) {
+        self.attempt(|batch| {
+            slots.iter().try_for_each(|slot| {
+                let incarnation = batch.tables.slots.get(*slot).incarnation;
+                batch.delete_pinned(*slot, incarnation)
+            })
+        });
+    }
+
+    fn untrack(&mut self, slots: &[Slot]) {
+        self.attempt(|batch| {
+            slots.iter().try_for_each(|slot| {
+                batch.delete_range(layout::cleared_of(*slot))?;
+                batch.delete_range(layout::changed_of(*slot))
+            })
+        });
+    }
+}
