@@ -63,7 +63,7 @@ impl Default for Summary {
 }
 
 /// From so many seeds on each kind of fault must have happened.
-const ENOUGH_SEEDS: u64 = 1000;
+const ENOUGH_SEEDS: u64 = 5000;
 /// Of a hundred seeds so many have an election after the first one.
 const ELECTIONS_PERCENT: u64 = 95;
 /// Faults of a seed, on average, at the least; for [`ENOUGH_SEEDS`].
