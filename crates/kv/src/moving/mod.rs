@@ -14,8 +14,8 @@
 //!   goes on in other slots.
 //! - All of it is in snapshots and in the state hash.
 //!
-//! Missing on purpose, so far: sums (PROTOCOL 12) are taken by reading every row of the slots, not
-//! kept as they change.
+//! Sums (PROTOCOL 12) of what is staged are kept as rows come and go. Missing so far: those of the
+//! source are taken by reading every row of the slots, not kept as they change.
 
 mod item;
 mod outward;

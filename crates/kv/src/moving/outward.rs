@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kontiki_types::{Index, Slot};
 
 use super::item::{Item, read_low, read_record};
-use super::sums::{add_slot, each_row};
+use super::sums::{add_rest, add_rows, each_row};
 use super::{SlotChanges, SlotPiece, SlotSums};
 use crate::bytes_in::{BadBytes, Cursor};
 use crate::command::ScanPosition;
@@ -151,7 +151,8 @@ impl<S: Store> Machine<S> {
         let mut sums = SlotSums::default();
         for slot in slots {
             let state = self.tables().slots.get(*slot);
-            add_slot(&mut sums, &Stored(self.store()), *slot, state)?;
+            add_rows(&mut sums, &Stored(self.store()), *slot, state.incarnation)?;
+            add_rest(&mut sums, &Stored(self.store()), *slot, state)?;
         }
         Ok(sums)
     }

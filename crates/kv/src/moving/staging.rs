@@ -5,7 +5,7 @@ use bytes::Bytes;
 use kontiki_types::{LogTime, Slot};
 
 use super::item::{Item, each_item, put_low, put_record, read_low, read_record};
-use super::sums::{add_slot, each_row};
+use super::sums::{add_rest, each_row, of_row};
 use super::{SlotRows, SlotSums, stored};
 use crate::batch::Batch;
 use crate::bytes_in::{BadBytes, Cursor};
@@ -16,21 +16,32 @@ use crate::overlay::Merged;
 use crate::slots::SlotState;
 use crate::{MachineError, Store};
 
-/// A slot's state in the staging area.
+/// A slot in the staging area.
+#[derive(Clone, Copy)]
+struct Staged {
+    state: SlotState,
+    /// What its data rows add up to, kept as they come and go: to read them all when everything has
+    /// arrived would hold up whatever else the group applies.
+    sum: u128,
+}
+
 fn staged<S: Store>(
     batch: &Batch<'_, S>,
     slot: Slot,
     incarnation: u64,
-) -> Result<Option<SlotState>, MachineError> {
+) -> Result<Option<Staged>, MachineError> {
     let merged = Merged { store: batch.store, overlay: batch.overlay };
     let Some(row) = merged.get(&layout::staged(slot))? else { return Ok(None) };
-    let (_, state) = SlotState::decode(&mut Cursor::new(&row))?;
-    Ok(Some(state).filter(|state| state.incarnation == incarnation))
+    let mut cursor = Cursor::new(&row);
+    let (_, state) = SlotState::decode(&mut cursor)?;
+    let sum = u128::from_be_bytes(*cursor.array()?);
+    Ok(Some(Staged { state, sum }).filter(|staged| staged.state.incarnation == incarnation))
 }
 
-fn put_staged<S: Store>(batch: &mut Batch<'_, S>, slot: Slot, state: SlotState) {
+fn put_staged<S: Store>(batch: &mut Batch<'_, S>, slot: Slot, staged: Staged) {
     let mut row = Vec::new();
-    state.encode(slot, &mut row);
+    staged.state.encode(slot, &mut row);
+    row.extend_from_slice(&staged.sum.to_be_bytes());
     batch.overlay.put(Bytes::copy_from_slice(&layout::staged(slot)), row.into());
 }
 
@@ -94,7 +105,8 @@ impl<S: Store> Batch<'_, S> {
     }
 
     /// Deletes the staged row of a key; the state counts it out.
-    fn unstage(&mut self, state: &mut SlotState, key: &[u8]) -> Result<(), MachineError> {
+    fn unstage(&mut self, staged: &mut Staged, key: &[u8]) -> Result<(), MachineError> {
+        let Staged { state, sum } = staged;
         let place = ScanPosition::of(key);
         let row_key = layout::data(place, state.incarnation, key);
         let old = Merged { store: self.store, overlay: self.overlay }.get(&row_key)?;
@@ -106,6 +118,7 @@ impl<S: Store> Batch<'_, S> {
         }
         self.overlay.delete(Bytes::copy_from_slice(&row_key));
         state.keys = state.keys.saturating_sub(1);
+        *sum = sum.wrapping_sub(of_row(key, &old));
         Ok(())
     }
 
@@ -123,13 +136,14 @@ impl<S: Store> Batch<'_, S> {
         };
         let foreign = || BadBytes::new("slot content: of another slot");
         slots.binary_search(&slot).map_err(|_| foreign())?;
-        let Some(mut state) = staged(self, slot, incarnation)? else {
+        let Some(mut staged) = staged(self, slot, incarnation)? else {
             return Err(BadBytes::new("slot content: nothing is staged").into());
         };
         match item {
             Item::Row { key, row } => {
-                self.unstage(&mut state, key)?;
-                state.keys += 1;
+                self.unstage(&mut staged, key)?;
+                staged.state.keys += 1;
+                staged.sum = staged.sum.wrapping_add(of_row(key, row));
                 if let Some(due) = read_header(row)?.expires {
                     let generation = self.tables.generation;
                     let due = layout::due(generation, due.0, slot, incarnation, key);
@@ -139,7 +153,7 @@ impl<S: Store> Batch<'_, S> {
                 let row_key = Bytes::copy_from_slice(&row_key);
                 self.overlay.put(row_key, Bytes::copy_from_slice(row));
             }
-            Item::Deleted { key } => self.unstage(&mut state, key)?,
+            Item::Deleted { key } => self.unstage(&mut staged, key)?,
             Item::Cleared { slot } => {
                 let mut keys = Vec::new();
                 let merged = Merged { store: self.store, overlay: self.overlay };
@@ -148,10 +162,10 @@ impl<S: Store> Batch<'_, S> {
                     keys.push(layout::read_data_key(key)?.2);
                     Ok(())
                 })?;
-                keys.iter().try_for_each(|key| self.unstage(&mut state, key))?;
+                keys.iter().try_for_each(|key| self.unstage(&mut staged, key))?;
             }
             Item::Slot { version, deleted, .. } => {
-                state = SlotState { version, deleted, ..state };
+                staged.state = SlotState { version, deleted, ..staged.state };
             }
             Item::Low { client, low, until } => {
                 let mut row = Vec::new();
@@ -165,7 +179,7 @@ impl<S: Store> Batch<'_, S> {
                 self.overlay.put(key, row.into());
             }
         }
-        put_staged(self, slot, state);
+        put_staged(self, slot, staged);
         Ok(())
     }
 
@@ -212,7 +226,7 @@ impl<S: Store> Batch<'_, S> {
     }
 
     fn activate_slot(&mut self, slot: Slot, incarnation: u64) -> Result<(), MachineError> {
-        let Some(state) = staged(self, slot, incarnation)? else {
+        let Some(Staged { state, .. }) = staged(self, slot, incarnation)? else {
             return Err(BadBytes::new("a slot is activated that is not staged").into());
         };
         // What earlier lives have left here is below the incarnation.
@@ -272,7 +286,7 @@ impl<S: Store> SlotRows for Batch<'_, S> {
     fn open(&mut self, slots: &[Slot], incarnation: u32) {
         for slot in slots {
             let state = SlotState { incarnation: stored(incarnation), ..SlotState::default() };
-            put_staged(self, *slot, state);
+            put_staged(self, *slot, Staged { state, sum: 0 });
         }
     }
 
@@ -292,10 +306,12 @@ impl<S: Store> SlotRows for Batch<'_, S> {
         let mut sums = SlotSums::default();
         let merged = Merged { store: self.store, overlay: self.overlay };
         for slot in slots {
-            let Some(state) = self.check(staged(self, *slot, stored(incarnation))).flatten() else {
-                continue;
-            };
-            self.check(add_slot(&mut sums, &merged, *slot, &state));
+            let found = self.check(staged(self, *slot, stored(incarnation))).flatten();
+            if let Some(Staged { state, sum }) = found {
+                sums.keys += state.keys;
+                sums.rows = sums.rows.wrapping_add(sum);
+                self.check(add_rest(&mut sums, &merged, *slot, &state));
+            }
         }
         sums
     }

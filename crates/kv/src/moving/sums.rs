@@ -15,8 +15,33 @@ const ROW: u64 = 16;
 const SLOT: u64 = 17;
 const RECORD: u64 = 18;
 
-/// Adds up one slot under the incarnation that `state` has.
-pub(super) fn add_slot(
+/// What a data row adds to its slot's sum.
+pub(super) fn of_row(key: &[u8], row: &[u8]) -> u128 {
+    let mut all = Vec::with_capacity(8 + key.len() + row.len());
+    all.extend_from_slice(&(key.len() as u64).to_be_bytes());
+    all.extend_from_slice(key);
+    all.extend_from_slice(row);
+    hash128(ROW, &all)
+}
+
+/// Adds up the data rows of one slot, by reading them.
+pub(super) fn add_rows(
+    sums: &mut SlotSums,
+    rows: &impl Rows,
+    slot: Slot,
+    incarnation: u64,
+) -> Result<(), MachineError> {
+    let (from, to) = layout::data_of(slot, incarnation);
+    each_row(rows, from, &to, |key, row| {
+        let (_, _, key) = layout::read_data_key(key)?;
+        sums.keys += 1;
+        sums.rows = sums.rows.wrapping_add(of_row(&key, row));
+        Ok(())
+    })
+}
+
+/// Adds everything of one slot but its data rows, under the incarnation that `state` has.
+pub(super) fn add_rest(
     sums: &mut SlotSums,
     rows: &impl Rows,
     slot: Slot,
@@ -24,17 +49,6 @@ pub(super) fn add_slot(
 ) -> Result<(), MachineError> {
     let mut scratch = Vec::new();
     let incarnation = state.incarnation;
-    let (from, to) = layout::data_of(slot, incarnation);
-    each_row(rows, from, &to, |key, row| {
-        let (_, _, key) = layout::read_data_key(key)?;
-        scratch.clear();
-        scratch.extend_from_slice(&(key.len() as u64).to_be_bytes());
-        scratch.extend_from_slice(&key);
-        scratch.extend_from_slice(row);
-        sums.keys += 1;
-        sums.rows = sums.rows.wrapping_add(hash128(ROW, &scratch));
-        Ok(())
-    })?;
     let counters = SlotState { incarnation: 0, litter: false, ..*state };
     scratch.clear();
     counters.encode(slot, &mut scratch);
