@@ -115,6 +115,8 @@ mod tests {
     use crate::wire::{from_bytes, to_bytes};
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn runs_are_the_function_that_they_stand_for(
             changes in prop::collection::vec((0..SLOTS, 0..400u16, 0..SLOTS, 0..3u64), 0..20)

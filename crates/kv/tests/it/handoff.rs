@@ -242,6 +242,8 @@ struct Cluster {
     index: u64,
     groups: [Group; 2],
     limits: Limits,
+    /// What the leaders' clocks say, where it is more than log time.
+    clock: LogTime,
 }
 
 impl Cluster {
@@ -252,7 +254,8 @@ impl Cluster {
         let first = Holdings::of_everything(GroupRef { id: GroupId(1), joined: 0 });
         let second = Holdings::new(GroupRef { id: GroupId(2), joined: 1 });
         let groups = [Group::new(first), Group::new(second)];
-        Self { controller, index: 1, groups, limits: Limits { chunk_bytes: 64, freeze_bytes: 0 } }
+        let limits = Limits { chunk_bytes: 64, freeze_bytes: 0 };
+        Self { controller, index: 1, groups, limits, clock: LogTime(0) }
     }
 
     fn plan(&mut self, slots: SlotSet, to: usize) -> MoveId {
@@ -289,6 +292,7 @@ impl Cluster {
                 holdings: &self.groups[source].holdings(),
                 data: &Out(&self.groups[source].machine),
                 term: Term(self.groups[source].term),
+                clock: self.clock,
                 found: &found,
                 target: Some(&status),
                 is_late: false,
@@ -560,4 +564,15 @@ fn a_target_that_is_ahead_in_log_time_is_refused_by_name() {
         }
     }
     panic!("the move is not cancelled");
+}
+
+#[test]
+fn a_source_that_was_idle_is_not_taken_for_one_that_is_behind() {
+    let mut cluster = Cluster::new();
+    cluster.groups[0].run(10, "SET {k} v PX 9000");
+    cluster.groups[1].tick(5_000);
+    cluster.clock = LogTime(4_500);
+    let id = cluster.plan(slots_of("{k}"), 1);
+    cluster.carry_out(id, |_, _| {});
+    assert_eq!(cluster.groups[1].query("GET {k}"), bulk("v"));
 }

@@ -153,7 +153,7 @@ fn parts_are_no_larger_than_they_may_be() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// Whatever joins, leaves and is loaded how: the fewest slots move, the outcome is even, and
     /// planning on it gives nothing.

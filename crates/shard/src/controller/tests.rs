@@ -352,7 +352,7 @@ fn meant(log: &Log, op: Op) -> Op {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Numbers rise by one; owners change by commits and foundings alone; old configurations stay
     /// as they were; a restart from bytes at any point changes nothing; no command doubles.

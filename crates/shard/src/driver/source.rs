@@ -1,6 +1,6 @@
 //! The source's side.
 
-use kontiki_types::Term;
+use kontiki_types::{LogTime, Term};
 
 use super::{Limits, Step, forged};
 use crate::Tag;
@@ -20,6 +20,9 @@ pub struct Source<'a, D> {
     pub data: &'a D,
     /// The leader's term.
     pub term: Term,
+    /// The stamp that the leader would give an entry now (PROTOCOL 8). A group that is idle is
+    /// behind in log time, but its clock is not.
+    pub clock: LogTime,
     /// The controller's last answer about the move.
     pub found: &'a Move,
     /// The target's last answer, if there was one since the last [`Step::Send`].
@@ -152,7 +155,7 @@ impl<D: SourceData> Source<'_, D> {
                 let reached = Reached { changes: changes.upto, ..reached };
                 return Ok(self.chunk(place, reached, changes.payload));
             }
-            let millis = status.log_time.0.saturating_sub(self.data.log_time().0);
+            let millis = status.log_time.0.saturating_sub(self.now().0);
             if millis > SKEW_MAX_MS {
                 return Ok(self.give_up(Then::Cancel, Why::Skew { millis }));
             }
@@ -176,8 +179,13 @@ impl<D: SourceData> Source<'_, D> {
             place,
             sums: self.data.live_sums(slots)?,
             frozen_at: frozen.time,
-            sent_at: self.data.log_time(),
+            sent_at: self.now(),
         }))
+    }
+
+    /// The log time that an entry of the source would have now.
+    fn now(&self) -> LogTime {
+        self.data.log_time().max(self.clock)
     }
 
     /// Where this leader goes on: behind its own last chunk; or, where the last one was another

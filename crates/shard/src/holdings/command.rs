@@ -72,7 +72,7 @@ pub enum GroupOp {
         sums: Sums,
         /// The source's log time at the freeze.
         frozen_at: LogTime,
-        /// The source's log time when this was sent.
+        /// The log time that an entry of the source would have had when this was sent.
         sent_at: LogTime,
     },
     /// The slots are served here.

@@ -301,6 +301,7 @@ impl World {
             holdings: &replica.holdings,
             data: &replica.data,
             term: replica.term,
+            clock: LogTime(0),
             found,
             target: seen,
             is_late,
