@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use object_store::aws::AmazonS3Builder;
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
+// What speaks HTTP below: a dependency so that it is built without a provider of cryptography of its own.
+use reqwest as _;
 
 use super::Store;
 

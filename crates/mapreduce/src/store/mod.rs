@@ -2,8 +2,8 @@
 //! gRPC address of a node (or several, with commas between), and what comes after the slash is what
 //! keys begin with, as it is.
 //!
-//! A pair of key and value is a [line](lines). Input is read from a [view](input), so that all of it
-//! is of one applied index; [output](output) is written under a fence, so that an attempt which was
+//! A pair of key and value is a line (`lines`). Input is read from a view (`input`), so that all of it
+//! is of one applied index; output is written under a fence (`output`), so that an attempt which was
 //! replaced writes nothing more. The password and the authority of TLS come from the environment.
 //!
 //! There is one group today. A job lists an input per group, each with a view of its own. A fence is

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kontiki_client::ViewId;
+use kontiki_client::{Error, Reason, ViewId};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -37,15 +37,20 @@ pub fn keep(maps: &[MapTask], close: bool) -> KeptViews {
     KeptViews { views, keeping, close }
 }
 
-async fn say_so(views: BTreeSet<(String, u64)>) {
-    loop {
+async fn say_so(mut views: BTreeSet<(String, u64)>) {
+    while !views.is_empty() {
         sleep(EVERY).await;
-        for (address, view) in &views {
-            // Whoever reads it is told when it is gone.
-            if let Ok(client) = client(std::slice::from_ref(address), false).await {
-                let _ = client.keep_view(ViewId(*view)).await;
+        let mut gone = Vec::new();
+        for of in &views {
+            let (address, view) = of;
+            let Ok(client) = client(std::slice::from_ref(address), false).await else { continue };
+            let kept = client.keep_view(ViewId(*view)).await;
+            // Whoever reads it is told.
+            if matches!(kept, Err(Error::NotApplied { reason: Reason::NotFound, .. })) {
+                gone.push(of.clone());
             }
         }
+        views.retain(|of| !gone.contains(of));
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a worker runs and holds, and how it says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -126,14 +126,14 @@ impl Books {
         self.lock().held.remove(of).is_some()
     }
 
-    /// The jobs of which outputs are held and nothing runs.
-    pub(super) fn idle_jobs(&self) -> Vec<JobId> {
+    /// Of these jobs, and of those of which outputs are held, the ones of which nothing runs.
+    pub(super) fn idle_jobs(&self, known: impl IntoIterator<Item = JobId>) -> Vec<JobId> {
         let inner = self.lock();
         let runs = |job| inner.running.keys().any(|of| of.job == job);
-        let mut jobs: Vec<_> = inner.held.keys().map(|of| of.job).collect();
-        jobs.dedup();
+        let mut jobs: BTreeSet<_> = inner.held.keys().map(|of| of.job).collect();
+        jobs.extend(known);
         jobs.retain(|job| !runs(*job));
-        jobs
+        jobs.into_iter().collect()
     }
 
     /// Forgets all outputs of a job.
@@ -217,6 +217,6 @@ mod tests {
         books.end(&of(1));
         assert_eq!(books.held().len(), 1);
         assert_eq!(books.sign().running, []);
-        assert_eq!(books.idle_jobs(), [JobId(1)]);
+        assert_eq!(books.idle_jobs([JobId(0), JobId(1)]), [JobId(0), JobId(1)]);
     }
 }

@@ -45,6 +45,8 @@ use folder::Folder;
 const RETRY: Duration = Duration::from_millis(100);
 /// No call takes longer: the coordinator lets none wait for more than 5 s.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a coordinator may take to answer a registration at the least.
+const REGISTER: Duration = Duration::from_secs(2);
 /// Between two looks whether jobs have ended whose outputs are still here.
 const CLEAN: Duration = Duration::from_secs(5);
 
@@ -363,11 +365,15 @@ impl Shared {
         }
     }
 
-    /// Removes the outputs of jobs that have ended.
+    /// Forgets jobs that have ended, and removes their outputs.
     async fn clean(self: Arc<Self>) {
         loop {
             sleep(CLEAN).await;
-            for job in self.books.idle_jobs() {
+            let known: Vec<JobId> = {
+                let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+                jobs.keys().copied().collect()
+            };
+            for job in self.books.idle_jobs(known) {
                 let request = MapOutputsRequest { job: job.0, since: u64::MAX };
                 let reply = self.call(self.coordinators.current().map_outputs(request)).await;
                 if reply.is_err_and(|status| status.code() == Code::NotFound) {
@@ -445,7 +451,9 @@ impl Shared {
                 version: proto::VERSION.to_owned(),
             };
             let mut coordinator = self.coordinators.current();
-            match self.call_within(self.at_once(), coordinator.register(request)).await {
+            // It may have much to take in.
+            let patience = self.at_once().max(REGISTER);
+            match self.call_within(patience, coordinator.register(request)).await {
                 Ok(heard) => {
                     // First, so that nobody takes a grant from before for one of the new lease.
                     self.registrations.fetch_add(1, SeqCst);

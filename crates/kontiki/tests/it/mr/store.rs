@@ -26,10 +26,8 @@ impl Store {
     pub(super) fn start(folder: &Path) -> Self {
         let mut command = Command::new(kontiki());
         command.args(["up", "--base-port", "0", "--memory", "16MiB", "--dir"]);
-        let process = {
-            command.arg(folder.join("store"));
-            Process::start(command, &folder.join("store-log"))
-        };
+        command.arg(folder.join("store"));
+        let process = Process::start(command, &folder.join("store-log"));
         // Lines of `node 1  pid 7  resp HOST:PORT  grpc HOST:PORT  http HOST:PORT`.
         let nodes: Vec<(String, i32)> = until("the store", LIMIT, || {
             let said = process.stdout();
@@ -316,6 +314,35 @@ fn what_goes_wrong_is_told_and_leaves_nothing() {
         let ends = ["--input", &input, "--output", &output];
         check(&[&failing[..], &ends, how].concat(), &["exit"]);
     }
+}
+
+/// The password is in the environment, of `mr run` and of its workers.
+#[test]
+fn a_store_may_ask_for_a_password() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("password");
+    fs::write(&file, "swordfish\n").expect("written");
+    let mut node = Command::new(kontiki());
+    node.args(["node", "--id", "1", "--bootstrap", "--listen", "127.0.0.1:0"]);
+    node.args(["--listen-grpc", "127.0.0.1:0", "--listen-http", "127.0.0.1:0"]);
+    node.arg("--requirepass-file").arg(&file).arg("--dir").arg(folder.path().join("node"));
+    let node = Process::start(node, &folder.path().join("node-log"));
+    let address = until("the node", LIMIT, || {
+        let said = node.stdout();
+        let (_, rest) = said.split_once("grpc ")?;
+        rest.split_whitespace().next().map(str::to_owned)
+    });
+    let client = until("the node to lead", LIMIT, || {
+        Client::connect([&address], Options::default().password("swordfish")).ok()
+    });
+    client.set("in/1", "the sea").expect("written");
+    let url = |prefix: &str| format!("kontiki://{address}/{prefix}");
+    let (input, output) = (url("in/"), url("out/"));
+    let arguments = ["wc", "--processes", "--input", &input, "--output", &output];
+    let done = job(&arguments).output().expect("kontiki runs");
+    assert!(stderr(&done).contains("needs the client password"), "{}", stderr(&done));
+    succeed(job(&arguments).env("KONTIKI_PASSWORD_FILE", &file));
+    assert!(client.get("out/sea").expect("read").is_some());
 }
 
 /// The view is of one node. When that dies, the job says so.

@@ -132,7 +132,7 @@ impl Setup {
 /// run again.
 #[test]
 fn another_coordinator_goes_on_where_the_dead_one_was() {
-    let mut setup = Setup::start(3, "1.5");
+    let mut setup = Setup::start(3, "3");
     let (run, expected) = setup.job("out");
     let before = of_maps(&setup.done("maps", 8), "done");
     setup.candidates[0].process.kill();
@@ -155,7 +155,7 @@ fn another_coordinator_goes_on_where_the_dead_one_was() {
 /// ends at once.
 #[test]
 fn a_leader_that_comes_back_late_says_nothing_and_ends() {
-    let mut setup = Setup::start(2, "1.5");
+    let mut setup = Setup::start(2, "3");
     let (run, expected) = setup.job("out");
     setup.done("maps", 5);
     setup.candidates[0].process.stop();
