@@ -1,8 +1,8 @@
 //! up: a whole local cluster, a child process per node.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -10,7 +10,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use kontiki_client::{Options, blocking::Client};
 use kontiki_types::NodeId;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,6 +19,10 @@ use crate::config::LogFormat;
 
 /// How long the nodes have to come up before `up` gives up.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a node has to say whether it serves, and in how many bytes.
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+const SAID_MAX: u64 = 4096;
 
 /// How long the nodes have to end before they are killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -273,16 +276,24 @@ fn await_ready(nodes: &[Planned], inbox: &mpsc::Receiver<Event>) -> Result<Optio
     }
 }
 
-/// Whether a linearizable read is answered.
+/// Whether a node says that it serves. Asked where neither a password nor a certificate is needed.
 fn serves(nodes: &[Planned]) -> bool {
-    let addresses: Vec<String> =
-        nodes.iter().map(|node| format!("127.0.0.1:{}", node.grpc)).collect();
-    let options = Options { timeout: Duration::from_secs(1), ..Options::default() };
-    let read = Client::connect(&addresses, options).and_then(|client| client.get("")).is_ok();
-    if !read {
+    let is_ready = nodes.iter().any(|node| ask_ready(node.http).unwrap_or(false));
+    if !is_ready {
         thread::sleep(Duration::from_millis(20));
     }
-    read
+    is_ready
+}
+
+fn ask_ready(port: u16) -> std::io::Result<bool> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut stream = TcpStream::connect_timeout(&address, ASK_TIMEOUT)?;
+    stream.set_read_timeout(Some(ASK_TIMEOUT))?;
+    stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
+    let mut said = Vec::new();
+    stream.take(SAID_MAX).read_to_end(&mut said)?;
+    let status = said.splitn(3, |&byte| byte == b' ').nth(1);
+    Ok(status == Some(b"200"))
 }
 
 fn print_table(nodes: &[Planned]) -> Result<()> {

@@ -24,9 +24,16 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn start(folder: &Path) -> Self {
+        Self::start_with(folder, "", Options::default())
+    }
+
+    /// With these settings, and a client with these options.
+    fn start_with(folder: &Path, settings: &str, options: Options) -> Self {
+        let config = folder.join("store.toml");
+        fs::write(&config, settings).expect("written");
         let mut command = Command::new(kontiki());
-        command.args(["up", "--base-port", "0", "--memory", "16MiB", "--dir"]);
-        command.arg(folder.join("store"));
+        command.args(["up", "--base-port", "0", "--memory", "16MiB", "--config"]);
+        command.arg(config).arg("--dir").arg(folder.join("store"));
         let process = Process::start(command, &folder.join("store-log"));
         // Lines of `node 1  pid 7  resp HOST:PORT  grpc HOST:PORT  http HOST:PORT`.
         let nodes: Vec<(String, i32)> = until("the store", LIMIT, || {
@@ -40,7 +47,7 @@ impl Store {
             (nodes.len() == 3).then_some(nodes)
         });
         let (addresses, pids): (Vec<String>, _) = nodes.into_iter().unzip();
-        let client = Client::connect(&addresses, Options::default()).expect("a client");
+        let client = Client::connect(&addresses, options).expect("a client");
         Self { _process: process, addresses, pids, client }
     }
 
@@ -322,27 +329,16 @@ fn a_store_may_ask_for_a_password() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("password");
     fs::write(&file, "swordfish\n").expect("written");
-    let mut node = Command::new(kontiki());
-    node.args(["node", "--id", "1", "--bootstrap", "--listen", "127.0.0.1:0"]);
-    node.args(["--listen-grpc", "127.0.0.1:0", "--listen-http", "127.0.0.1:0"]);
-    node.arg("--requirepass-file").arg(&file).arg("--dir").arg(folder.path().join("node"));
-    let node = Process::start(node, &folder.path().join("node-log"));
-    let address = until("the node", LIMIT, || {
-        let said = node.stdout();
-        let (_, rest) = said.split_once("grpc ")?;
-        rest.split_whitespace().next().map(str::to_owned)
-    });
-    let client = until("the node to lead", LIMIT, || {
-        Client::connect([&address], Options::default().password("swordfish")).ok()
-    });
-    client.set("in/1", "the sea").expect("written");
-    let url = |prefix: &str| format!("kontiki://{address}/{prefix}");
-    let (input, output) = (url("in/"), url("out/"));
+    let settings = format!("requirepass-file = {:?}", file.display().to_string());
+    let options = Options::default().password("swordfish");
+    let store = Store::start_with(folder.path(), &settings, options);
+    store.client.set("in/1", "the sea").expect("written");
+    let (input, output) = (store.url(0, "in/"), store.url(0, "out/"));
     let arguments = ["wc", "--processes", "--input", &input, "--output", &output];
     let done = job(&arguments).output().expect("kontiki runs");
     assert!(stderr(&done).contains("needs the client password"), "{}", stderr(&done));
     succeed(job(&arguments).env("KONTIKI_PASSWORD_FILE", &file));
-    assert!(client.get("out/sea").expect("read").is_some());
+    assert!(store.client.get("out/sea").expect("read").is_some());
 }
 
 /// The view is of one node. When that dies, the job says so.
