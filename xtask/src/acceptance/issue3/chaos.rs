@@ -11,7 +11,8 @@ const AROUND: Duration = Duration::from_secs(180);
 
 pub(super) fn run(context: &Context) -> Result<Figures> {
     let seconds = context.amount(600, 60);
-    let history = context.scratch.join("history.jsonl");
+    // Not in the scratch folder, which goes when the item has passed.
+    let history = context.scratch.with_file_name("chaos-history.jsonl");
     let dir = context.scratch.join("nodes");
     let said = Program::new(&context.binary)
         .args(["chaos", "--seconds", &seconds.to_string()])
