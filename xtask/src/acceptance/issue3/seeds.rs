@@ -22,7 +22,7 @@ pub(super) fn run(context: &Context) -> Result<Figures> {
         ("virtual_hours".to_owned(), number_behind(&all.stdout, "virtual hours: ")?.into()),
         ("operations".to_owned(), number_behind(&all.stdout, "operations: ")?.into()),
         ("elections".to_owned(), number_behind(&all.stdout, "elections: ")?.into()),
-        ("faults".to_owned(), number_behind(&all.stdout, "faults: ")?.into()),
+        ("faults".to_owned(), number_behind(&all.stdout, "\nfaults: ")?.into()),
     ]);
     let cpu = number_behind(&all.stderr, "CPU ")?;
     figures.insert("cpu_seconds".to_owned(), cpu.into());
