@@ -27,27 +27,14 @@ impl<S: Store> Machine<S> {
         from: &Bytes,
         bytes_max: usize,
     ) -> Result<SlotPiece, MachineError> {
-        let mut out = Vec::new();
-        for slot in slots {
-            let (first, end) = layout::data_of(*slot, self.tables().slots.get(*slot).incarnation);
-            let mut place = if from.is_empty() { first } else { first.max(layout::behind(from)) };
-            while place < end {
-                let found = Stored(self.store()).range(&place, &end, ROWS)?;
-                for (row_key, row) in &found {
-                    let (_, _, key) = layout::read_data_key(row_key)?;
-                    Item::Row { key: &key, row }.put(&mut out);
-                    if out.len() >= bytes_max {
-                        let next = Some(row_key.clone());
-                        return Ok(SlotPiece { payload: out.into(), next });
-                    }
-                }
-                match found.last() {
-                    Some((last, _)) if found.len() == ROWS => place = layout::behind(last),
-                    _ => break,
-                }
-            }
-        }
-        Ok(SlotPiece { payload: out.into(), next: None })
+        let ranges = slots
+            .iter()
+            .map(|slot| layout::data_of(*slot, self.tables().slots.get(*slot).incarnation));
+        self.piece(Vec::new(), ranges, from, bytes_max, |row_key, row, out| {
+            let (_, _, key) = layout::read_data_key(row_key)?;
+            Item::Row { key: &key, row }.put(out);
+            Ok(())
+        })
     }
 
     /// The keys of `slots` that were changed by entries after `after`, as they are now; those first
@@ -119,24 +106,35 @@ impl<S: Store> Machine<S> {
                 Item::Slot { slot: *slot, version, deleted }.put(&mut out);
             }
         }
-        for table in [layout::pinned_lows, layout::pinned] {
-            for slot in slots {
-                let (first, end) = table(*slot, self.tables().slots.get(*slot).incarnation);
-                let mut place =
-                    if from.is_empty() { first } else { first.max(layout::behind(from)) };
-                while place < end {
-                    let found = Stored(self.store()).range(&place, &end, ROWS)?;
-                    for (key, row) in &found {
-                        put_pinned(key, row, &mut out)?;
-                        if out.len() >= bytes_max {
-                            let next = Some(key.clone());
-                            return Ok(SlotPiece { payload: out.into(), next });
-                        }
+        let ranges = [layout::pinned_lows, layout::pinned].into_iter().flat_map(|table| {
+            slots.iter().map(move |slot| table(*slot, self.tables().slots.get(*slot).incarnation))
+        });
+        self.piece(out, ranges, from, bytes_max, |key, row, out| put_pinned(key, row, out))
+    }
+
+    /// Behind what is in `out`, the rows of `ranges`, which ascend, from behind `from` on.
+    fn piece(
+        &self,
+        mut out: Vec<u8>,
+        ranges: impl Iterator<Item = (Vec<u8>, Vec<u8>)>,
+        from: &Bytes,
+        bytes_max: usize,
+        put: impl Fn(&Bytes, &[u8], &mut Vec<u8>) -> Result<(), BadBytes>,
+    ) -> Result<SlotPiece, MachineError> {
+        for (first, end) in ranges {
+            let mut place = if from.is_empty() { first } else { first.max(layout::behind(from)) };
+            while place < end {
+                let found = Stored(self.store()).range(&place, &end, ROWS)?;
+                for (key, row) in &found {
+                    put(key, row, &mut out)?;
+                    if out.len() >= bytes_max {
+                        let next = Some(key.clone());
+                        return Ok(SlotPiece { payload: out.into(), next });
                     }
-                    match found.last() {
-                        Some((last, _)) if found.len() == ROWS => place = layout::behind(last),
-                        _ => break,
-                    }
+                }
+                match found.last() {
+                    Some((last, _)) if found.len() == ROWS => place = layout::behind(last),
+                    _ => break,
                 }
             }
         }
