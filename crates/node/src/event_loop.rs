@@ -11,7 +11,8 @@ use kontiki_kv::command::Read;
 use kontiki_net::PeerTransport;
 use kontiki_raft::{Entries, Receipt, Role, SnapshotMeta};
 use kontiki_replica::{
-    Ask, Caller, ChangeFailure, ChangeKind, Core, Effect, GroupStatus, NodeInfo, Opened, Request,
+    Ask, Caller, ChangeFailure, ChangeKind, Core, Effect, FIRST_GROUP, GroupStatus, NodeInfo,
+    Opened, Request, Target,
 };
 use kontiki_types::{GroupId, Index, LogId, LogTime, Member, NodeId};
 use tokio::sync::oneshot;
@@ -25,7 +26,7 @@ use crate::shared::Shared;
 use crate::views::Taken;
 
 /// The group whose state the node's front shows: the only one until there is sharding.
-pub(crate) const DATA_GROUP: GroupId = GroupId(1);
+pub(crate) const DATA_GROUP: GroupId = FIRST_GROUP;
 
 /// How often a turn looks for more to come before it begins.
 const GATHER_ROUNDS: usize = 8;
@@ -42,9 +43,9 @@ const TURN_MAX: Duration = Duration::from_millis(100);
 /// Everything that can happen to a node.
 pub(crate) enum Input {
     /// From a client's connection.
-    Requests { group: GroupId, connection: u64, requests: Vec<Request> },
+    Requests { connection: u64, requests: Vec<Request> },
     /// From a native call.
-    Ask { group: GroupId, caller: Caller, ask: Ask },
+    Ask { to: Target, caller: Caller, ask: Ask },
     /// From an operator.
     Change { group: GroupId, kind: ChangeKind, done: oneshot::Sender<Result<(), ChangeFailure>> },
     /// From another node.
@@ -207,15 +208,15 @@ impl EventLoop {
     fn take(&mut self, input: Input) -> Option<Ended> {
         let core = &mut self.core;
         match input {
-            Input::Requests { group, connection, requests } => {
+            Input::Requests { connection, requests } => {
                 self.node.metrics.count_commands(requests.len());
-                for Request { ticket, ask } in requests {
-                    core.request(group, Caller { connection, ticket }, ask);
+                for Request { ticket, to, ask } in requests {
+                    core.request(to, Caller { connection, ticket }, ask);
                 }
             }
-            Input::Ask { group, caller, ask } => {
+            Input::Ask { to, caller, ask } => {
                 self.node.metrics.count_commands(1);
-                core.request(group, caller, ask);
+                core.request(to, caller, ask);
             }
             Input::Change { group, kind, done } => {
                 self.next_change += 1;
@@ -353,6 +354,7 @@ impl EventLoop {
     ) {
         info!(%group, ?role, %term, leader = leader.map(|leader| leader.node.0), "role");
         self.node.metrics.role_changed(role == Role::Leader);
+        self.node.set_atlas(Arc::new(self.core.atlas()));
         if group == DATA_GROUP {
             let leader = leader.map_or(0, |leader| leader.node.0);
             self.node.view.leader.store(leader, Ordering::Relaxed);

@@ -7,7 +7,7 @@ use kontiki_kv::command::{Condition, Expiry, Parsed, Read, Write};
 use kontiki_kv::{Proposal, Reply, WriteRequest};
 use kontiki_net::proto::{self, kv_server::Kv, op};
 use kontiki_net::{Failure as NetFailure, FailureCode};
-use kontiki_replica::{Answer, Ask, Caller, Failure, Host, RETENTION_MILLIS, SessionWrite};
+use kontiki_replica::{Answer, Ask, Caller, Failure, Host, RETENTION_MILLIS, SessionWrite, Target};
 use kontiki_types::{ClientId, LogTime, Seq};
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
@@ -25,7 +25,7 @@ impl Native {
         let (sender, receiver) = oneshot::channel();
         let ticket = self.0.registry.call(sender);
         let caller = Caller { connection: 0, ticket };
-        self.0.events.send(Input::Ask { group: DATA_GROUP, caller, ask });
+        self.0.events.send(Input::Ask { to: Target::Group(DATA_GROUP), caller, ask });
         let log_time = self.0.log_time().0;
         match receiver.await {
             Ok(Answer::Reply(Reply::Error(line))) => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use kontiki_replica::{Answer, Connection, Host, Request};
 use kontiki_resp::{RequestParse, RequestParser};
-use kontiki_types::{ClientId, GroupId};
+use kontiki_types::ClientId;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -180,7 +180,7 @@ impl Session {
         }
         let connection = self.connection.id();
         let requests = std::mem::take(&mut self.requests);
-        self.node.events.send(Input::Requests { group: GroupId(1), connection, requests });
+        self.node.events.send(Input::Requests { connection, requests });
     }
 
     fn write(&mut self) -> io::Result<()> {

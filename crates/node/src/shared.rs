@@ -1,13 +1,13 @@
 //! What the tasks and threads of a node share, and the node as a connection sees it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use kontiki_kv::command::glob;
 use kontiki_net::Secret;
-use kontiki_replica::{Description, Host, KillFilter};
+use kontiki_replica::{Atlas, Description, Host, KillFilter};
 use kontiki_types::{ClientId, Incarnation, Instant, LogTime, NodeId};
 
 use crate::clock;
@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) events: InboxSender<Input>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) view: View,
+    /// What connections route by; replaced as a whole when it changes.
+    atlas: Mutex<Arc<Atlas>>,
     pub(crate) views: Arc<Views>,
     random: AtomicU64,
 }
@@ -81,9 +83,15 @@ impl Shared {
             events,
             metrics,
             view: View::default(),
+            atlas: Mutex::default(),
             views: Arc::default(),
             random: AtomicU64::new(seed),
         }
+    }
+
+    /// Shows connections a newer atlas.
+    pub(crate) fn set_atlas(&self, atlas: Arc<Atlas>) {
+        *self.atlas.lock().unwrap_or_else(PoisonError::into_inner) = atlas;
     }
 
     /// The session of the connection with this number: never given out before (PROTOCOL 2).
@@ -102,6 +110,10 @@ impl Host for Shared {
         let at = Instant(self.view.log_time_at.load(Ordering::Relaxed));
         let since = clock::now().since(at).as_millis();
         LogTime(base.saturating_add(u64::try_from(since).unwrap_or(0)))
+    }
+
+    fn atlas(&self) -> Arc<Atlas> {
+        Arc::clone(&self.atlas.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn wall_clock(&self) -> Duration {

@@ -28,6 +28,7 @@ pub use failure::Failure;
 pub use host::{Description, Host, KillFilter};
 pub use local::COMPATIBLE_WITH;
 
+use crate::atlas::{FIRST_GROUP, Target};
 use encode::Protocol;
 use order::{Reach, Sequence, Traffic};
 use transaction::Transaction;
@@ -64,6 +65,8 @@ impl Default for ConnectionLimits {
 pub struct Request {
     /// Names the request when it is answered: [`Connection::answer`].
     pub ticket: u64,
+    /// Where it goes.
+    pub to: Target,
     /// What to do.
     pub ask: Ask,
 }
@@ -392,7 +395,7 @@ impl Connection {
             }
         };
         self.push(state, silent);
-        requests.push(Request { ticket, ask });
+        requests.push(Request { ticket, to: Target::Group(FIRST_GROUP), ask });
     }
 
     /// Gives a write its place in the session.

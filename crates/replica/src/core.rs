@@ -14,6 +14,7 @@ use kontiki_types::{
     GroupId, Incarnation, Index, Instant, LogId, LogTime, Member, NodeId, ReplicaId, Term,
 };
 
+use crate::atlas::{Atlas, FIRST_GROUP, Target};
 use crate::clock::WallClocks;
 use crate::connection::{Answer, Ask, Failure};
 use crate::group::{ChangeFailure, ChangeKind, Group, GroupConfig, GroupStatus, Node, State};
@@ -323,7 +324,11 @@ impl Core {
     }
 
     /// A caller's request.
-    pub fn request(&mut self, group: GroupId, caller: Caller, ask: Ask) {
+    pub fn request(&mut self, to: Target, caller: Caller, ask: Ask) {
+        let group = match to {
+            Target::Group(group) => group,
+            Target::Slot(_) => FIRST_GROUP,
+        };
         let done = self.with(group, |group, node| match ask {
             Ask::Read(read) => group.read(caller, read, node),
             Ask::Write(write) => group.write(caller, write, node),
@@ -581,6 +586,13 @@ impl Core {
         let mut nodes: Vec<_> = others.chain([(self.me.clone(), true)]).collect();
         nodes.sort_by_key(|(info, _)| info.id);
         nodes
+    }
+
+    /// What this node knows of its cluster.
+    pub fn atlas(&self) -> Atlas {
+        let groups = self.groups.iter().map(|(&id, group)| (id, group.place()));
+        let nodes = self.nodes().into_iter().map(|(info, alive)| (info.id, (info, alive)));
+        Atlas { configuration: None, groups: groups.collect(), nodes: nodes.collect() }
     }
 
     /// Where a node is.

@@ -16,6 +16,7 @@ use kontiki_raft::{Output, Raft, Receipt, Role, Status};
 use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{GroupId, Index, Instant, LogId, LogTime, Member, NodeId, Term};
 
+use crate::atlas::GroupPlace;
 use crate::clock::{GroupClock, WallClocks};
 use crate::core::{Effect, Frames};
 use change::Change;
@@ -179,6 +180,11 @@ impl Group {
 
     pub(crate) fn leader(&self) -> Option<Member> {
         self.leader
+    }
+
+    /// What others may know of the group.
+    pub(crate) fn place(&self) -> GroupPlace {
+        GroupPlace { leader: self.leader.map(|leader| leader.node), nodes: self.voters.clone() }
     }
 
     /// Log time if an entry were stamped now.

@@ -8,12 +8,14 @@
 //! - [`Core`]: a node's side of its groups: proposals, forwarding and retry, reads, membership.
 //! - [`Frame`]: what nodes say to each other.
 
+mod atlas;
 mod clock;
 mod connection;
 mod core;
 mod group;
 mod peer;
 
+pub use self::atlas::{Atlas, FIRST_GROUP, GroupPlace, Target};
 pub use self::core::{Caller, Core, Effect, Opened};
 pub use connection::{
     Answer, Ask, COMPATIBLE_WITH, Connection, ConnectionLimits, Description, Failure, Host,

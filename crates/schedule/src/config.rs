@@ -16,7 +16,7 @@ pub struct Config {
     /// A task is tried a second time in parallel once an attempt has run for this many hundredths
     /// of the median of its phase. Default 300: tasks of one job differ by themselves. 0: never.
     pub backup_percent: u32,
-    /// No attempt gets a backup before this age. Default 1 s.
+    /// No attempt gets a backup before this age. Default 300 ms.
     pub backup_age_min: Duration,
     /// At most this many thousandths of a phase's tasks, rounded up, get a backup. Default 100.
     pub backups_permille: u32,
@@ -38,7 +38,7 @@ impl Default for Config {
             reattach: Duration::from_secs(1),
             tick: Duration::from_millis(200),
             backup_percent: 300,
-            backup_age_min: Duration::from_secs(1),
+            backup_age_min: Duration::from_millis(300),
             backups_permille: 100,
             worker_failures_max: 3,
             losses_max: 100,

@@ -1,9 +1,12 @@
 //! What a connection asks of the node around it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use kontiki_types::LogTime;
+
+use crate::atlas::Atlas;
 
 /// How a `CLIENT KILL` chooses connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct KillFilter {
 pub trait Host {
     /// Log time of the group as last applied here, and running on since.
     fn log_time(&self) -> LogTime;
+    /// What the node knows of its cluster.
+    fn atlas(&self) -> Arc<Atlas>;
     /// The wall clock, since the Unix epoch. For TIME and replies only, never for state.
     fn wall_clock(&self) -> Duration;
     /// A number that differs from call to call, for RANDOMKEY.

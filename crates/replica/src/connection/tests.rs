@@ -1,12 +1,14 @@
 //! A connection against a node that the tests play.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kontiki_kv::Body;
 use kontiki_types::Incarnation;
 
 use super::*;
+use crate::atlas::Atlas;
 
 /// A node without a password whose clocks stand still.
 #[derive(Default)]
@@ -19,6 +21,10 @@ impl Host for Still {
     fn log_time(&self) -> LogTime {
         LogTime(1_000_000)
     }
+    fn atlas(&self) -> Arc<Atlas> {
+        Arc::default()
+    }
+
     fn wall_clock(&self) -> Duration {
         Duration::new(5, 7_000)
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kontiki_resp::Reply;
 use kontiki_types::{Instant, LogTime, NodeId};
 
-use kontiki_replica::{Answer, Ask, Caller};
+use kontiki_replica::{Answer, Ask, Caller, Target};
 
 use super::node::Input;
 use super::{Arrives, Event, GROUP, StoreCluster};
@@ -289,7 +289,7 @@ impl StoreCluster {
             return self.schedule.add(at, Event::Ask { node, ticket, ask: Box::new(ask) });
         }
         let caller = Caller { connection: 0, ticket };
-        self.at(node, |node| node.input(Input::Request { caller, ask }));
+        self.at(node, |node| node.input(Input::Request { to: Target::Group(GROUP), caller, ask }));
     }
 
     pub(super) fn answer_leaves(&mut self, node: NodeId, ticket: u64, answer: Answer) {

@@ -1,10 +1,11 @@
 //! A simulated node as its connections see it.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kontiki_replica::{Description, Host, KillFilter};
+use kontiki_replica::{Atlas, Description, Host, KillFilter};
 use kontiki_types::LogTime;
 
 use crate::random::Random;
@@ -19,6 +20,10 @@ pub(super) struct SimHost<'a> {
 impl Host for SimHost<'_> {
     fn log_time(&self) -> LogTime {
         self.log_time
+    }
+
+    fn atlas(&self) -> Arc<Atlas> {
+        Arc::default()
     }
 
     fn wall_clock(&self) -> Duration {

@@ -12,7 +12,7 @@ use kontiki_kv::command::Read;
 use kontiki_raft::{Receipt, Role, SnapshotMeta};
 use kontiki_replica::{
     Answer, Ask, Caller, ChangeFailure, ChangeKind, Connection, ConnectionLimits, Core, Effect,
-    FrameError, NodeInfo, Opened, Request,
+    FrameError, NodeInfo, Opened, Request, Target,
 };
 use kontiki_resp::{Reply, ReplyParse, ReplyParser};
 use kontiki_storage::disk::SimDisk;
@@ -30,6 +30,7 @@ use crate::random::Random;
 pub(super) enum Input {
     EntriesRead(Reading),
     Request {
+        to: Target,
         caller: Caller,
         ask: Ask,
     },
@@ -408,7 +409,7 @@ impl Running {
     fn take(&mut self, input: Input) -> Result<(), String> {
         let core = &mut self.core;
         match input {
-            Input::Request { caller, ask } => core.request(GROUP, caller, ask),
+            Input::Request { to, caller, ask } => core.request(to, caller, ask),
             Input::Change { caller, kind } => core.change(GROUP, caller, kind),
             Input::Frame { from, frame, intact } => match core.receive(from, frame) {
                 Ok(()) if intact => {}
@@ -568,8 +569,8 @@ impl Running {
         while let ReplyParse::Reply(reply) = front.parser.parse(&mut front.output) {
             self.happenings.push(Happening::Reply { connection: id, reply });
         }
-        for Request { ticket, ask } in requests {
-            self.input(Input::Request { caller: Caller { connection: id, ticket }, ask });
+        for Request { ticket, to, ask } in requests {
+            self.input(Input::Request { to, caller: Caller { connection: id, ticket }, ask });
         }
     }
 
