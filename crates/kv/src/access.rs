@@ -1,7 +1,7 @@
 //! What a command sees of the state while it executes.
 
 use bytes::Bytes;
-use kontiki_types::LogTime;
+use kontiki_types::{LogTime, Slot};
 
 use crate::command::ScanPosition;
 
@@ -43,6 +43,29 @@ pub trait Access {
 
     /// Some live key, chosen by `choice`; `None` if there is none.
     fn random_key(&self, choice: u64) -> Option<Bytes>;
+
+    /// The first slot from `first` to `last`, both included, that is not served here; `None`: all
+    /// of them are, as in a state that has the whole key space.
+    fn first_unserved(&self, first: Slot, last: Slot) -> Option<Slot> {
+        let _ = (first, last);
+        None
+    }
+
+    /// Number of live keys in `slots`, which are in order, each once.
+    fn count_in(&self, slots: &[Slot]) -> u64 {
+        let count = |slot: &Slot| {
+            let mut limit = 64;
+            loop {
+                let keys = self.scan(ScanPosition::start_of(*slot), limit);
+                let inside = keys.iter().take_while(|key| Slot::of(key) == *slot).count();
+                if inside < limit {
+                    return inside as u64;
+                }
+                limit *= 2;
+            }
+        };
+        slots.iter().map(count).sum()
+    }
 }
 
 /// Read and write access of one command at apply. Its effects become visible and durable as one.
@@ -58,4 +81,20 @@ pub trait AccessMut: Access {
 
     /// Removes every live key.
     fn clear(&mut self);
+
+    /// Removes every live key of `slots`, which are in order, each once.
+    fn clear_in(&mut self, slots: &[Slot]) {
+        for slot in slots {
+            loop {
+                let mut keys = self.scan(ScanPosition::start_of(*slot), 64);
+                keys.retain(|key| Slot::of(key) == *slot);
+                if keys.is_empty() {
+                    break;
+                }
+                for key in keys {
+                    self.delete(&key);
+                }
+            }
+        }
+    }
 }

@@ -11,6 +11,7 @@ use crate::ledger::{Ledger, Tables};
 use crate::moving;
 use crate::overlay::{Merged, Overlay};
 use crate::scan::Walk;
+use crate::steward::first_unserved;
 use crate::{Access, AccessMut, Gate, MachineError, Record, Steward, Store};
 
 /// Set in the version of a key that is due but not expired yet: it differs from every version
@@ -175,6 +176,14 @@ impl<S: Store> Access for Batch<'_, S> {
     fn random_key(&self, choice: u64) -> Option<Bytes> {
         self.check(self.walk().random_key(choice)).flatten()
     }
+
+    fn first_unserved(&self, first: Slot, last: Slot) -> Option<Slot> {
+        first_unserved(self.steward?, first, last)
+    }
+
+    fn count_in(&self, slots: &[Slot]) -> u64 {
+        self.check(self.walk().count_in(slots)).unwrap_or_default()
+    }
 }
 
 impl<S: Store> AccessMut for Batch<'_, S> {
@@ -216,6 +225,20 @@ impl<S: Store> AccessMut for Batch<'_, S> {
         *self.next_due = u64::MAX;
         let redone = moving::redo_due(self);
         self.check(redone);
+    }
+
+    fn clear_in(&mut self, slots: &[Slot]) {
+        for &slot in slots {
+            if self.tables.slots.get(slot).keys > 0 {
+                moving::clear_tracked(self, slot);
+                self.tables.slots.flush(slot);
+            }
+        }
+        // Rows of the due index that the slots leave are passed over, and go when they are due; if
+        // nothing else lives, all can go at once.
+        if self.tables.slots.keys() == 0 {
+            self.clear();
+        }
     }
 }
 

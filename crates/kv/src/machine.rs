@@ -163,6 +163,7 @@ impl<S: Store> Machine<S> {
         if let Some(steward) = &self.steward {
             let mut slots = Vec::new();
             read.each_key(&mut |key| slots.push(Slot::of(key)));
+            slots.extend(read.start_slot());
             if let Some(Closed { slot, gate }) = first_closed(&**steward, slots) {
                 return Ok(QueryAnswer::Closed { slot, gate });
             }
@@ -171,6 +172,7 @@ impl<S: Store> Machine<S> {
             store: &self.store,
             tables: &self.tables,
             next_due: self.next_due,
+            steward: self.steward.as_deref(),
             clock,
             met_due: Cell::new(false),
             failed: Cell::new(None),
@@ -372,13 +374,12 @@ impl<S: Store> Machine<S> {
             let text = format!("ERR a key of {length} bytes is longer than {KEY_BYTES_MAX}");
             return Ok(Reply::Error(text.into()));
         }
-        let generation = self.tables.generation;
         let mut batch = self.batch();
         let reply = write.execute(&mut batch);
         if let Some(error) = batch.failed.take() {
             return Err(error);
         }
-        if self.tables.generation != generation {
+        if write.leaves_litter() {
             self.litter.note_flush(&self.tables);
         }
         Ok(reply)

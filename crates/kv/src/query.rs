@@ -3,8 +3,8 @@
 use std::cell::Cell;
 
 use bytes::Bytes;
-use kontiki_types::LogTime;
 use kontiki_types::plant::{Plant, planted};
+use kontiki_types::{LogTime, Slot};
 
 use crate::batch::{record, version};
 use crate::command::ScanPosition;
@@ -12,13 +12,15 @@ use crate::layout::{self, Header, read_header};
 use crate::ledger::Tables;
 use crate::overlay::Stored;
 use crate::scan::Walk;
-use crate::{Access, MachineError, Record, Store};
+use crate::steward::first_unserved;
+use crate::{Access, MachineError, Record, Steward, Store};
 
 /// The state as of the last apply.
 pub(crate) struct View<'a, S> {
     pub(crate) store: &'a S,
     pub(crate) tables: &'a Tables,
     pub(crate) next_due: u64,
+    pub(crate) steward: Option<&'a dyn Steward>,
     /// The caller's clock.
     pub(crate) clock: LogTime,
     /// Whether the answer depends on a key that is due by `clock` and not by the log time.
@@ -96,5 +98,13 @@ impl<S: Store> Access for View<'_, S> {
 
     fn random_key(&self, choice: u64) -> Option<Bytes> {
         self.walk().and_then(|walk| self.check(walk.random_key(choice))).flatten()
+    }
+
+    fn first_unserved(&self, first: Slot, last: Slot) -> Option<Slot> {
+        first_unserved(self.steward?, first, last)
+    }
+
+    fn count_in(&self, slots: &[Slot]) -> u64 {
+        self.walk().and_then(|walk| self.check(walk.count_in(slots))).unwrap_or_default()
     }
 }

@@ -132,9 +132,19 @@ impl<R: Rows> Walk<'_, R> {
     pub(crate) fn len(&self) -> Result<u64, MachineError> {
         let mut overdue = 0;
         if self.next_due <= self.now.0 {
-            self.each_due(|_| overdue += 1)?;
+            self.each_due(|_, _| overdue += 1)?;
         }
         Ok(self.slots.keys().saturating_sub(overdue))
+    }
+
+    /// Number of live keys in `slots`, which are in order.
+    pub(crate) fn count_in(&self, slots: &[Slot]) -> Result<u64, MachineError> {
+        let mut overdue = 0;
+        if self.next_due <= self.now.0 {
+            self.each_due(|slot, _| overdue += u64::from(slots.binary_search(&slot).is_ok()))?;
+        }
+        let keys: u64 = slots.iter().map(|slot| self.slots.get(*slot).keys).sum();
+        Ok(keys.saturating_sub(overdue))
     }
 
     /// Some live key. Each is about as likely as any other: the slot is drawn by its number of
@@ -160,14 +170,14 @@ impl<R: Rows> Walk<'_, R> {
     }
 
     /// Calls `each` with every live key that is due but has not been expired yet.
-    fn each_due(&self, mut each: impl FnMut(&[u8])) -> Result<(), MachineError> {
+    fn each_due(&self, mut each: impl FnMut(Slot, &[u8])) -> Result<(), MachineError> {
         let (mut from, to) = layout::due_between(self.generation, self.next_due, self.now.0);
         loop {
             let chunk = self.rows.range(&from, &to, CHUNK)?;
             for (row, _) in &chunk {
                 let due = read_due_key(row)?;
                 if self.slots.get(due.slot).incarnation == due.incarnation {
-                    each(&due.key);
+                    each(due.slot, &due.key);
                 }
             }
             match chunk.last() {

@@ -78,3 +78,9 @@ pub(crate) fn first_closed(
     }
     frozen
 }
+
+/// The first slot from `first` to `last` whose gate is not open.
+pub(crate) fn first_unserved(steward: &dyn Steward, first: Slot, last: Slot) -> Option<Slot> {
+    let mut slots = (first.get()..=last.get()).filter_map(Slot::new);
+    slots.find(|slot| steward.gate(*slot) != Gate::Open)
+}

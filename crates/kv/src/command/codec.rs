@@ -16,6 +16,7 @@
 //! over-long numbers), and grows lists only by elements that were really there.
 
 use bytes::Bytes;
+use kontiki_types::Slot;
 use thiserror::Error;
 
 use super::options::{
@@ -329,6 +330,17 @@ impl Field for ScanPosition {
     }
 }
 
+impl Field for Slot {
+    fn put(&self, out: &mut Vec<u8>) {
+        u64::from(self.get()).put(out);
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let slot = u16::try_from(reader.number()?).ok().and_then(Self::new);
+        slot.ok_or(DecodeError::Invalid { what: "slot" })
+    }
+}
+
 impl Field for Extended {
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.to_bytes());
@@ -429,6 +441,7 @@ tagged!(Write, "write", {
     20 => Exec { watched, commands }
     21 => Transaction { compare, commands }
     22 => PutIfVersion { key, value, version }
+    23 => FlushSlots { slots }
 });
 
 tagged!(Read, "read", {
@@ -454,6 +467,8 @@ tagged!(Read, "read", {
     20 => MemoryUsage { key }
     21 => Versions { keys }
     22 => GetWithVersion { key }
+    23 => CountSlots { slots }
+    24 => KeysOfSlots { slots, pattern, limit }
 });
 
 /// A command within a transaction.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use kontiki_types::plant::{Plant, planted};
 
-use super::{Parsed, Read, Write, bits, expiry, field, keyspace, lcs, strings};
+use super::{Parsed, Read, Write, bits, expiry, field, keyspace, lcs, slots, strings};
 use crate::{Access, AccessMut, Reply};
 
 impl Write {
@@ -34,6 +34,7 @@ impl Write {
             }
             Self::Persist { key } => expiry::persist(state, key),
             Self::Flush => keyspace::flush(state),
+            Self::FlushSlots { slots } => slots::flush(state, slots),
             Self::Exec { watched, commands } => exec(state, watched, commands),
             Self::Transaction { compare, commands } => transaction(state, compare, commands),
             Self::PutIfVersion { key, value, version } => {
@@ -75,6 +76,10 @@ impl Read {
                 keyspace::scan(state, *from, pattern.as_deref(), *count, *other_type)
             }
             Self::DbSize => keyspace::db_size(state),
+            Self::CountSlots { slots } => slots::count(state, slots),
+            Self::KeysOfSlots { slots, pattern, limit } => {
+                slots::keys(state, slots, pattern.as_deref(), *limit)
+            }
             Self::ObjectEncoding { key } => keyspace::encoding(state, key),
             Self::MemoryUsage { key } => keyspace::memory_usage(state, key),
             Self::Versions { keys } => versions(state, keys),

@@ -59,7 +59,7 @@ impl Write {
                 visit(from);
                 visit(to);
             }
-            Self::Flush => {}
+            Self::Flush | Self::FlushSlots { .. } => {}
             Self::Exec { watched: keys, commands }
             | Self::Transaction { compare: keys, commands } => {
                 keys.iter().for_each(|(key, _)| visit(key));
@@ -86,9 +86,17 @@ impl Write {
         }
     }
 
+    /// Whether it may make the rows of whole slots dead.
+    pub(crate) fn leaves_litter(&self) -> bool {
+        matches!(self, Self::FlushSlots { .. }) || self.is_flush()
+    }
+
     /// The slot that keeps the completion record: that of the first key, slot 0 without one.
     pub fn home_slot(&self) -> Slot {
-        let mut home = None;
+        let mut home = match self {
+            Self::FlushSlots { slots } => slots.first().map(|(first, _)| *first),
+            _ => None,
+        };
         self.each_key(&mut |key| {
             home.get_or_insert_with(|| Slot::of(key));
         });
@@ -124,7 +132,9 @@ impl Read {
             | Self::Keys { .. }
             | Self::RandomKey { .. }
             | Self::Scan { .. }
-            | Self::DbSize => {}
+            | Self::DbSize
+            | Self::CountSlots { .. }
+            | Self::KeysOfSlots { .. } => {}
         }
     }
 
@@ -133,6 +143,18 @@ impl Read {
         let mut slots = CommonSlot::default();
         self.each_key(&mut |key| slots.add(key));
         slots.get()
+    }
+
+    /// The slot that must be served where a command about slots executes, which says itself how far
+    /// it came from there.
+    pub fn start_slot(&self) -> Option<Slot> {
+        match self {
+            Self::Scan { from, .. } => Some(from.slot()),
+            Self::CountSlots { slots } | Self::KeysOfSlots { slots, .. } => {
+                slots.first().map(|(first, _)| *first)
+            }
+            _ => None,
+        }
     }
 }
 

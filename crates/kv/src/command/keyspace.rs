@@ -1,6 +1,7 @@
 //! Keys as a whole: what is there, under which name.
 
 use bytes::Bytes;
+use kontiki_types::Slot;
 
 use super::scan::ScanPosition;
 use super::strings::length;
@@ -17,6 +18,10 @@ const KEYS_PAGE: usize = 1024;
 /// Bytes that a record takes beside key and value, about: slot, incarnation, scan hash, version,
 /// expiry and the engine's own.
 const RECORD_OVERHEAD: usize = 48;
+
+/// Keys that RANDOMKEY draws at most, and what makes each draw another one.
+const DRAWS_MAX: u64 = 16;
+const DRAW_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Longest string that Redis calls `embstr`.
 const EMBEDDED_MAX: usize = 44;
@@ -75,7 +80,14 @@ pub(super) fn db_size<A: Access + ?Sized>(state: &A) -> Reply {
 }
 
 pub(super) fn random_key<A: Access + ?Sized>(state: &A, choice: u64) -> Reply {
-    state.random_key(choice).map_or(Reply::Nil, Reply::Bulk)
+    // What is drawn may lie in a slot that stands still or has left; a few draws find another one.
+    let draw = |nth: u64| state.random_key(choice.wrapping_add(nth.wrapping_mul(DRAW_STEP)));
+    let is_served = |key: &Bytes| {
+        let slot = Slot::of(key);
+        state.first_unserved(slot, slot).is_none()
+    };
+    let mut drawn = (0..DRAWS_MAX).map_while(draw);
+    drawn.find(is_served).map_or(Reply::Nil, Reply::Bulk)
 }
 
 pub(super) fn keys<A: Access + ?Sized>(state: &A, pattern: &[u8]) -> Reply {
@@ -96,7 +108,13 @@ pub(super) fn scan<A: Access + ?Sized>(
     count: u64,
     other_type: bool,
 ) -> Reply {
-    let (keys, next) = step(state, from, count.clamp(1, SCAN_COUNT_MAX) as usize);
+    let (mut keys, mut next) = step(state, from, count.clamp(1, SCAN_COUNT_MAX) as usize);
+    // The order goes on elsewhere where a slot begins that is not served here.
+    let last = next.map_or(ScanPosition::LAST, |next| next).slot();
+    if let Some(end) = state.first_unserved(from.slot(), last) {
+        keys.retain(|key| Slot::of(key) < end);
+        next = Some(ScanPosition::start_of(end));
+    }
     let wanted =
         |key: &Bytes| !other_type && pattern.is_none_or(|pattern| glob::matches(pattern, key));
     let cursor = next.map_or(0, ScanPosition::cursor);

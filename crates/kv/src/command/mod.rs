@@ -32,6 +32,7 @@ mod number;
 mod options;
 pub(crate) mod parse;
 mod scan;
+mod slots;
 mod strings;
 
 use bytes::Bytes;
@@ -45,6 +46,7 @@ pub use options::{
 };
 pub use parse::parse;
 pub use scan::ScanPosition;
+pub use slots::SlotRanges;
 
 use crate::Reply;
 
@@ -201,6 +203,12 @@ pub enum Write {
     },
     /// FLUSHDB, FLUSHALL.
     Flush,
+    /// A group's part of FLUSHDB and FLUSHALL: of `slots`, empties those that are served here. Its
+    /// home is the first of them. Answers as [`Read::CountSlots`], with OK for the count.
+    FlushSlots {
+        /// Ranges of slots, first and last of each, in order.
+        slots: SlotRanges,
+    },
     /// EXEC: all of `commands`, in order, if nothing watched has changed; else
     /// [`Reply::NilArray`] and no effect.
     Exec {
@@ -353,6 +361,22 @@ pub enum Read {
     },
     /// DBSIZE.
     DbSize,
+    /// A group's part of DBSIZE: an array of the number of keys in those of `slots` that are served
+    /// here, and an array of the ranges that are not (first, last, first, last, …). Asked where the
+    /// first slot is served.
+    CountSlots {
+        /// Ranges of slots, first and last of each, in order.
+        slots: SlotRanges,
+    },
+    /// A group's part of KEYS: as [`Read::CountSlots`], with an array of keys for the count.
+    KeysOfSlots {
+        /// Ranges of slots, first and last of each, in order.
+        slots: SlotRanges,
+        /// Only keys that match this glob pattern.
+        pattern: Option<Bytes>,
+        /// No more keys than this.
+        limit: u64,
+    },
     /// OBJECT ENCODING.
     ObjectEncoding {
         /// The key.

@@ -41,6 +41,11 @@ impl ScanPosition {
     /// The place of the last possible key.
     pub const LAST: Self = Self { slot: slot(SLOTS - 1), hash: (1 << HASH_BITS) - 1 };
 
+    /// The place of the first possible key of a slot.
+    pub fn start_of(slot: Slot) -> Self {
+        Self { slot, hash: 0 }
+    }
+
     /// Where `key` stands.
     pub fn of(key: &[u8]) -> Self {
         Self { slot: Slot::of(key), hash: scan_hash(key) }

@@ -2,6 +2,7 @@
 //! a controller, and the drivers of `kontiki-shard` between them.
 
 use bytes::Bytes;
+use kontiki_kv::command::{Read, ScanPosition};
 use kontiki_kv::{
     BadBytes, Body, Gate, Import, Machine, MachineError, MemStore, Outcome, Proposal, QueryAnswer,
     Reply, SlotRows, Steward, Verdict,
@@ -575,4 +576,217 @@ fn a_source_that_was_idle_is_not_taken_for_one_that_is_behind() {
     let id = cluster.plan(slots_of("{k}"), 1);
     cluster.carry_out(id, |_, _| {});
     assert_eq!(cluster.groups[1].query("GET {k}"), bulk("v"));
+}
+
+type Ranges = Vec<(Slot, Slot)>;
+
+fn all_slots() -> Ranges {
+    SlotSet::all().ranges().collect()
+}
+
+/// A group's part of a command on the whole key space: the answer, and what it leaves to others.
+fn part(reply: Reply) -> (Reply, Ranges) {
+    let Reply::Array(parts) = reply else { panic!("{reply:?}") };
+    let [first, Reply::Array(left)] = &parts[..] else { panic!("{parts:?}") };
+    let slot = |number: &Reply| match number {
+        Reply::Integer(number) => Slot::new(*number as u16).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    (first.clone(), left.chunks_exact(2).map(|pair| (slot(&pair[0]), slot(&pair[1]))).collect())
+}
+
+impl Cluster {
+    /// A read of all slots: each group answers for what the one before left. `None`: some slot
+    /// stands still, so the reader would wait.
+    fn read_all(&self, read: impl Fn(Ranges) -> Read) -> Option<Vec<Reply>> {
+        let mut left = all_slots();
+        let mut answers = Vec::new();
+        for group in &self.groups {
+            if left.is_empty() {
+                break;
+            }
+            match group.machine.query(&read(left.clone()), group.machine.log_time()).unwrap() {
+                QueryAnswer::Reply(reply) => {
+                    let (answer, rest) = part(reply);
+                    answers.push(answer);
+                    left = rest;
+                }
+                QueryAnswer::Closed { .. } => return None,
+                QueryAnswer::Due => panic!("no key is due"),
+            }
+        }
+        left.is_empty().then_some(answers)
+    }
+
+    fn count(&self) -> Option<i64> {
+        let counts = self.read_all(|slots| Read::CountSlots { slots })?;
+        let number = |reply| match reply {
+            Reply::Integer(number) => number,
+            other => panic!("{other:?}"),
+        };
+        Some(counts.into_iter().map(number).sum())
+    }
+
+    fn keys(&self) -> Option<Vec<Bytes>> {
+        let parts = self
+            .read_all(|slots| Read::KeysOfSlots { slots, pattern: None, limit: u64::MAX })?
+            .into_iter();
+        let mut keys: Vec<Bytes> = parts.flat_map(bulks).collect();
+        keys.sort();
+        Some(keys)
+    }
+
+    /// A whole SCAN, each step at whoever serves the cursor's slot.
+    fn scan(&self, count: u64) -> Option<Vec<Bytes>> {
+        let mut keys = Vec::new();
+        let mut from = ScanPosition::START;
+        loop {
+            let scan = Read::Scan { from, pattern: None, count, other_type: false };
+            let mut answers = self
+                .groups
+                .iter()
+                .map(|group| group.machine.query(&scan, group.machine.log_time()).unwrap());
+            let reply = answers.find_map(|answer| match answer {
+                QueryAnswer::Reply(Reply::Array(parts)) => Some(parts),
+                _ => None,
+            })?;
+            let [Reply::Bulk(cursor), found] = &reply[..] else { panic!("{reply:?}") };
+            keys.extend(bulks(found.clone()));
+            match std::str::from_utf8(cursor).unwrap().parse().unwrap() {
+                0 => break,
+                cursor => from = ScanPosition::from_cursor(cursor),
+            }
+        }
+        keys.sort();
+        Some(keys)
+    }
+
+    /// One attempt to flush what is left; `seq` tells this client's writes apart.
+    fn flush(&mut self, left: Ranges, seq: &mut u64) -> Ranges {
+        let mut left = left;
+        for group in &mut self.groups {
+            let Some((home, _)) = left.first().copied() else { break };
+            *seq += 1;
+            let flush = kontiki_kv::command::Write::FlushSlots { slots: left.clone() };
+            let now = group.machine.log_time().0;
+            match group.write(&Write::of(77, *seq, home, &flush).at(now)) {
+                Verdict::Done(reply) => {
+                    let (answer, rest) = part(reply);
+                    assert_eq!(answer, Reply::Ok);
+                    left = rest;
+                }
+                Verdict::Closed { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        left
+    }
+}
+
+fn bulks(reply: Reply) -> Vec<Bytes> {
+    let Reply::Array(items) = reply else { panic!("{reply:?}") };
+    let bulk = |item| match item {
+        Reply::Bulk(bytes) => bytes,
+        other => panic!("{other:?}"),
+    };
+    items.into_iter().map(bulk).collect()
+}
+
+#[test]
+fn every_key_is_counted_listed_and_scanned_once_at_every_step_of_a_move() {
+    let mut cluster = Cluster::new();
+    let mut names: Vec<Bytes> = Vec::new();
+    for number in 0..40 {
+        let key = if number % 2 == 0 { format!("{{k}}{number}") } else { format!("o{number}") };
+        cluster.groups[0].run(number + 10, &format!("SET {key} v"));
+        names.push(key.into());
+    }
+    names.sort();
+    let (mut seen, mut waited) = (0, 0);
+    for round in 0..2 {
+        let id = cluster.plan(slots_of("{k}"), 1 - round);
+        cluster.carry_out(id, |cluster, _| {
+            match cluster.count() {
+                Some(count) => {
+                    assert_eq!(count, 40);
+                    seen += 1;
+                }
+                None => waited += 1,
+            }
+            for keys in [cluster.keys(), cluster.scan(7)].into_iter().flatten() {
+                assert_eq!(keys, names);
+            }
+        });
+        assert_eq!((cluster.count(), cluster.keys()), (Some(40), Some(names.clone())));
+        assert_eq!(cluster.scan(1), Some(names.clone()));
+    }
+    assert!(seen > 4 && waited > 0, "{seen} {waited}");
+}
+
+#[test]
+fn a_flush_during_a_move_leaves_nothing_from_before_it_and_takes_nothing_from_after_it() {
+    for begins_at in 0..20 {
+        let mut cluster = Cluster::new();
+        for number in 0..20 {
+            cluster.groups[0].run(number + 10, &format!("SET {{k}}{number} v"));
+            cluster.groups[0].run(number + 50, &format!("SET o{number} v PX 100000"));
+        }
+        let (mut seq, mut left, mut done) = (0, all_slots(), false);
+        let id = cluster.plan(slots_of("{k}"), 1);
+        cluster.carry_out(id, |cluster, number| {
+            if number < begins_at || done {
+                return;
+            }
+            left = cluster.flush(std::mem::take(&mut left), &mut seq);
+            if left.is_empty() {
+                done = true;
+                assert_eq!(cluster.count().unwrap_or(0), 0, "begun at {begins_at}");
+                // Begun after the reply: these stay.
+                cluster.groups[0].run(900, "SET o-after v");
+                for group in &mut cluster.groups {
+                    let now = group.machine.log_time().0;
+                    group.write(&Write::new(901, 1, "SET {k}after v").at(now));
+                }
+            }
+        });
+        while !left.is_empty() {
+            left = cluster.flush(left, &mut seq);
+        }
+        if !done {
+            cluster.groups[0].run(900, "SET o-after v");
+            cluster.groups[1].run(901, "SET {k}after v");
+        }
+        assert_eq!(cluster.keys().unwrap(), ["o-after", "{k}after"], "begun at {begins_at}");
+        let rows = cluster.groups.each_mut().map(Group::rows_left);
+        assert_eq!(rows[0] + rows[1], 2, "begun at {begins_at}");
+    }
+}
+
+#[test]
+fn a_part_that_is_asked_where_its_first_slot_is_not_is_sent_elsewhere() {
+    let mut cluster = Cluster::new();
+    let id = cluster.plan(slots_of("{k}"), 1);
+    cluster.carry_out(id, |_, _| {});
+    let slot = Slot::of(b"k");
+    let [first, second] = &mut cluster.groups;
+    let count = Read::CountSlots { slots: vec![(slot, slot)] };
+    let away = QueryAnswer::Closed { slot, gate: Gate::Away };
+    assert_eq!(first.machine.query(&count, LogTime(0)).unwrap(), away);
+    let scan = Read::Scan {
+        from: ScanPosition::start_of(slot),
+        pattern: None,
+        count: 10,
+        other_type: false,
+    };
+    assert_eq!(first.machine.query(&scan, LogTime(0)).unwrap(), away);
+    let flush = kontiki_kv::command::Write::FlushSlots { slots: all_slots() };
+    let first_slot = Slot::default();
+    let part = Write::of(77, 1, first_slot, &flush).at(0);
+    let away = Verdict::Closed { slot: first_slot, gate: Gate::Away };
+    assert_eq!(second.write(&part), away);
+    // Its record is in its first slot: sent again it answers the same and empties nothing.
+    let answer = first.write(&part);
+    first.run(10, "SET o v");
+    assert_eq!(first.write(&part), answer);
+    assert_eq!(first.query("GET o"), bulk("v"));
 }

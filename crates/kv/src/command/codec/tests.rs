@@ -77,13 +77,18 @@ fn samples() -> Vec<Parsed> {
     let mut samples: Vec<Parsed> = REQUESTS.iter().map(|line| parsed(line)).collect();
     let key = Bytes::from_static(b"key");
     let versions = vec![(key.clone(), 0), (Bytes::new(), u64::MAX)];
+    let slot = |number| Slot::new(number).unwrap();
+    let slots = vec![(slot(0), slot(1)), (slot(5000), slot(16383))];
     let commands = samples.clone();
     samples.extend([
         Parsed::Write(Write::Exec { watched: versions.clone(), commands: commands.clone() }),
         Parsed::Write(Write::Transaction { compare: versions, commands }),
         Parsed::Write(Write::PutIfVersion { key: key.clone(), value: key.clone(), version: 300 }),
         Parsed::Read(Read::Versions { keys: vec![key.clone(), key.clone()] }),
-        Parsed::Read(Read::GetWithVersion { key }),
+        Parsed::Read(Read::GetWithVersion { key: key.clone() }),
+        Parsed::Write(Write::FlushSlots { slots: slots.clone() }),
+        Parsed::Read(Read::CountSlots { slots: slots.clone() }),
+        Parsed::Read(Read::KeysOfSlots { slots, pattern: Some(key), limit: 300 }),
     ]);
     samples.extend(replies().into_iter().map(|reply| Parsed::Read(Read::Answer(reply))));
     samples
@@ -138,10 +143,10 @@ fn every_kind_of_write_and_read_is_among_the_samples() {
         let of_kind = |command: &Parsed| matches!(command, Parsed::Write(_)) == writes;
         samples().iter().filter(|command| of_kind(command)).map(|one| encoded(one)[1]).collect()
     };
-    assert_eq!(tags(true), (1..=22).collect());
-    assert_eq!(tags(false), (1..=22).collect());
+    assert_eq!(tags(true), (1..=23).collect());
+    assert_eq!(tags(false), (1..=24).collect());
     // The next tags are free.
-    for tag in [0, 23, 255] {
+    for tag in [0, 25, 255] {
         let bytes = Bytes::from(vec![VERSION, tag, 0, 0, 0, 0]);
         assert_eq!(Write::decode(&bytes), Err(DecodeError::UnknownTag { what: "write", tag }));
         assert_eq!(Read::decode(&bytes), Err(DecodeError::UnknownTag { what: "read", tag }));
