@@ -1,6 +1,7 @@
 //! A node's side of all its groups: the one value that the event loop owns.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use kontiki_kv::command::Read;
 use kontiki_raft::{
     Config, Entries, Raft, Receipt, Recovered, RestartError, Role, SnapshotMeta, WriteBatch,
 };
+use kontiki_shard::Configuration;
 use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{
     GroupId, Incarnation, Index, Instant, LogId, LogTime, Member, NodeId, ReplicaId, Term,
@@ -236,6 +238,8 @@ pub struct Core {
     tombstones: BTreeSet<(GroupId, ReplicaId)>,
     creating: BTreeSet<GroupId>,
     infos: BTreeMap<NodeId, NodeInfo>,
+    /// The newest configuration heard of; none in a store that is not sharded.
+    configuration: Option<Arc<Configuration>>,
     walls: WallClocks,
     taken: Taken,
     frames: Frames,
@@ -265,6 +269,7 @@ impl Core {
             dirty: Dirty::default(),
             tombstones: tombstones.into_iter().collect(),
             creating: BTreeSet::new(),
+            configuration: None,
             walls: WallClocks::default(),
             taken: Taken::default(),
             frames: Frames::default(),
@@ -588,11 +593,20 @@ impl Core {
         nodes
     }
 
+    /// Takes a configuration that the controller's log holds: from a replica of group 0 here, or
+    /// from what the directory remembers. An older one than is known changes nothing.
+    pub fn set_configuration(&mut self, configuration: Arc<Configuration>) {
+        let known = self.configuration.as_ref().map(|known| known.epoch());
+        if known.is_none_or(|known| known < configuration.epoch()) {
+            self.configuration = Some(configuration);
+        }
+    }
+
     /// What this node knows of its cluster.
     pub fn atlas(&self) -> Atlas {
         let groups = self.groups.iter().map(|(&id, group)| (id, group.place()));
         let nodes = self.nodes().into_iter().map(|(info, alive)| (info.id, (info, alive)));
-        Atlas { configuration: None, groups: groups.collect(), nodes: nodes.collect() }
+        Atlas { configuration: self.configuration.clone(), groups: groups.collect(), nodes: nodes.collect() }
     }
 
     /// Where a node is.
