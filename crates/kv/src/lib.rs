@@ -61,5 +61,5 @@ pub use outcome::{MachineError, Outcome, QueryAnswer, Verdict};
 pub use proposal::{Body, Proposal, WriteRequest};
 pub use reply::Reply;
 pub use snapshot::{Export, Import, SnapshotError};
-pub use steward::{Gate, Steward};
+pub use steward::{Gate, Steward, Stewards};
 pub use store::{Store, StoreError, StoreView, WriteSet};

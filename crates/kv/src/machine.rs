@@ -8,7 +8,7 @@ use kontiki_types::{ClientId, Index, LogId, LogTime, Slot};
 
 use crate::batch::{Batch, LastRead};
 use crate::clients::{Kept, Record};
-use crate::command::{Read, Write};
+use crate::command::{Read, Write, no_steward};
 use crate::expiry::{self, first_due};
 use crate::hash::hash64;
 use crate::layout::{self, FORMAT};
@@ -18,8 +18,8 @@ use crate::overlay::{Merged, Overlay, Stored};
 use crate::query::View;
 use crate::steward::{Closed, first_closed};
 use crate::{
-    BadBytes, Body, Gate, MachineError, Outcome, Proposal, QueryAnswer, Reply, Steward, Store,
-    Verdict, WriteRequest, WriteSet,
+    BadBytes, Body, Gate, MachineError, Outcome, Proposal, QueryAnswer, Reply, SlotRows, Steward,
+    Stewards, Store, Verdict, WriteRequest, WriteSet,
 };
 
 /// The longest time in milliseconds from now that a write's deadline may lie ahead, in log time. A
@@ -46,6 +46,10 @@ pub struct Machine<S> {
     scratch: Vec<u8>,
     /// `None` has every slot.
     steward: Option<Box<dyn Steward>>,
+    /// Where a first one comes from.
+    stewards: Option<Box<dyn Stewards>>,
+    /// The last entry since the machine was opened that was the steward's.
+    stewarded: Index,
     /// The entry at hand.
     applying: Index,
     is_new: bool,
@@ -75,6 +79,8 @@ impl<S: Store> Machine<S> {
             last_read: RefCell::default(),
             scratch: Vec::new(),
             steward: None,
+            stewards: None,
+            stewarded: Index(0),
             applying: Index(0),
             is_new,
             has_failed: false,
@@ -95,9 +101,41 @@ impl<S: Store> Machine<S> {
         Ok(self)
     }
 
+    /// Has `stewards` make the steward whose state the store has, or one that an entry begins.
+    /// Until there is one the machine has every slot.
+    ///
+    /// # Errors
+    /// [`MachineError::Store`], or what [`Stewards::restore`] gives as [`MachineError::State`].
+    pub fn with_stewards(mut self, stewards: Box<dyn Stewards>) -> Result<Self, MachineError> {
+        let state = self.store.get(&layout::STEWARD)?;
+        self.steward = state.map(|state| stewards.restore(&state)).transpose()?;
+        self.stewards = Some(stewards);
+        Ok(self)
+    }
+
+    /// Makes the state in an empty store that of a group that begins with a steward, as if entry
+    /// `begins_after` had been applied. Every replica must begin so: by the same, or by a snapshot.
+    ///
+    /// # Errors
+    /// As [`Machine::open`]; [`MachineError::State`] if the store is not empty.
+    pub fn found(store: S, begins_after: LogId, steward: &dyn Steward) -> Result<S, MachineError> {
+        let mut machine = Self::open(store)?;
+        if !machine.is_new || machine.applied() != LogId::ZERO {
+            return Err(BadBytes::new("a group can begin in an empty store only").into());
+        }
+        machine.overlay.put(Bytes::from_static(&layout::STEWARD), steward.to_bytes());
+        machine.commit(LogTime(0), begins_after)?;
+        Ok(machine.into_store())
+    }
+
     /// The steward, if there is one.
     pub fn steward(&self) -> Option<&dyn Steward> {
         self.steward.as_deref()
+    }
+
+    /// The last entry that was the steward's, since the machine was opened; 0 if there was none.
+    pub fn stewarded(&self) -> Index {
+        self.stewarded
     }
 
     /// Lets `bytes` of changes to slots and completion records gather in the store before they are
@@ -160,6 +198,11 @@ impl<S: Store> Machine<S> {
     /// [`MachineError`].
     pub fn query(&self, read: &Read, clock: LogTime) -> Result<QueryAnswer, MachineError> {
         self.check_usable()?;
+        if let Read::Steward { query } = read {
+            let steward = self.steward.as_ref();
+            let answer = steward.map(|steward| steward.query(query, self.tables.log_time));
+            return Ok(QueryAnswer::Reply(answer.map_or_else(no_steward, Reply::Bulk)));
+        }
         if let Some(steward) = &self.steward {
             let mut slots = Vec::new();
             read.each_key(&mut |key| slots.push(Slot::of(key)));
@@ -275,28 +318,53 @@ impl<S: Store> Machine<S> {
     }
 
     fn apply_slots(&mut self, index: Index, payload: &Bytes) -> Result<(), MachineError> {
-        let failed = |source| MachineError::Entry { index, source };
-        let time = self.tables.log_time;
-        let Some(mut steward) = self.steward.take() else {
-            return Err(failed(BadBytes::new("an entry about slots, and there is no steward")));
+        let Some(steward) = self.steward.take() else {
+            let source = BadBytes::new("an entry about slots, and there is no steward");
+            return Err(MachineError::Entry { index, source });
         };
+        self.steward_acts(index, steward, |steward, time, rows| {
+            steward.apply(index, time, payload, rows)
+        })
+    }
+
+    fn call_steward(&mut self, index: Index, call: &Bytes) -> Result<Reply, MachineError> {
+        let first = || self.stewards.as_ref().and_then(|stewards| stewards.begin(call));
+        let Some(steward) = self.steward.take().or_else(first) else { return Ok(no_steward()) };
+        let answer = self.steward_acts(index, steward, |steward, time, rows| {
+            steward.call(index, time, call, rows)
+        });
+        answer.map(Reply::Bulk)
+    }
+
+    /// Has the steward change its state, and rows with it.
+    fn steward_acts<T>(
+        &mut self,
+        index: Index,
+        mut steward: Box<dyn Steward>,
+        act: impl FnOnce(&mut dyn Steward, LogTime, &mut dyn SlotRows) -> Result<T, BadBytes>,
+    ) -> Result<T, MachineError> {
+        let time = self.tables.log_time;
         let mut batch = self.batch();
-        let applied = steward.apply(index, time, payload, &mut batch);
+        let done = act(&mut *steward, time, &mut batch);
         let error = batch.failed.take();
         self.overlay.put(Bytes::from_static(&layout::STEWARD), steward.to_bytes());
         self.steward = Some(steward);
-        applied.map_err(failed)?;
+        self.stewarded = index;
+        let done = done.map_err(|source| MachineError::Entry { index, source })?;
         error.map_or(Ok(()), Err)?;
         self.litter.note_flush(&self.tables);
         // What was frozen may be due.
         self.next_due = 0;
-        Ok(())
+        Ok(done)
     }
 
     /// The slot that keeps `request` from taking effect, if one does.
     fn closed(&self, index: Index, request: &WriteRequest) -> Result<Option<Closed>, MachineError> {
         let Some(steward) = &self.steward else { return Ok(None) };
         let write = decode_command(index, &request.command)?;
+        if matches!(write, Write::Steward { .. }) {
+            return Ok(None);
+        }
         let mut slots = vec![request.slot];
         write.each_key(&mut |key| slots.push(Slot::of(key)));
         let closed = first_closed(&**steward, slots);
@@ -353,6 +421,8 @@ impl<S: Store> Machine<S> {
         }
 
         let reply = self.execute(index, &request.command)?;
+        // A steward may have moved it.
+        let now = self.tables.log_time;
         let kept = Kept::of(&reply, &mut self.scratch);
         if matches!(kept, Kept::Row(_)) {
             let row = Bytes::copy_from_slice(&self.scratch);
@@ -373,6 +443,9 @@ impl<S: Store> Machine<S> {
         if let Some(length) = too_long(&write) {
             let text = format!("ERR a key of {length} bytes is longer than {KEY_BYTES_MAX}");
             return Ok(Reply::Error(text.into()));
+        }
+        if let Write::Steward { call } = &write {
+            return self.call_steward(index, call);
         }
         let mut batch = self.batch();
         let reply = write.execute(&mut batch);

@@ -42,6 +42,23 @@ pub trait Steward: fmt::Debug + Send {
         rows: &mut dyn SlotRows,
     ) -> Result<(), BadBytes>;
 
+    /// Applies a call ([`Write::Steward`](crate::command::Write::Steward)), which comes once however
+    /// often it is sent, and answers it.
+    ///
+    /// # Errors
+    /// As [`Steward::apply`].
+    fn call(
+        &mut self,
+        index: Index,
+        time: LogTime,
+        call: &Bytes,
+        rows: &mut dyn SlotRows,
+    ) -> Result<Bytes, BadBytes>;
+
+    /// Answers a question ([`Read::Steward`](crate::command::Read::Steward)); `time` is the log
+    /// time. One that it does not know is answered, too.
+    fn query(&self, query: &Bytes, time: LogTime) -> Bytes;
+
     /// Whether commands on `slot` take effect.
     fn gate(&self, slot: Slot) -> Gate;
 
@@ -53,6 +70,19 @@ pub trait Steward: fmt::Debug + Send {
 
     /// Its state, for the store and for snapshots: equal states have equal bytes.
     fn to_bytes(&self) -> Bytes;
+}
+
+/// Where stewards come from.
+pub trait Stewards: fmt::Debug + Send {
+    /// The steward whose state this is.
+    ///
+    /// # Errors
+    /// [`BadBytes`] if it is of a form that this build does not know.
+    fn restore(&self, state: &Bytes) -> Result<Box<dyn Steward>, BadBytes>;
+
+    /// The first steward of a machine that has had every slot so far, if `call` is one that begins
+    /// it; the call is then applied by it. A function of its arguments, on every replica alike.
+    fn begin(&self, call: &Bytes) -> Option<Box<dyn Steward>>;
 }
 
 /// A slot whose gate is not open.

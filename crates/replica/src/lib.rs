@@ -6,6 +6,7 @@
 //! - [`Connection`]: a Redis client's connection, from parsed commands to requests and from answers
 //!   to bytes, in order.
 //! - [`Core`]: a node's side of its groups: proposals, forwarding and retry, reads, membership.
+//! - [`steward`]: what a sharded store's groups know of slots, and how they are told and asked.
 //! - [`Frame`]: what nodes say to each other.
 
 mod atlas;
@@ -14,6 +15,7 @@ mod connection;
 mod core;
 mod group;
 mod peer;
+pub mod steward;
 
 pub use self::atlas::{Atlas, FIRST_GROUP, GroupPlace, Target};
 pub use self::core::{Caller, Core, Effect, Opened};

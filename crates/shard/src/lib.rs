@@ -25,6 +25,7 @@
 //! late, leaders that change, attempts that are given up. It finds each rule of PROTOCOL 1, 9, 10
 //! and 11 that is taken out. The picture of a move is in `docs/sharding.md`.
 
+mod ask;
 pub mod balance;
 mod controller;
 mod driver;
@@ -35,11 +36,12 @@ mod runs;
 mod slot_set;
 mod wire;
 
+pub use ask::{Answer, Call, Query, Told};
 pub use controller::{
     ATTEMPTS_MAX, Aborted, Command, Committed, Configuration, Controller, DEADLINE_MAX_MS,
     FINISHED_MAX, Finished, GROUPS_MAX, GroupEntry, HISTORY_MAX, MOVES_MAX, Move, MoveAnswer,
     NODES_PER_GROUP_MAX, Observed, Op, Phase, Refusal, Reply, SESSIONS_MAX, Session, Side, Then,
-    What, Why,
+    What, Why, founding_slots,
 };
 pub use driver::{Limits, Source, Step, source_step, target_step};
 pub use holdings::{

@@ -442,6 +442,7 @@ tagged!(Write, "write", {
     21 => Transaction { compare, commands }
     22 => PutIfVersion { key, value, version }
     23 => FlushSlots { slots }
+    24 => Steward { call }
 });
 
 tagged!(Read, "read", {
@@ -469,6 +470,7 @@ tagged!(Read, "read", {
     22 => GetWithVersion { key }
     23 => CountSlots { slots }
     24 => KeysOfSlots { slots, pattern, limit }
+    25 => Steward { query }
 });
 
 /// A command within a transaction.
@@ -488,9 +490,14 @@ impl Field for Parsed {
 
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         reader.deeper(|reader| match reader.byte()? {
-            0 => Ok(Self::Read(Read::take(reader)?)),
+            0 => match Read::take(reader)? {
+                Read::Steward { .. } => Err(DecodeError::TooDeep),
+                read => Ok(Self::Read(read)),
+            },
             1 => match Write::take(reader)? {
-                Write::Exec { .. } | Write::Transaction { .. } => Err(DecodeError::TooDeep),
+                Write::Exec { .. } | Write::Transaction { .. } | Write::Steward { .. } => {
+                    Err(DecodeError::TooDeep)
+                }
                 write => Ok(Self::Write(write)),
             },
             tag => Err(DecodeError::UnknownTag { what: "command", tag }),

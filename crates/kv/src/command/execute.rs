@@ -40,6 +40,7 @@ impl Write {
             Self::PutIfVersion { key, value, version } => {
                 put_if_version(state, key, value, *version)
             }
+            Self::Steward { .. } => no_steward(),
         }
     }
 }
@@ -84,8 +85,14 @@ impl Read {
             Self::MemoryUsage { key } => keyspace::memory_usage(state, key),
             Self::Versions { keys } => versions(state, keys),
             Self::GetWithVersion { key } => get_with_version(state, key),
+            Self::Steward { .. } => no_steward(),
         }
     }
+}
+
+/// The machine asks the steward before it comes to this.
+pub(crate) fn no_steward() -> Reply {
+    Reply::Error(Bytes::from_static(b"ERR this group is not part of a sharded store"))
 }
 
 fn exec<A: AccessMut + ?Sized>(

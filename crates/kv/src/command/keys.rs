@@ -59,7 +59,7 @@ impl Write {
                 visit(from);
                 visit(to);
             }
-            Self::Flush | Self::FlushSlots { .. } => {}
+            Self::Flush | Self::FlushSlots { .. } | Self::Steward { .. } => {}
             Self::Exec { watched: keys, commands }
             | Self::Transaction { compare: keys, commands } => {
                 keys.iter().for_each(|(key, _)| visit(key));
@@ -134,7 +134,8 @@ impl Read {
             | Self::Scan { .. }
             | Self::DbSize
             | Self::CountSlots { .. }
-            | Self::KeysOfSlots { .. } => {}
+            | Self::KeysOfSlots { .. }
+            | Self::Steward { .. } => {}
         }
     }
 

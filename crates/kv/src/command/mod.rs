@@ -39,6 +39,7 @@ use bytes::Bytes;
 
 pub use codec::{DecodeError, VERSION};
 pub use error::{unknown, wrong_arity};
+pub(crate) use execute::no_steward;
 pub use extended::Extended;
 pub use options::{
     BitFieldAction, BitFieldOp, BitOffset, BitOperation, BitRange, BitUnit, Condition, Deadline,
@@ -235,6 +236,12 @@ pub enum Write {
         /// The version it must have.
         version: u64,
     },
+    /// A call to the [`Steward`](crate::Steward) of the group, in a form that it alone knows;
+    /// answered with its bytes. No gate closes it, and no transaction holds it.
+    Steward {
+        /// What it is told.
+        call: Bytes,
+    },
 }
 
 /// A command that changes nothing.
@@ -397,5 +404,11 @@ pub enum Read {
     GetWithVersion {
         /// The key.
         key: Bytes,
+    },
+    /// A question to the [`Steward`](crate::Steward) of the group, in a form that it alone knows;
+    /// answered with its bytes. No gate closes it, and no transaction holds it.
+    Steward {
+        /// What it is asked.
+        query: Bytes,
     },
 }

@@ -46,6 +46,20 @@ impl Steward for Keeper {
         Ok(())
     }
 
+    fn call(
+        &mut self,
+        _: Index,
+        _: LogTime,
+        _: &Bytes,
+        _: &mut dyn SlotRows,
+    ) -> Result<Bytes, BadBytes> {
+        Err(BadBytes::new("no call is made"))
+    }
+
+    fn query(&self, _: &Bytes, _: LogTime) -> Bytes {
+        Bytes::new()
+    }
+
     fn gate(&self, slot: Slot) -> Gate {
         match self.0.gate(slot) {
             kontiki_shard::Gate::Open => Gate::Open,

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use kontiki_kv::{
     BadBytes, Body, Export, Gate, Import, Machine, MachineError, MemStore, Proposal, QueryAnswer,
-    Reply, SlotRows, Steward, Verdict,
+    Reply, SlotRows, Steward, Stewards, Verdict,
 };
-use kontiki_types::{Index, LogTime, Slot};
+use kontiki_types::{Index, LogId, LogTime, Slot, Term};
 
 use crate::group::{Group, WINDOW, Write};
 
@@ -32,6 +32,23 @@ impl Steward for OneSlot {
         }
         self.0 = payload.clone();
         Ok(())
+    }
+
+    fn call(
+        &mut self,
+        _: Index,
+        _: LogTime,
+        call: &Bytes,
+        _: &mut dyn SlotRows,
+    ) -> Result<Bytes, BadBytes> {
+        if call.len() != 3 {
+            return Err(BadBytes::new("not a gate and a slot"));
+        }
+        Ok(std::mem::replace(&mut self.0, call.clone()))
+    }
+
+    fn query(&self, query: &Bytes, _: LogTime) -> Bytes {
+        [&query[..], &self.0[..]].concat().into()
     }
 
     fn gate(&self, slot: Slot) -> Gate {
@@ -192,4 +209,80 @@ fn without_a_steward_its_entries_stop_the_machine() {
     let body = Body::Slots(Bytes::from_static(b"what is this"));
     let error = group.try_apply(&[Proposal { stamp: LogTime(WINDOW), body }]).unwrap_err();
     assert!(matches!(error, MachineError::Entry { .. }), "{error}");
+}
+
+/// A call to the steward as a client's write.
+fn call(connection: u64, seq: u64, call: &'static [u8]) -> Write {
+    let command = kontiki_kv::command::Write::Steward { call: Bytes::from_static(call) };
+    Write::of(connection, seq, Slot::default(), &command).low(1)
+}
+
+#[test]
+fn a_call_to_the_steward_counts_once_and_no_gate_closes_it() {
+    let mut group = group();
+    // The record's slot is slot 0, which is away.
+    let body = Body::Slots(Bytes::from_static(&[2, 0, 0]));
+    group.apply(&[Proposal { stamp: LogTime(0), body }]);
+    let first = call(7, 1, &[1, 0, 0]);
+    let bulk = |bytes: &'static [u8]| Verdict::Done(Reply::Bulk(Bytes::from_static(bytes)));
+    assert_eq!(group.write(first.clone().proposal()), bulk(&[2, 0, 0]));
+    assert_eq!(group.write(call(7, 2, &[0, 0, 0]).proposal()), bulk(&[1, 0, 0]));
+    // The late copy of the first is answered from its record.
+    let before = group.machine.stewarded();
+    assert_eq!(group.write(first.proposal()), bulk(&[2, 0, 0]));
+    assert_eq!(group.machine.stewarded(), before);
+    let query = kontiki_kv::command::Read::Steward { query: Bytes::from_static(b"now ") };
+    let answer = group.machine.query(&query, LogTime(0)).unwrap();
+    assert_eq!(answer, QueryAnswer::Reply(Reply::Bulk(Bytes::from_static(b"now \0\0\0"))));
+}
+
+/// Makes stewards out of calls whose first byte is 9.
+#[derive(Debug)]
+struct Nine;
+
+impl Stewards for Nine {
+    fn restore(&self, state: &Bytes) -> Result<Box<dyn Steward>, BadBytes> {
+        OneSlot::read(Some(state.clone()))
+    }
+
+    fn begin(&self, call: &Bytes) -> Option<Box<dyn Steward>> {
+        (call[0] == 9).then(|| OneSlot::read(None).unwrap())
+    }
+}
+
+#[test]
+fn a_steward_comes_by_an_entry_and_stays() {
+    let mut group = Group::new();
+    let refused = Reply::Error(b"ERR this group is not part of a sharded store"[..].into());
+    assert_eq!(group.write(call(7, 1, &[9, 0, 0]).proposal()), Verdict::Done(refused.clone()));
+    let store = group.machine.store().clone();
+    group.machine = Machine::open(store).unwrap().with_stewards(Box::new(Nine)).unwrap();
+    assert_eq!(group.write(call(7, 2, &[2, 0, 0]).proposal()), Verdict::Done(refused));
+    let begun = Verdict::Done(Reply::Bulk(Bytes::from_static(&[0, 0, 0])));
+    assert_eq!(group.write(call(7, 3, &[9, 0, 0]).proposal()), begun);
+    group.run("SET k 1");
+    group.apply(&[gate(2, "k", 0)]);
+    // Also on a replica that begins with a snapshot, or from what is stored.
+    let mut import = Import::new(MemStore::new()).unwrap();
+    for chunk in group.machine.export().unwrap() {
+        import.feed(&chunk.unwrap()).unwrap();
+    }
+    let stores = [import.finish().unwrap().0, group.machine.store().clone()];
+    for store in stores {
+        group.machine = Machine::open(store).unwrap().with_stewards(Box::new(Nine)).unwrap();
+        let answer = QueryAnswer::Closed { slot: Slot::of(b"k"), gate: Gate::Away };
+        assert_eq!(group.query_at("GET k", 0), answer);
+    }
+}
+
+#[test]
+fn a_group_may_begin_with_a_steward() {
+    let begins_after = LogId::new(Term(0), Index(1));
+    let first = OneSlot(Bytes::from_static(&[2, 0, 0]));
+    let found = |store| Machine::found(store, begins_after, &first);
+    let store = found(MemStore::new()).unwrap();
+    assert!(found(store.clone()).is_err());
+    let machine = Machine::open(store).unwrap().with_stewards(Box::new(Nine)).unwrap();
+    assert_eq!(machine.applied(), begins_after);
+    assert_eq!(machine.steward().map(|steward| steward.gate(Slot::default())), Some(Gate::Away));
 }

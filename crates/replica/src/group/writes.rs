@@ -13,6 +13,7 @@ use super::{Group, Node};
 use crate::connection::{Answer, Failure, RETENTION_MILLIS, SessionWrite};
 use crate::core::{Caller, Effect};
 use crate::peer::Refusal;
+use crate::steward::is_sound_call;
 
 type Id = (ClientId, Seq);
 
@@ -310,7 +311,10 @@ impl Group {
 /// Whether this build can apply a proposal.
 fn is_sound(proposal: &Bytes) -> bool {
     match Proposal::decode(proposal) {
-        Ok(Proposal { body: Body::Write(write), .. }) => Write::decode(&write.command).is_ok(),
+        Ok(Proposal { body: Body::Write(write), .. }) => match Write::decode(&write.command) {
+            Ok(Write::Steward { call }) => is_sound_call(&call),
+            decoded => decoded.is_ok(),
+        },
         _ => false,
     }
 }

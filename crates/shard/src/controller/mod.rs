@@ -21,7 +21,7 @@ mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use kontiki_types::{Epoch, GroupId, Index, LogTime, NodeId};
+use kontiki_types::{Epoch, GroupId, Index, LogTime, NodeId, SLOTS, Slot};
 
 pub use command::{Command, Op, Refusal, Reply, Session, Then, What};
 pub use configuration::{Configuration, GroupEntry, Observed};
@@ -30,7 +30,7 @@ pub use moves::{Aborted, Committed, Finished, Move, Phase, Side, Why};
 pub use sessions::{DEADLINE_MAX_MS, SESSIONS_MAX};
 
 use crate::plant::{Plant, planted};
-use crate::wire::{BadBytes, from_checked_bytes, to_checked_bytes, wire};
+use crate::wire::{BadBytes, Reader, Wire, from_checked_bytes, to_checked_bytes, wire};
 use crate::{Attempt, GroupRef, MoveId, SlotIncarnation, SlotSet, Tag};
 use history::{Change, History};
 use sessions::{Judged, Sessions};
@@ -74,6 +74,31 @@ pub enum MoveAnswer {
     Unknown,
 }
 
+impl Wire for MoveAnswer {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::UnderWay(found) => {
+                out.push(1);
+                found.put(out);
+            }
+            Self::Finished(end) => {
+                out.push(2);
+                end.put(out);
+            }
+            Self::Unknown => out.push(3),
+        }
+    }
+
+    fn take(from: &mut Reader<'_>) -> Result<Self, BadBytes> {
+        match from.u8()? {
+            1 => Move::take(from).map(Self::UnderWay),
+            2 => Finished::take(from).map(Self::Finished),
+            3 => Ok(Self::Unknown),
+            kind => Err(BadBytes::Kind(kind)),
+        }
+    }
+}
+
 impl Default for Controller {
     fn default() -> Self {
         Self::new()
@@ -104,6 +129,28 @@ impl Controller {
             groups: vec![(group, Some(entry))],
         });
         controller
+    }
+
+    /// Configuration 1: these groups, which begin together with the controller, share the slots
+    /// evenly: each has what [`founding_slots`] says of its place.
+    pub fn founding(groups: &[(GroupId, Vec<NodeId>)]) -> Self {
+        let mut controller = Self::new();
+        let count = groups.len();
+        let slots = groups.iter().enumerate();
+        let entry = |nodes: &Vec<NodeId>| {
+            Some(GroupEntry { joined: 0, nodes: nodes.clone(), is_leaving: false })
+        };
+        controller.history.advance(Change {
+            slots: slots.map(|(at, (id, _))| (founding_slots(at, count), *id)).collect(),
+            groups: groups.iter().map(|(id, nodes)| (*id, entry(nodes))).collect(),
+        });
+        controller
+    }
+
+    /// Applies an operation that the host's log lets take effect once: it needs no session.
+    pub fn decide(&mut self, index: Index, time: LogTime, op: &Op) -> Reply {
+        self.log_time = self.log_time.max(time);
+        self.reply(index, op)
     }
 
     /// Applies the entry at `index`, which rises from call to call.
@@ -158,6 +205,11 @@ impl Controller {
     /// The members that a group's own log names, as last reported.
     pub fn observed(&self, group: GroupId) -> Option<&Observed> {
         self.observed.get(&group)
+    }
+
+    /// The members that groups' own logs name, as last reported.
+    pub fn all_observed(&self) -> &BTreeMap<GroupId, Observed> {
+        &self.observed
     }
 
     /// The log time.
@@ -430,6 +482,13 @@ impl Controller {
         let entry = entry.filter(|entry| entry.joined == group.joined);
         entry.ok_or(Refusal::NoGroup { group: group.id })
     }
+}
+
+/// The slots of the group at place `at` of `count` that share all of them: neighbours, as many as
+/// every other one has, give or take one.
+pub fn founding_slots(at: usize, count: usize) -> SlotSet {
+    let first = |at: usize| (usize::from(SLOTS) * at).checked_div(count).unwrap_or_default();
+    (first(at)..first(at + 1)).filter_map(|slot| Slot::new(slot.try_into().ok()?)).collect()
 }
 
 fn check_nodes(nodes: &[NodeId]) -> Result<(), Refusal> {

@@ -425,3 +425,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn groups_that_begin_together_share_the_slots_evenly() {
+    let groups: Vec<_> = (1..=3).map(|id| (GroupId(id), vec![NodeId(u64::from(id))])).collect();
+    let controller = Controller::founding(&groups);
+    let configuration = controller.configuration();
+    assert_eq!(configuration.epoch(), Epoch(1));
+    let counts: Vec<_> =
+        groups.iter().map(|(id, _)| configuration.slots_of(Some(*id)).len()).collect();
+    assert_eq!(counts, [5461, 5461, 5462]);
+    assert_eq!(configuration.slots_of(None).len(), 0);
+    for (at, (id, _)) in groups.iter().enumerate() {
+        assert_eq!(configuration.slots_of(Some(*id)), founding_slots(at, groups.len()));
+        let group = configuration.group_ref(*id).unwrap();
+        let holdings = crate::Holdings::founding(group, &founding_slots(at, 3));
+        assert_eq!(holdings.serving(), founding_slots(at, 3));
+    }
+    assert_eq!(Controller::from_bytes(&controller.to_bytes()), Ok(controller));
+}

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kontiki_types::{Index, LogTime, Term};
 
 use crate::controller::{Aborted, Committed, Why};
-use crate::wire::{BadBytes, from_bytes, to_bytes, wire};
+use crate::wire::{BadBytes, Reader, Wire, from_bytes, to_bytes, wire};
 use crate::{GroupRef, SlotIncarnation, SlotSet, Tag};
 
 /// Version of the byte form of commands.
@@ -192,6 +192,15 @@ wire!(enum GroupOp {
     8 => Activate { cites, slots, incarnation, is_founding },
     9 => Discard { cites, slots },
 });
+wire!(enum Void {
+    1 => OtherGroup {},
+    2 => Old {},
+    3 => Already {},
+    4 => NotReady {},
+    5 => OutOfSequence {},
+    6 => Damaged {},
+    7 => NotCited {},
+});
 wire!(struct Place { term, number });
 wire!(enum Cursor { 1 => At { place }, 2 => Done {} });
 wire!(struct Reached { rows, changes, closing });
@@ -215,5 +224,25 @@ impl GroupCommand {
     /// [`BadBytes`] for anything else than [`GroupCommand::to_bytes`] gives.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BadBytes> {
         from_bytes(VERSION, bytes)
+    }
+}
+
+impl Wire for Verdict {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Done => out.push(1),
+            Self::Void(why) => {
+                out.push(2);
+                why.put(out);
+            }
+        }
+    }
+
+    fn take(from: &mut Reader<'_>) -> Result<Self, BadBytes> {
+        match from.u8()? {
+            1 => Ok(Self::Done),
+            2 => Void::take(from).map(Self::Void),
+            kind => Err(BadBytes::Kind(kind)),
+        }
     }
 }

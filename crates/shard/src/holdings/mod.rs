@@ -154,6 +154,8 @@ wire!(struct Hold { stage, mark });
 wire!(struct Export { tag, slots, opened, frozen });
 wire!(struct Frozen { at, time });
 wire!(struct Import { tag, slots, incarnation, next, reached, stage, frozen_at });
+wire!(struct ImportStatus { tag, import, is_closed, log_time });
+wire!(struct ImportProgress { tag, next, reached, stage });
 wire!(struct Holdings { group, slots, exports, imports });
 
 impl Holdings {
@@ -173,6 +175,14 @@ impl Holdings {
         let incarnation = SlotIncarnation(0);
         let hold = Hold { stage: Stage::Serving { incarnation }, mark: Mark::default() };
         Self { slots: Runs::filled(hold), ..Self::new(group) }
+    }
+
+    /// A group that begins together with the controller: it serves `slots`, under incarnation 0.
+    pub fn founding(group: GroupRef, slots: &SlotSet) -> Self {
+        let mut holdings = Self::new(group);
+        let incarnation = SlotIncarnation(0);
+        holdings.slots.change(slots, |hold| Hold { stage: Stage::Serving { incarnation }, ..hold });
+        holdings
     }
 
     /// Which group this is.
