@@ -90,8 +90,8 @@ pub(crate) struct UpArgs {
     /// Number of nodes.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
     pub(crate) nodes: u64,
-    /// Number of data groups. More than 1 needs sharding, which this version does not have.
-    #[arg(long, default_value_t = 1)]
+    /// Number of data groups. More than 1 share the keys, and have a controller.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) groups: u32,
     /// Replicas of each group; at most the number of nodes.
     #[arg(long, default_value_t = 3)]

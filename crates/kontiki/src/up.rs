@@ -62,13 +62,6 @@ pub(crate) fn run(args: &UpArgs, log: &LogArgs) -> Result<()> {
 }
 
 fn check(args: &UpArgs) -> Result<()> {
-    if args.groups != 1 {
-        bail!(
-            "--groups {}: this version has one data group; sharding over several is not there yet\n\
-             hint: leave --groups out",
-            args.groups
-        );
-    }
     if args.replicas > args.nodes && args.replicas != 3 {
         bail!(
             "--replicas {} on {} nodes\nhint: at most one replica per node",
@@ -134,7 +127,7 @@ fn format_directories(args: &UpArgs, nodes: &[Planned]) -> Result<()> {
         let replicas = args.replicas.min(args.nodes);
         let founders: Vec<_> =
             nodes.iter().map(|node| (NodeId(node.id), node.dir.as_path())).collect();
-        kontiki_node::format_cluster(&founders, replicas as usize)?;
+        kontiki_node::format_cluster(&founders, replicas as usize, args.groups as usize)?;
     } else if let Some(empty) = nodes.iter().zip(&formatted).find(|(_, formatted)| !**formatted) {
         eprintln!(
             "warning: the cluster in {} exists, but the directory of node {} is empty; a node that \

@@ -16,7 +16,7 @@ use kontiki_kv::{Machine, QueryAnswer, Reply};
 use kontiki_raft::{Entries, Entry, EntryData, Membership, SnapshotMeta};
 use kontiki_replica::{Answer, Caller, Failure, NodeInfo};
 use kontiki_storage::engine::{Engine, GroupStore, Persist};
-use kontiki_types::{GroupId, LogId, LogTime, Member};
+use kontiki_types::{GroupId, Index, LogId, LogTime, Member};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
@@ -24,6 +24,7 @@ use crate::event_loop::{FailOnPanic, Input};
 use crate::log_writer::LogWork;
 use crate::mailbox::{InboxSender, Receiver, Sender, mailbox};
 use crate::registry;
+use crate::sharding;
 use crate::shared::Shared;
 use crate::snapshots::Snapshots;
 use crate::start::Opener;
@@ -105,6 +106,8 @@ pub(crate) struct ApplyStage<E: Engine> {
     pub(crate) persist: Sender<PersistJob<<E::Store as GroupStore>::Persister>>,
     pub(crate) snapshots: Snapshots,
     pub(crate) opener: Opener,
+    /// The last entry of each group's steward that the event loop has heard of.
+    pub(crate) stewarded: BTreeMap<GroupId, Index>,
     pub(crate) scratch: Vec<(LogId, Option<Bytes>)>,
     /// What the event loop is to hear.
     pub(crate) out: Vec<Input>,
@@ -358,10 +361,24 @@ impl<E: Engine> ApplyStage<E> {
         view.applied.store(applied.index.0, Ordering::Relaxed);
         view.keys.store(keys, Ordering::Relaxed);
         self.send(Input::Applied { group, applied, log_time, next_due, outcomes });
+        self.hear_steward(group);
         if due {
             self.persist_soon(group);
         }
         Ok(())
+    }
+
+    /// Tells the event loop if a group's steward has acted, and of a newer configuration.
+    fn hear_steward(&mut self, group: GroupId) {
+        let Some(machine) = self.machines.get(&group) else { return };
+        let at = machine.stewarded();
+        let heard = self.stewarded.entry(group).or_default();
+        if *heard == at {
+            return;
+        }
+        *heard = at;
+        let configuration = sharding::configuration(group, machine);
+        self.send(Input::Stewarded { group, configuration });
     }
 
     fn query(
@@ -454,7 +471,10 @@ impl<E: Engine> ApplyStage<E> {
                 let state = (machine.log_time(), machine.next_due());
                 let members = (meta.membership_id, Arc::clone(&meta.membership));
                 self.members.insert(group, members);
+                let configuration = sharding::configuration(group, &machine);
                 self.machines.insert(group, machine);
+                self.stewarded.remove(&group);
+                self.send(Input::Stewarded { group, configuration });
                 Some(state)
             }
             Err(error) => {
@@ -471,7 +491,7 @@ impl<E: Engine> ApplyStage<E> {
         self.opener.begin(group, member.replica).map_err(failed)?;
         self.engine.drop_group(group).map_err(|e| failed(e.to_string()))?;
         let store = self.engine.open_group(group).map_err(|e| failed(e.to_string()))?;
-        let machine = Machine::open(store).map_err(|e| failed(e.to_string()))?;
+        let machine = sharding::machine(store).map_err(|e| failed(e.to_string()))?;
         self.machines.insert(group, machine);
         let opened = self.opener.empty_replica(group, member);
         self.send(Input::Opened(Box::new(opened)));

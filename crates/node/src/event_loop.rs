@@ -14,9 +14,10 @@ use kontiki_replica::{
     Ask, Caller, ChangeFailure, ChangeKind, Core, Effect, FIRST_GROUP, GroupStatus, NodeInfo,
     Opened, Request, Target,
 };
+use kontiki_shard::Configuration;
 use kontiki_types::{GroupId, Index, LogId, LogTime, Member, NodeId};
 use tokio::sync::oneshot;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::apply::{ApplyHandle, Work};
 use crate::clock;
@@ -68,6 +69,9 @@ pub(crate) enum Input {
     },
     /// From the apply stage: reads that wait for log time.
     Due { group: GroupId, reads: Vec<(Caller, Read)> },
+    /// From the apply stage: the group's steward has acted. If it is the controller, this is the
+    /// configuration after it.
+    Stewarded { group: GroupId, configuration: Option<Arc<Configuration>> },
     /// From the apply stage: the state engine is durable up to here.
     EnginePersisted { group: GroupId, applied: LogId },
     /// From the apply stage.
@@ -246,6 +250,13 @@ impl EventLoop {
                 core.applied(group, applied, log_time, next_due, outcomes);
             }
             Input::Due { group, reads } => core.due(group, reads),
+            Input::Stewarded { group, configuration } => {
+                if let Some(configuration) = configuration {
+                    debug!(%group, epoch = %configuration.epoch(), "configuration");
+                    core.set_configuration(configuration);
+                    self.node.set_atlas(Arc::new(core.atlas()));
+                }
+            }
             Input::EnginePersisted { group, applied } => core.engine_persisted(group, applied),
             Input::SnapshotBuilt { group, built } => core.snapshot_built(group, built),
             Input::ChunkRead { group, to, meta, offset, data } => {

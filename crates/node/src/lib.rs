@@ -28,6 +28,7 @@ mod peers_file;
 mod registry;
 mod resp;
 mod settings;
+mod sharding;
 mod shared;
 mod snapshots;
 mod start;

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use crate::error::StartError;
 use crate::event_loop::Input;
 use crate::mailbox::InboxSender;
+use crate::sharding;
 
 /// Bytes read at once while a snapshot is installed.
 const READ_BYTES: usize = 1 << 20;
@@ -124,7 +125,7 @@ impl Snapshots {
         if applied != meta.id {
             return Err(format!("the snapshot holds {applied}, not {}", meta.id).into());
         }
-        let machine = Machine::open(store)?;
+        let machine = sharding::machine(store)?;
         engine.finish_install(group, machine.store())?;
         // What was received is in the engine now; an older file serves nobody.
         self.files.clean(group, meta.id)?;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use kontiki_kv::Machine;
 use kontiki_net::{ClusterId, Local, PeerEvent, PeerTransport, serve};
 use kontiki_raft::{Base, Config, EntryData, Membership as Voters, Recovered};
+use kontiki_replica::steward::{BEGINS_AFTER, Beginning, CONTROLLER};
 use kontiki_replica::{Core, NodeInfo, Opened};
 use kontiki_storage::directory::{Directory, Expected, Format};
 use kontiki_storage::disk::RealDisk;
@@ -26,7 +27,7 @@ use crate::admin::Operators;
 use crate::apply::{self, ApplyStage, persist_loop};
 use crate::clock;
 use crate::error::StartError;
-use crate::event_loop::{DATA_GROUP, Ended, EventLoop, Input};
+use crate::event_loop::{Ended, EventLoop, Input};
 use crate::founding;
 use crate::http;
 use crate::log_writer::LogWriter;
@@ -36,6 +37,7 @@ use crate::native::Native;
 use crate::peers_file;
 use crate::resp;
 use crate::settings::{LiveSettings, Settings};
+use crate::sharding;
 use crate::shared::Shared;
 use crate::snapshots::Snapshots;
 
@@ -200,15 +202,15 @@ impl Node {
         // The log first: it decides what the state may claim.
         let mut directory = directory;
         let (mut log, recovered) = open_log(&settings, &mut directory)?;
-        let recovered = found_group(&mut log, recovered, &mut directory)?;
-        let directory = Arc::new(Mutex::new(directory));
+        let recovered = found_groups(&mut log, recovered, &mut directory)?;
         let (mut engine, mut machines) = (open_engine(&settings)?, BTreeMap::new());
         let snapshots = SnapshotFiles::open(RealDisk, &settings.dir.join("snapshots"))?;
         let mut members = BTreeMap::new();
         let mut opened = Vec::new();
         for (group, (member, recovered)) in recovered {
             let opening = (&mut engine, &mut log, &snapshots);
-            let (machine, recovered) = open_machine(opening, group, recovered)?;
+            let beginning = sharding::beginning(&directory, group);
+            let (machine, recovered) = open_machine(opening, group, recovered, beginning)?;
             info!(%group, %member, applied = %machine.applied(), "replica opened");
             members.insert(group, members_at(&recovered, machine.applied()));
             opened.push(Opened {
@@ -223,6 +225,11 @@ impl Node {
             machines.insert(group, machine);
         }
 
+        let controller = machines.get(&CONTROLLER);
+        let configuration = controller
+            .and_then(|machine| sharding::configuration(CONTROLLER, machine))
+            .or_else(|| sharding::founding_configuration(&directory));
+        let directory = Arc::new(Mutex::new(directory));
         let (events, inputs) = inbox();
         let metrics = Arc::new(Metrics::new());
         let node = Arc::new(Shared::new(
@@ -279,12 +286,16 @@ impl Node {
                 raft,
                 seed,
             },
+            stewarded: BTreeMap::new(),
             scratch: Vec::new(),
             out: Vec::new(),
         };
         let apply = apply::start(stage).map_err(StartError::Listener)?;
         let mut core = Core::new(me, settings.group.clone(), known.into_values(), tombstones);
         core.set_time(clock::now(), clock::wall_time());
+        if let Some(configuration) = configuration {
+            core.set_configuration(configuration);
+        }
         for one in opened {
             let group = one.group;
             core.open(one).map_err(|source| StartError::Replica { group, source })?;
@@ -382,9 +393,9 @@ fn open_log(
     Ok(opened)
 }
 
-/// The replicas that this directory holds. A founder's first start begins the data group; the log
-/// being there, its absence from it means that this never happened, so nothing was promised yet.
-fn found_group(
+/// The replicas that this directory holds. A founder's first start begins its groups; the log being
+/// there, a group's absence from it means that this never happened, so nothing was promised yet.
+fn found_groups(
     log: &mut Log<RealDisk>,
     recovered: Proven,
     directory: &mut Directory<RealDisk>,
@@ -402,18 +413,23 @@ fn found_group(
             replicas.insert(group, (me(replica), recovered));
         }
     }
-    let initial = directory.initial(DATA_GROUP).map(<[Member]>::to_vec).unwrap_or_default();
     let founder = me(FOUNDING_REPLICA);
-    if initial.contains(&founder)
-        && !replicas.contains_key(&DATA_GROUP)
-        && !directory.is_removed(DATA_GROUP, FOUNDING_REPLICA)
-    {
-        directory.use_initial(DATA_GROUP, FOUNDING_REPLICA)?;
+    let initials: Vec<_> =
+        directory.initials().map(|(group, members)| (group, members.to_vec())).collect();
+    for (group, initial) in initials {
+        if !initial.contains(&founder)
+            || replicas.contains_key(&group)
+            || directory.is_removed(group, FOUNDING_REPLICA)
+        {
+            continue;
+        }
+        directory.use_initial(group, FOUNDING_REPLICA)?;
         let membership = Arc::new(Voters::new(initial, Vec::new()));
-        let base = Base { membership, ..Base::default() };
-        log.create_group(DATA_GROUP, base.clone())?;
+        let id = sharding::beginning(directory, group).map_or(LogId::ZERO, |_| BEGINS_AFTER);
+        let base = Base { id, membership, ..Base::default() };
+        log.create_group(group, base.clone())?;
         let recovered = Recovered { base: Some(base), ..Recovered::default() };
-        replicas.insert(DATA_GROUP, (founder, recovered));
+        replicas.insert(group, (founder, recovered));
     }
     Ok(replicas)
 }
@@ -450,14 +466,16 @@ fn open_engine(settings: &Settings) -> Result<FjallEngine, StartError> {
 }
 
 /// The state of a group, discarded if the log contradicts it (PROTOCOL 4c), with the log as it is
-/// after an interrupted installation of a snapshot was carried to its end.
+/// after an interrupted installation of a snapshot was carried to its end. `beginning` is what the
+/// group began as, if it began with a steward.
 fn open_machine(
     (engine, log, snapshots): (&mut FjallEngine, &mut Log<RealDisk>, &SnapshotFiles<RealDisk>),
     group: GroupId,
     recovered: Recovered<Bytes>,
+    beginning: Option<Beginning>,
 ) -> Result<(Machine<<FjallEngine as Engine>::Store>, Recovered<Bytes>), StartError> {
     let mut recovered = recovered;
-    if let Ok(machine) = Machine::open(engine.open_group(group)?) {
+    if let Ok(machine) = sharding::machine(engine.open_group(group)?) {
         let applied = machine.applied();
         recovered = finish_install(log, snapshots, group, applied, recovered)?;
         let (base, last) = ends(&recovered);
@@ -465,13 +483,20 @@ fn open_machine(
             return Ok((machine, recovered));
         }
     }
-    let (base, _) = ends(&recovered);
-    if base != LogId::ZERO {
+    let (base, last) = ends(&recovered);
+    let beginning = beginning.filter(|_| base == BEGINS_AFTER);
+    if base != LogId::ZERO && beginning.is_none() {
         return Err(StartError::StateLost { group, base });
     }
-    warn!(%group, "the state does not fit the log and is rebuilt from it");
+    if base != last {
+        warn!(%group, "the state does not fit the log and is rebuilt from it");
+    }
     engine.drop_group(group)?;
-    Ok((Machine::open(engine.open_group(group)?)?, recovered))
+    let mut store = engine.open_group(group)?;
+    if let Some(beginning) = beginning {
+        store = Machine::found(store, BEGINS_AFTER, &*beginning.steward())?;
+    }
+    Ok((sharding::machine(store)?, recovered))
 }
 
 /// The entry after which a log begins, and the one with which it ends.
@@ -488,7 +513,7 @@ fn known_peers(
 ) -> BTreeMap<NodeId, NodeInfo> {
     let founders: Vec<Member> = {
         let directory = directory.lock().unwrap_or_else(PoisonError::into_inner);
-        directory.initial(DATA_GROUP).map(<[Member]>::to_vec).unwrap_or_default()
+        directory.initials().flat_map(|(_, members)| members).copied().collect()
     };
     let mut known: BTreeMap<_, _> =
         peers_file::read(&settings.dir).into_iter().map(|peer| (peer.id, peer)).collect();
@@ -519,12 +544,17 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StartErr
     spawned.map(|_| ()).map_err(StartError::Listener)
 }
 
-/// Formats the directories of a new cluster whose nodes all are on this machine. The first
-/// `replicas` of them hold the data group.
+/// Formats the directories of a new cluster whose nodes all are on this machine, each group with
+/// `replicas` replicas. With `groups` of 0 or 1 there is one group with all slots, on the first
+/// nodes; with more there is a controller, too, and the groups go round the nodes.
 ///
 /// # Errors
 /// If one of them is formatted already or cannot be written.
-pub fn format_cluster(nodes: &[(NodeId, &Path)], replicas: usize) -> Result<(), StartError> {
+pub fn format_cluster(
+    nodes: &[(NodeId, &Path)],
+    replicas: usize,
+    groups: usize,
+) -> Result<(), StartError> {
     let random = || kontiki_storage::random_u64().map_err(StartError::Listener);
     let cluster = random()?;
     let mut members = Vec::new();
@@ -534,10 +564,9 @@ pub fn format_cluster(nodes: &[(NodeId, &Path)], replicas: usize) -> Result<(), 
         members.push(Member::new(*node, incarnation, FOUNDING_REPLICA));
     }
     // Known to every directory, so that also those without a replica know their cluster.
-    members.truncate(replicas);
     for (_, dir) in nodes {
         let mut directory = Directory::open(RealDisk, dir, Expected::default())?;
-        directory.set_initial(DATA_GROUP, members.clone())?;
+        sharding::set_initials(&mut directory, &members, replicas, groups)?;
     }
     Ok(())
 }

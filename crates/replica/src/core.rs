@@ -606,7 +606,11 @@ impl Core {
     pub fn atlas(&self) -> Atlas {
         let groups = self.groups.iter().map(|(&id, group)| (id, group.place()));
         let nodes = self.nodes().into_iter().map(|(info, alive)| (info.id, (info, alive)));
-        Atlas { configuration: self.configuration.clone(), groups: groups.collect(), nodes: nodes.collect() }
+        Atlas {
+            configuration: self.configuration.clone(),
+            groups: groups.collect(),
+            nodes: nodes.collect(),
+        }
     }
 
     /// Where a node is.

@@ -252,6 +252,11 @@ impl<D: Disk> Directory<D> {
         self.state.initial.get(&group).map(|(_, members)| members.as_slice())
     }
 
+    /// Every group whose first configuration is noted, with it, in the order of their ids.
+    pub fn initials(&self) -> impl Iterator<Item = (GroupId, &[Member])> {
+        self.state.initial.iter().map(|(group, (_, members))| (*group, members.as_slice()))
+    }
+
     /// Asks to begin `group` with its first configuration as this replica. `true` at most once per
     /// directory, group and replica, and never after it was removed; what it says is durable.
     ///

@@ -147,7 +147,7 @@ impl Cluster {
         fs::create_dir_all(dir).with_context(|| format!("cannot use {}", dir.display()))?;
         let founders: Vec<_> =
             nodes.iter().map(|node| (NodeId(node.id), node.dir.as_path())).collect();
-        kontiki_node::format_cluster(&founders, founders.len())?;
+        kontiki_node::format_cluster(&founders, founders.len(), 1)?;
         Ok(Self { nodes })
     }
 

@@ -1,0 +1,92 @@
+//! What a node's directory says of the groups of a sharded store, and how their machines are opened.
+//!
+//! A store that is sharded from the beginning has an initial configuration of every group, the
+//! controller's too, in every directory. That is all: which slots each group begins with follows
+//! from it ([`Beginning`]), so nothing has to be agreed on when the store starts for the first time.
+
+use std::sync::Arc;
+
+use kontiki_kv::{Machine, MachineError, QueryAnswer, Store};
+use kontiki_replica::FIRST_GROUP;
+use kontiki_replica::steward::{self, Beginning, CONTROLLER, StewardMaker};
+use kontiki_shard::{Answer, Configuration, Controller, Query};
+use kontiki_storage::directory::{Directory, DirectoryError};
+use kontiki_storage::disk::RealDisk;
+use kontiki_types::{GroupId, LogTime, Member, NodeId};
+
+/// Replicas of the controller: as many as there are nodes, but an odd number and not more.
+const CONTROLLER_REPLICAS_MAX: usize = 5;
+
+/// A group's state machine.
+pub(crate) fn machine<S: Store>(store: S) -> Result<Machine<S>, MachineError> {
+    Machine::open(store)?.with_stewards(Box::new(StewardMaker))
+}
+
+/// Notes the first configuration of each group of a new store on these nodes: of `replicas`
+/// replicas, and of one group if `groups` is 0 or 1. The node that is named first in a group's
+/// configuration is to lead it.
+pub(crate) fn set_initials(
+    directory: &mut Directory<RealDisk>,
+    nodes: &[Member],
+    replicas: usize,
+    groups: usize,
+) -> Result<(), DirectoryError> {
+    let replicas = replicas.min(nodes.len());
+    if groups > 1 {
+        let most = nodes.len().min(CONTROLLER_REPLICAS_MAX);
+        let odd = most - usize::from(most.is_multiple_of(2));
+        directory.set_initial(CONTROLLER, nodes.iter().take(odd).copied().collect())?;
+    }
+    for (at, group) in (FIRST_GROUP.0..).map(GroupId).take(groups.max(1)).enumerate() {
+        let from = nodes.iter().cycle().skip(at % nodes.len().max(1));
+        directory.set_initial(group, from.take(replicas).copied().collect())?;
+    }
+    Ok(())
+}
+
+/// The configuration as of what the controller's machine has applied.
+pub(crate) fn configuration<S: Store>(
+    group: GroupId,
+    machine: &Machine<S>,
+) -> Option<Arc<Configuration>> {
+    if group != CONTROLLER {
+        return None;
+    }
+    let query = steward::ask(&Query::Configuration { at: None });
+    match machine.query(&query, LogTime(0)) {
+        Ok(QueryAnswer::Reply(reply)) => match steward::answered(&reply) {
+            Ok(Answer::Configuration { found, .. }) => found.map(Arc::new),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The configuration with which the store began, if it was sharded then: what a node knows that has
+/// heard of no other.
+pub(crate) fn founding_configuration(
+    directory: &Directory<RealDisk>,
+) -> Option<Arc<Configuration>> {
+    match beginning(directory, CONTROLLER)? {
+        Beginning::FoundingController(groups) => {
+            Some(Arc::new(Controller::founding(&groups).configuration().clone()))
+        }
+        _ => None,
+    }
+}
+
+/// What a group of this store began as; `None`: without a steward, with every slot.
+pub(crate) fn beginning(directory: &Directory<RealDisk>, group: GroupId) -> Option<Beginning> {
+    directory.initial(CONTROLLER)?;
+    let nodes = |members: &[Member]| members.iter().map(|member| member.node).collect();
+    let founders: Vec<(GroupId, Vec<NodeId>)> = directory
+        .initials()
+        .filter(|(id, _)| *id != CONTROLLER)
+        .map(|(id, members)| (id, nodes(members)))
+        .collect();
+    if group == CONTROLLER {
+        return Some(Beginning::FoundingController(founders));
+    }
+    let at = founders.iter().position(|(id, _)| *id == group)?;
+    Some(Beginning::FoundingGroup { group, at, of: founders.len() })
+}
