@@ -36,8 +36,8 @@ pub(super) struct Done {
     pub(super) inputs: Vec<Input>,
     pub(super) answers: Vec<(Caller, Answer)>,
     pub(super) log: Vec<LogWork>,
-    /// What was applied: the position before, the entry, its payload.
-    pub(super) applied: Vec<(LogId, Option<Bytes>)>,
+    /// What was applied: the group, the entry, its payload.
+    pub(super) applied: Vec<(GroupId, LogId, Option<Bytes>)>,
 }
 
 pub(super) struct ApplyStage {
@@ -157,7 +157,7 @@ impl ApplyStage {
             next_due: machine.next_due(),
             outcomes,
         });
-        done.applied.append(&mut batch);
+        done.applied.extend(batch.into_iter().map(|(id, payload)| (group, id, payload)));
         Ok(())
     }
 

@@ -1,4 +1,5 @@
-//! The properties of the paper, looked at from outside whole nodes, after every step of one.
+//! The properties of the paper, looked at from outside whole nodes, after every step of one. Each
+//! group is looked at by itself.
 
 use std::collections::BTreeMap;
 
@@ -121,9 +122,10 @@ impl Checks {
         book.begin(change, &mut self.log_matching)
     }
 
-    pub(super) fn has_written(&mut self, node: NodeId, batches: usize) -> Checked {
+    /// The oldest batch that is under way is durable.
+    pub(super) fn has_written(&mut self, node: NodeId) -> Checked {
         let book = self.here.get(&node).and_then(|here| self.books.get_mut(here.place));
-        book.map_or(Ok(()), |book| book.end(batches, &mut self.votes))
+        book.map_or(Ok(()), |book| book.end(&mut self.votes))
     }
 
     /// `node` applies an entry: not before its log has it on stable storage.

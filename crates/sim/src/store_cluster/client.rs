@@ -253,6 +253,11 @@ impl StoreCluster {
 
     /// Asks a node on behalf of a session that the caller keeps; `None` if the node is down.
     pub fn ask(&mut self, node: NodeId, ask: Ask) -> Option<u64> {
+        self.ask_of(Target::Group(GROUP), node, ask)
+    }
+
+    /// As [`StoreCluster::ask`], of some group.
+    pub fn ask_of(&mut self, to: Target, node: NodeId, ask: Ask) -> Option<u64> {
         if !self.is_running(node) {
             return None;
         }
@@ -260,7 +265,7 @@ impl StoreCluster {
         self.next_ticket += 1;
         self.sessions.insert(ticket, Session { node });
         let arrives_at = self.client_passes(node) + self.random.time(CLIENT_MIN, CLIENT_MAX);
-        self.schedule.add(arrives_at, Event::Ask { node, ticket, ask: Box::new(ask) });
+        self.schedule.add(arrives_at, Event::Ask { node, ticket, to, ask: Box::new(ask) });
         Some(ticket)
     }
 
@@ -281,15 +286,16 @@ impl StoreCluster {
         Some(if log_time == LogTime(0) { self.clocks(node).1 } else { log_time })
     }
 
-    pub(super) fn ask_arrives(&mut self, node: NodeId, ticket: u64, ask: Ask) {
+    pub(super) fn ask_arrives(&mut self, node: NodeId, ticket: u64, to: Target, ask: Ask) {
         if !self.sessions.contains_key(&ticket) {
             return;
         }
         if let Some(at) = self.stands_still(node) {
-            return self.schedule.add(at, Event::Ask { node, ticket, ask: Box::new(ask) });
+            let ask = Box::new(ask);
+            return self.schedule.add(at, Event::Ask { node, ticket, to, ask });
         }
         let caller = Caller { connection: 0, ticket };
-        self.at(node, |node| node.input(Input::Request { to: Target::Group(GROUP), caller, ask }));
+        self.at(node, |node| node.input(Input::Request { to, caller, ask }));
     }
 
     pub(super) fn answer_leaves(&mut self, node: NodeId, ticket: u64, answer: Answer) {

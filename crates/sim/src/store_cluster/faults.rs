@@ -108,7 +108,9 @@ impl StoreCluster {
         }
         node.disk = node.disk.crash(crash);
         node.paused_until = Instant(0);
-        self.checks.stops(id);
+        for checks in self.checks.values_mut() {
+            checks.stops(id);
+        }
         let lost: Vec<_> =
             self.connections.range((id, 0)..=(id, u64::MAX)).map(|(&key, &of)| (key, of)).collect();
         for (key, client) in lost {
@@ -182,7 +184,7 @@ impl StoreCluster {
     pub fn format(&mut self, id: NodeId) -> Result<(), String> {
         let incarnation = Incarnation(self.random.number());
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
-        opening::format(&node.disk, id, incarnation, None)?;
+        opening::format(&node.disk, id, incarnation, &[])?;
         node.incarnation = incarnation;
         node.is_excused = false;
         Ok(())

@@ -164,17 +164,15 @@ impl LogBook {
         Ok(())
     }
 
-    /// The oldest so many batches are durable.
-    pub(super) fn end(&mut self, batches: usize, votes: &mut Votes) -> Checked {
-        for _ in 0..batches.min(self.under_way.len()) {
-            let Some(change) = self.under_way.pop_front() else { break };
-            if let Some(hard_state) = change.hard_state {
-                self.hard_state = hard_state;
-                self.vote(votes)?;
-            }
-            self.durable.change(&change);
-            self.durable.entries.extend(change.entries.iter().map(|(id, _)| *id));
+    /// The oldest batch is durable.
+    pub(super) fn end(&mut self, votes: &mut Votes) -> Checked {
+        let Some(change) = self.under_way.pop_front() else { return Ok(()) };
+        if let Some(hard_state) = change.hard_state {
+            self.hard_state = hard_state;
+            self.vote(votes)?;
         }
+        self.durable.change(&change);
+        self.durable.entries.extend(change.entries.iter().map(|(id, _)| *id));
         Ok(())
     }
 }

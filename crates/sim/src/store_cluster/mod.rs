@@ -10,6 +10,7 @@ mod checks;
 mod client;
 mod clock;
 mod faults;
+mod groups;
 mod host;
 mod log_book;
 mod log_stage;
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kontiki_raft::{Config, Role};
-use kontiki_replica::{Answer, Ask, ChangeFailure, ChangeKind, GroupConfig, GroupStatus};
+use kontiki_replica::{Answer, Ask, ChangeFailure, ChangeKind, FIRST_GROUP, GroupConfig, Target};
 use kontiki_resp::Reply;
 use kontiki_storage::disk::SimDisk;
 use kontiki_storage::engine::MemoryEngine;
@@ -40,8 +41,8 @@ use client::{Client, Session};
 use clock::NodeClock;
 use node::{Happening, Input, Running, Step};
 
-/// The one group of a store.
-pub const GROUP: GroupId = GroupId(1);
+/// The one group of a store that is not sharded.
+pub const GROUP: GroupId = FIRST_GROUP;
 
 /// A cluster to simulate.
 #[derive(Clone, Debug)]
@@ -60,6 +61,19 @@ pub struct StoreConfig {
     pub group: GroupConfig,
     /// Size of a segment of the log.
     pub segment_bytes: u64,
+    /// Groups that share the key space, beside a controller. 0: one group has it all, and there is
+    /// no controller.
+    pub shards: u32,
+}
+
+impl StoreConfig {
+    /// Every group that the store begins with.
+    pub fn groups(&self) -> Vec<GroupId> {
+        match self.shards {
+            0 => vec![GROUP],
+            shards => (0..=shards).map(GroupId).collect(),
+        }
+    }
 }
 
 impl Default for StoreConfig {
@@ -73,6 +87,7 @@ impl Default for StoreConfig {
             raft: Config::new(nobody),
             group: GroupConfig::default(),
             segment_bytes: 128 << 10,
+            shards: 0,
         }
     }
 }
@@ -100,7 +115,7 @@ enum Event {
     Step { node: NodeId, life: u64, step: Step },
     Frame { from: NodeId, to: NodeId, frame: Bytes, intact: bool },
     Client { client: ClientId, life: u64, arrives: Arrives },
-    Ask { node: NodeId, ticket: u64, ask: Box<Ask> },
+    Ask { node: NodeId, ticket: u64, to: Target, ask: Box<Ask> },
     Answer { ticket: u64, answer: Option<Answer> },
     Alarm(u64),
 }
@@ -144,7 +159,7 @@ pub struct StoreCluster {
     installing: Vec<NodeId>,
     changes: BTreeMap<u64, Option<Result<(), ChangeFailure>>>,
     next_change: u64,
-    checks: Checks,
+    checks: BTreeMap<GroupId, Checks>,
     violation: Option<Violation>,
     only_clients_judge: bool,
     leaders: u64,
@@ -165,10 +180,13 @@ impl StoreCluster {
             .take(config.voters as usize)
             .map(|(id, incarnation)| opening::founder(id, incarnation))
             .collect();
+        let groups = config.groups();
+        let founders: Vec<_> = groups.iter().map(|&group| (group, founders.clone())).collect();
+        let checks = groups.into_iter().map(|group| (group, Checks::default())).collect();
         let mut nodes = BTreeMap::new();
         for (id, incarnation) in all() {
             let disk = SimDisk::new();
-            opening::format(&disk, id, incarnation, Some(&founders)).expect("an empty disk");
+            opening::format(&disk, id, incarnation, &founders).expect("an empty disk");
             nodes.insert(id, Node::new(incarnation, disk));
         }
         let mut cluster = Self {
@@ -190,7 +208,7 @@ impl StoreCluster {
             installing: Vec::new(),
             changes: BTreeMap::new(),
             next_change: 1,
-            checks: Checks::default(),
+            checks,
             violation: None,
             only_clients_judge: false,
             leaders: 0,
@@ -223,12 +241,6 @@ impl StoreCluster {
     /// What was kept, to be had once.
     pub fn take_trace(&mut self) -> Vec<String> {
         self.trace.take().unwrap_or_default()
-    }
-
-    /// Up to where a running node's replica has applied its log.
-    pub fn applied(&self, node: NodeId) -> Option<kontiki_types::Index> {
-        let machine = self.nodes[&node].running.as_ref()?.stage.machines.get(&GROUP)?;
-        Some(machine.applied().index)
     }
 
     /// The time.
@@ -271,63 +283,18 @@ impl StoreCluster {
         self.node_ids().into_iter().filter(|&id| self.is_running(id)).collect()
     }
 
-    /// The state of the group's replica on a node.
-    pub fn status(&self, node: NodeId) -> Option<GroupStatus> {
-        let statuses = self.nodes[&node].running.as_ref()?.core.statuses();
-        statuses.into_iter().find(|status| status.group == GROUP)
-    }
-
-    /// The configuration in effect at a running node's replica.
-    pub fn membership(&self, node: NodeId) -> Option<std::sync::Arc<kontiki_raft::Membership>> {
-        let replica = self.nodes[&node].running.as_ref()?.core.replica(GROUP)?;
-        Some(replica.status().membership)
-    }
-
-    /// The term of a running node's replica.
-    pub fn term(&self, node: NodeId) -> Option<kontiki_types::Term> {
-        Some(self.nodes[&node].running.as_ref()?.core.replica(GROUP)?.term())
-    }
-
-    /// The node that leads the highest term, if one does.
-    pub fn leader(&self) -> Option<NodeId> {
-        let leaders = self.nodes.iter().filter_map(|(&id, node)| {
-            let replica = node.running.as_ref()?.core.replica(GROUP)?;
-            (replica.role() == Role::Leader).then(|| (replica.term(), id))
-        });
-        leaders.max().map(|(_, id)| id)
-    }
-
-    /// Snapshots that a running node has built and installed since it started.
-    pub fn snapshots(&self, node: NodeId) -> (u64, u64) {
-        let running = self.nodes[&node].running.as_ref();
-        running.map_or((0, 0), |node| (node.stage.snapshots_built, node.stage.snapshots_installed))
-    }
-
-    /// A hash of the logical state of a running node's replica, and what it has applied.
-    pub fn state_hash(&self, node: NodeId) -> Option<(kontiki_types::Index, u128)> {
-        let machine = self.nodes[&node].running.as_ref()?.stage.machines.get(&GROUP)?;
-        Some((machine.applied().index, machine.state_hash().ok()?))
-    }
-
-    /// Bytes of a snapshot of a running node's state, as it is now.
-    pub fn state_bytes(&self, node: NodeId) -> Option<u64> {
-        let machine = self.nodes[&node].running.as_ref()?.stage.machines.get(&GROUP)?;
-        machine.export().ok()?.try_fold(0, |sum, chunk| Some(sum + chunk.ok()?.len() as u64))
-    }
-
-    /// Bytes that a running node's replica needs: the log that it keeps, and a snapshot.
-    pub fn live_bytes(&self, node: NodeId) -> u64 {
-        let log = self.status(node).map_or(0, |status| status.raft.log_bytes);
-        log + self.state_bytes(node).unwrap_or(0)
-    }
-
     /// Asks a node for a change of membership, or of leadership.
     pub fn change(&mut self, node: NodeId, kind: ChangeKind) -> u64 {
+        self.change_of(GROUP, node, kind)
+    }
+
+    /// As [`StoreCluster::change`], of some group.
+    pub fn change_of(&mut self, group: GroupId, node: NodeId, kind: ChangeKind) -> u64 {
         let ticket = self.next_change;
         self.next_change += 1;
         self.changes.insert(ticket, None);
         let caller = kontiki_replica::Caller { connection: 0, ticket };
-        self.at(node, |node| node.input(Input::Change { caller, kind }));
+        self.at(node, |node| node.input(Input::Change { group, caller, kind }));
         ticket
     }
 
@@ -440,7 +407,7 @@ impl StoreCluster {
 
     /// The highest index that is known to be committed.
     pub fn committed(&self) -> kontiki_types::Index {
-        self.checks.committed()
+        self.checks.get(&GROUP).map_or(kontiki_types::Index(0), Checks::committed)
     }
 
     fn clocks(&self, id: NodeId) -> (Instant, LogTime) {
@@ -490,9 +457,9 @@ impl StoreCluster {
                 self.mark(3, NodeId(client.0), life);
                 self.client_event(client, life, arrives);
             }
-            Event::Ask { node, ticket, ask } => {
+            Event::Ask { node, ticket, to, ask } => {
                 self.mark(4, node, ticket);
-                self.ask_arrives(node, ticket, *ask);
+                self.ask_arrives(node, ticket, to, *ask);
             }
             Event::Answer { ticket, answer } => {
                 self.mark(5, NodeId(0), ticket);
@@ -550,8 +517,10 @@ impl StoreCluster {
                     self.changes.insert(ticket, Some(result));
                     self.has_changed.push(ticket);
                 }
-                Happening::Role { role, term, leader } => {
-                    self.note(|| format!("{id} is {role:?} in {term}, led by {leader:?}"));
+                Happening::Role { group, role, term, leader } => {
+                    let of =
+                        if self.config.shards > 0 { format!(" of {group}") } else { String::new() };
+                    self.note(|| format!("{id} is {role:?}{of} in {term}, led by {leader:?}"));
                     let led = leader.filter(|leader| {
                         role == Role::Leader
                             && leader.node == id
@@ -559,27 +528,24 @@ impl StoreCluster {
                     });
                     if let Some(leader) = led {
                         self.leaders += 1;
-                        let checked = self.checks.leads(leader, term);
-                        self.check(checked);
+                        self.checked(group, |checks| checks.leads(leader, term));
                     }
                 }
-                Happening::Writes(change) => {
-                    let checked = self.checks.writes(id, change);
-                    self.check(checked);
+                Happening::Writes(group, change) => {
+                    self.checked(group, |checks| checks.writes(id, change));
                 }
-                Happening::HasWritten(batches) => {
-                    let checked = self.checks.has_written(id, batches);
-                    self.check(checked);
+                Happening::HasWritten(groups) => {
+                    for group in groups {
+                        self.checked(group, |checks| checks.has_written(id));
+                    }
                 }
-                Happening::Opens(book) => {
-                    let checked = self.checks.opens(id, *book);
-                    self.check(checked);
+                Happening::Opens(group, book) => {
+                    self.checked(group, |checks| checks.opens(id, *book));
                 }
-                Happening::Applied { before, entry: (entry, payload) } => {
+                Happening::Applied { group, before, entry: (entry, payload) } => {
                     let content = log_book::payload(payload.as_ref());
                     self.trace_hash = mix(self.trace_hash, content);
-                    let checked = self.checks.applies(id, before.index, entry, content);
-                    self.check(checked);
+                    self.checked(group, |checks| checks.applies(id, before.index, entry, content));
                 }
                 Happening::BadFrame { from, error, intact } => {
                     self.note(|| format!("{id} refuses a frame of {from}: {error}"));
@@ -601,14 +567,22 @@ impl StoreCluster {
             }
         }
         self.happenings = happenings;
-        let replica =
-            self.nodes.get(&id).and_then(|node| node.running.as_ref()?.core.replica(GROUP));
-        if let Some(raft) = replica {
-            let checked = self.checks.look(id, raft);
-            let now = clock.monotonic(self.now);
-            let checked = checked.and_then(|()| self.checks.look_at_lease(raft, now));
-            self.check(checked);
+        let now = clock.monotonic(self.now);
+        let running = self.nodes.get(&id).and_then(|node| node.running.as_ref());
+        let mut looked = Ok(());
+        for (&group, checks) in &mut self.checks {
+            if let Some(raft) = running.and_then(|running| running.core.replica(group)) {
+                let checked = checks.look(id, raft);
+                looked = looked.and(checked.and_then(|()| checks.look_at_lease(raft, now)));
+            }
         }
+        self.check(looked);
+    }
+
+    /// Has a group's checks look at something.
+    fn checked(&mut self, group: GroupId, look: impl FnOnce(&mut Checks) -> Checked) {
+        let checked = look(self.checks.entry(group).or_default());
+        self.check(checked);
     }
 
     fn send(&mut self, from: NodeId, to: NodeId, frame: Bytes) {

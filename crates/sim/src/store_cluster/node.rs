@@ -3,7 +3,7 @@
 //! cluster schedules.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -35,6 +35,7 @@ pub(super) enum Input {
         ask: Ask,
     },
     Change {
+        group: GroupId,
         caller: Caller,
         kind: ChangeKind,
     },
@@ -146,19 +147,21 @@ pub(super) enum Happening {
         result: Result<(), ChangeFailure>,
     },
     Role {
+        group: GroupId,
         role: Role,
         term: Term,
         leader: Option<Member>,
     },
     /// A batch goes to the log.
-    Writes(Change),
-    /// The oldest so many of them are durable.
-    HasWritten(usize),
+    Writes(GroupId, Change),
+    /// The oldest batches of these groups are durable.
+    HasWritten(Vec<GroupId>),
     /// All of a snapshot is there.
     Installs,
     /// A replica that is new here is open.
-    Opens(Box<LogBook>),
+    Opens(GroupId, Box<LogBook>),
     Applied {
+        group: GroupId,
         before: LogId,
         entry: (LogId, Option<Bytes>),
     },
@@ -196,7 +199,7 @@ pub(super) struct Running {
     /// For when the event loop is woken by its timer.
     timer: Instant,
     applying: bool,
-    persisting: bool,
+    persisting: BTreeSet<GroupId>,
     fronts: BTreeMap<u64, Front>,
     next_connection: u64,
     clock: (Instant, LogTime),
@@ -222,7 +225,7 @@ impl Running {
             acting: false,
             timer: Instant::MAX,
             applying: false,
-            persisting: false,
+            persisting: BTreeSet::new(),
             fronts: BTreeMap::new(),
             next_connection: 1,
             clock: (Instant(0), LogTime(0)),
@@ -235,8 +238,8 @@ impl Running {
     }
 
     /// A replica is open.
-    pub(super) fn opens(&mut self, book: LogBook) {
-        self.happenings.push(Happening::Opens(Box::new(book)));
+    pub(super) fn opens(&mut self, group: GroupId, book: LogBook) {
+        self.happenings.push(Happening::Opens(group, Box::new(book)));
     }
 
     /// The first steps.
@@ -330,7 +333,8 @@ impl Running {
             Step::Timer(_) => self.act(),
             Step::LogDone => {
                 let receipts = self.log.finish()?;
-                self.happenings.push(Happening::HasWritten(receipts.len()));
+                let groups = receipts.iter().map(|(group, _)| *group).collect();
+                self.happenings.push(Happening::HasWritten(groups));
                 for reading in self.log.take_reads() {
                     self.input(Input::EntriesRead(reading));
                 }
@@ -344,7 +348,7 @@ impl Running {
             Step::Seal(moment) => self.log.seal(moment),
             Step::Apply => self.apply(),
             Step::EnginePersisted(group) => {
-                self.persisting = false;
+                self.persisting.remove(&group);
                 if let Some(applied) = self.stage.persist(group) {
                     self.input(Input::EnginePersisted { group, applied });
                 }
@@ -355,7 +359,7 @@ impl Running {
                     self.input(Input::StorageFull(full));
                 }
                 for group in self.core.outgrown() {
-                    if !std::mem::replace(&mut self.persisting, true) {
+                    if self.persisting.insert(group) {
                         let delay = self.random.time(ENGINE_MIN, ENGINE_MAX);
                         self.later(delay, Step::EnginePersisted(group));
                     }
@@ -410,7 +414,7 @@ impl Running {
         let core = &mut self.core;
         match input {
             Input::Request { to, caller, ask } => core.request(to, caller, ask),
-            Input::Change { caller, kind } => core.change(GROUP, caller, kind),
+            Input::Change { group, caller, kind } => core.change(group, caller, kind),
             Input::Frame { from, frame, intact } => match core.receive(from, frame) {
                 Ok(()) if intact => {}
                 Ok(()) => self.happenings.push(Happening::Fooled { from }),
@@ -442,7 +446,7 @@ impl Running {
             }
             Input::Opened(opened) => {
                 let book = LogBook::of(opened.raft.me, &opened.recovered);
-                self.happenings.push(Happening::Opens(Box::new(book)));
+                self.happenings.push(Happening::Opens(opened.group, Box::new(book)));
                 core.open(*opened).map_err(|error| error.to_string())?;
             }
             Input::Closed { group, member } => core.close(group, member.replica),
@@ -454,7 +458,7 @@ impl Running {
         let queue = &mut self.stage.queue;
         match effect {
             Effect::Persist { group, batch } => {
-                self.happenings.push(Happening::Writes(Change::of(&batch)));
+                self.happenings.push(Happening::Writes(group, Change::of(&batch)));
                 self.log.add(LogWork::Write(group, batch));
             }
             Effect::ReadEntries { group, to, from, max } => {
@@ -468,8 +472,8 @@ impl Running {
             Effect::Changed { caller, result } => {
                 self.happenings.push(Happening::Changed { ticket: caller.ticket, result });
             }
-            Effect::Role { role, term, leader, .. } => {
-                self.happenings.push(Happening::Role { role, term, leader });
+            Effect::Role { group, role, term, leader } => {
+                self.happenings.push(Happening::Role { group, role, term, leader });
             }
             Effect::BuildSnapshot { group } => queue.push_back(Work::BuildSnapshot { group }),
             Effect::ReadChunk { group, to, meta, offset, max } => {
@@ -506,15 +510,15 @@ impl Running {
 
     fn apply(&mut self) -> Result<(), String> {
         self.applying = false;
-        let mut before = self.stage.machines.get(&GROUP).map(|machine| machine.applied());
+        let machines = self.stage.machines.iter();
+        let mut before: BTreeMap<_, _> =
+            machines.map(|(&group, machine)| (group, machine.applied())).collect();
         let done = self.stage.run()?;
-        for entry in done.applied {
-            let id = entry.0;
+        for (group, id, payload) in done.applied {
             // After a snapshot took the place of the state, the position jumps.
-            let follows = before.filter(|before| before.index.next() == id.index);
-            let before_entry = follows.unwrap_or(LogId::new(id.term, id.index.prev()));
-            self.happenings.push(Happening::Applied { before: before_entry, entry });
-            before = Some(id);
+            let follows = before.insert(group, id).filter(|at| at.index.next() == id.index);
+            let before = follows.unwrap_or(LogId::new(id.term, id.index.prev()));
+            self.happenings.push(Happening::Applied { group, before, entry: (id, payload) });
         }
         for work in done.log {
             self.log.add(work);

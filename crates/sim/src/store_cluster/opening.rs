@@ -15,12 +15,12 @@ use kontiki_storage::log::{Log, LogConfig};
 use kontiki_storage::recovery::finish_install;
 use kontiki_types::{GroupId, Incarnation, Instant, LogId, LogTime, Member, NodeId, ReplicaId};
 
+use super::StoreConfig;
 use super::apply_stage::ApplyStage;
 use super::log_book::LogBook;
 use super::log_stage::LogStage;
 use super::node::Running;
 use super::snapshots::Snapshots;
-use super::{GROUP, StoreConfig};
 use crate::random::Random;
 
 /// Where a node keeps everything on its disk.
@@ -38,20 +38,22 @@ pub(super) fn info(id: NodeId, incarnation: Incarnation, boot: u32) -> NodeInfo 
     NodeInfo { id, incarnation, boot, ..NodeInfo::default() }
 }
 
-/// Formats a disk. The group begins with `founders`; a node that joins later knows none.
+/// Formats a disk. Each group begins with its `founders`; a node that joins later knows none.
 pub(super) fn format(
     disk: &SimDisk,
     node: NodeId,
     incarnation: Incarnation,
-    founders: Option<&[Member]>,
+    founders: &[(GroupId, Vec<Member>)],
 ) -> Result<(), StartFailure> {
     let path = Path::new(DIRECTORY);
     let format = Format { cluster: 1, node, incarnation };
     Directory::format(disk, path, format).map_err(text)?;
-    if let Some(founders) = founders {
+    if !founders.is_empty() {
         let opened = Directory::open(disk.clone(), path, Expected::default());
         let mut directory = opened.map_err(text)?;
-        directory.set_initial(GROUP, founders.to_vec()).map_err(text)?;
+        for (group, founders) in founders {
+            directory.set_initial(*group, founders.clone()).map_err(text)?;
+        }
     }
     Ok(())
 }
@@ -76,7 +78,7 @@ pub(super) fn open(
     let mut directory = Directory::open(disk.clone(), path, expected).map_err(text)?;
     let (mut log, recovered) = open_log(config, disk.clone(), &mut directory, random.number())?;
     let snapshots = Snapshots::open(disk, &directory.snapshot_path())?;
-    let recovered = replicas(&mut log, recovered, &mut directory)?;
+    let recovered = replicas(config, &mut log, recovered, &mut directory)?;
     let identity = directory.identity().clone();
     let me = info(identity.node, identity.incarnation, directory.boots());
     let mut core = Core::new(me.clone(), config.group.clone(), peers, directory.removed());
@@ -85,7 +87,7 @@ pub(super) fn open(
     let mut books = Vec::new();
     for (group, (member, recovered)) in recovered {
         let (machine, recovered) = open_machine(&mut stage, &mut log, group, recovered)?;
-        books.push(LogBook::of(member, &recovered));
+        books.push((group, LogBook::of(member, &recovered)));
         stage.members.insert(group, members_at(&recovered, machine.applied()));
         let mut raft = config.raft.clone();
         raft.me = member;
@@ -103,8 +105,8 @@ pub(super) fn open(
     }
     let log = LogStage::new(log, config.disk.clone(), random.fork());
     let mut running = Running::new(me, core, log, stage, random.fork());
-    for book in books {
-        running.opens(book);
+    for (group, book) in books {
+        running.opens(group, book);
     }
     Ok(running)
 }
@@ -140,6 +142,7 @@ fn open_log(
 type Replicas = BTreeMap<GroupId, (Member, Recovered<Bytes>)>;
 
 fn replicas(
+    config: &StoreConfig,
     log: &mut Log<SimDisk>,
     recovered: Proven,
     directory: &mut Directory<SimDisk>,
@@ -156,17 +159,20 @@ fn replicas(
             replicas.insert(group, (me(replica), recovered));
         }
     }
-    let initial = directory.initial(GROUP).map(<[Member]>::to_vec).unwrap_or_default();
-    if initial.contains(&me(FOUNDER))
-        && !replicas.contains_key(&GROUP)
-        && !directory.is_removed(GROUP, FOUNDER)
-    {
-        directory.use_initial(GROUP, FOUNDER).map_err(text)?;
+    for group in config.groups() {
+        let initial = directory.initial(group).map(<[Member]>::to_vec).unwrap_or_default();
+        if !initial.contains(&me(FOUNDER))
+            || replicas.contains_key(&group)
+            || directory.is_removed(group, FOUNDER)
+        {
+            continue;
+        }
+        directory.use_initial(group, FOUNDER).map_err(text)?;
         let membership = Arc::new(Membership::new(initial, Vec::new()));
         let base = Base { membership, ..Base::default() };
-        log.create_group(GROUP, base.clone()).map_err(text)?;
+        log.create_group(group, base.clone()).map_err(text)?;
         let recovered = Recovered { base: Some(base), ..Recovered::default() };
-        replicas.insert(GROUP, (me(FOUNDER), recovered));
+        replicas.insert(group, (me(FOUNDER), recovered));
     }
     Ok(replicas)
 }

@@ -1,0 +1,122 @@
+//! What a node's replica of a group is like. Where no group is named, the store has one.
+
+use std::sync::Arc;
+
+use kontiki_kv::Machine;
+use kontiki_raft::{Membership, Role};
+use kontiki_replica::GroupStatus;
+use kontiki_storage::engine::MemoryStore;
+use kontiki_types::{GroupId, Index, NodeId, Term};
+
+use super::node::Running;
+use super::{GROUP, StoreCluster};
+
+impl StoreCluster {
+    fn node(&self, node: NodeId) -> Option<&Running> {
+        self.nodes.get(&node)?.running.as_ref()
+    }
+
+    /// The state machine of a running node's replica.
+    pub(super) fn machine(&self, group: GroupId, node: NodeId) -> Option<&Machine<MemoryStore>> {
+        self.node(node)?.stage.machines.get(&group)
+    }
+
+    /// Every group that the store began with.
+    pub fn groups(&self) -> Vec<GroupId> {
+        self.config.groups()
+    }
+
+    /// Up to where a running node's replica has applied its log.
+    pub fn applied(&self, node: NodeId) -> Option<Index> {
+        self.applied_of(GROUP, node)
+    }
+
+    /// As [`StoreCluster::applied`], of some group.
+    pub fn applied_of(&self, group: GroupId, node: NodeId) -> Option<Index> {
+        Some(self.machine(group, node)?.applied().index)
+    }
+
+    /// The state of the group's replica on a node.
+    pub fn status(&self, node: NodeId) -> Option<GroupStatus> {
+        self.status_of(GROUP, node)
+    }
+
+    /// As [`StoreCluster::status`], of some group.
+    pub fn status_of(&self, group: GroupId, node: NodeId) -> Option<GroupStatus> {
+        let statuses = self.node(node)?.core.statuses();
+        statuses.into_iter().find(|status| status.group == group)
+    }
+
+    /// The configuration in effect at a running node's replica.
+    pub fn membership(&self, node: NodeId) -> Option<Arc<Membership>> {
+        self.membership_of(GROUP, node)
+    }
+
+    /// As [`StoreCluster::membership`], of some group.
+    pub fn membership_of(&self, group: GroupId, node: NodeId) -> Option<Arc<Membership>> {
+        Some(self.node(node)?.core.replica(group)?.status().membership)
+    }
+
+    /// The term of a running node's replica.
+    pub fn term(&self, node: NodeId) -> Option<Term> {
+        self.term_of(GROUP, node)
+    }
+
+    /// As [`StoreCluster::term`], of some group.
+    pub fn term_of(&self, group: GroupId, node: NodeId) -> Option<Term> {
+        Some(self.node(node)?.core.replica(group)?.term())
+    }
+
+    /// The node that leads the highest term, if one does.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.leader_of(GROUP)
+    }
+
+    /// As [`StoreCluster::leader`], of some group.
+    pub fn leader_of(&self, group: GroupId) -> Option<NodeId> {
+        let leaders = self.nodes.iter().filter_map(|(&id, node)| {
+            let replica = node.running.as_ref()?.core.replica(group)?;
+            (replica.role() == Role::Leader).then(|| (replica.term(), id))
+        });
+        leaders.max().map(|(_, id)| id)
+    }
+
+    /// Snapshots that a running node has built and installed since it started.
+    pub fn snapshots(&self, node: NodeId) -> (u64, u64) {
+        let stage = self.node(node).map(|node| &node.stage);
+        stage.map_or((0, 0), |stage| (stage.snapshots_built, stage.snapshots_installed))
+    }
+
+    /// A hash of the logical state of a running node's replica, and what it has applied.
+    pub fn state_hash(&self, node: NodeId) -> Option<(Index, u128)> {
+        self.state_hash_of(GROUP, node)
+    }
+
+    /// As [`StoreCluster::state_hash`], of some group.
+    pub fn state_hash_of(&self, group: GroupId, node: NodeId) -> Option<(Index, u128)> {
+        let machine = self.machine(group, node)?;
+        Some((machine.applied().index, machine.state_hash().ok()?))
+    }
+
+    /// Bytes of a snapshot of a running node's state, as it is now.
+    pub fn state_bytes(&self, node: NodeId) -> Option<u64> {
+        self.state_bytes_of(GROUP, node)
+    }
+
+    /// As [`StoreCluster::state_bytes`], of some group.
+    pub fn state_bytes_of(&self, group: GroupId, node: NodeId) -> Option<u64> {
+        let mut export = self.machine(group, node)?.export().ok()?;
+        export.try_fold(0, |sum, chunk| Some(sum + chunk.ok()?.len() as u64))
+    }
+
+    /// Bytes that a running node's replica needs: the log that it keeps, and a snapshot.
+    pub fn live_bytes(&self, node: NodeId) -> u64 {
+        self.live_bytes_of(GROUP, node)
+    }
+
+    /// As [`StoreCluster::live_bytes`], of some group.
+    pub fn live_bytes_of(&self, group: GroupId, node: NodeId) -> u64 {
+        let log = self.status_of(group, node).map_or(0, |status| status.raft.log_bytes);
+        log + self.state_bytes_of(group, node).unwrap_or(0)
+    }
+}
