@@ -1,7 +1,8 @@
 //! Looking at the cluster and changing it.
 
 use kontiki_net::proto::{
-    AddReplicaRequest, ClusterStatusRequest, RemoveReplicaRequest, TransferRequest,
+    AddReplicaRequest, ClusterStatusRequest, RemoveReplicaRequest, ReshapeRequest, SlotsRequest,
+    TransferRequest,
 };
 
 use crate::client::Client;
@@ -9,6 +10,11 @@ use crate::error::Error;
 use crate::nodes::Node;
 use crate::retry::Kind;
 
+pub use kontiki_net::proto::{
+    AddNode, CancelMoves, DrainNode, JoinGroup, LeaveGroup, MovePhase, MoveSlots, Rebalance,
+    ReshapeResponse as Reshaped, SlotGroup, SlotMove, SlotRange, SlotsResponse as Slots,
+    reshape_request::Change,
+};
 pub use kontiki_net::proto::{
     ChangeResponse as Members, ClusterStatusResponse as ClusterStatus, GroupStatus, NodeStatus,
     ReplicaStatus,
@@ -67,6 +73,35 @@ impl Client {
         let request = RemoveReplicaRequest { group, node };
         let attempt =
             |node: Node, request| async move { node.admin().remove_replica(request).await };
+        self.call(Kind::Unstamped, request, attempt).await
+    }
+
+    /// Configuration number `epoch`, the current one if `None`, with the moves that are under way
+    /// now; linearizable.
+    ///
+    /// # Errors
+    /// [`Error::NotApplied`] if the store is not sharded, or there is no such configuration (yet,
+    /// or any more).
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn slots(&self, epoch: Option<u64>) -> Result<Slots, Error> {
+        let request = SlotsRequest { epoch };
+        let attempt = |node: Node, request| async move { node.admin().slots(request).await };
+        self.call(Kind::Read, request, attempt).await
+    }
+
+    /// Changes which groups there are, which slots they have, or where their replicas are. Returns
+    /// when the controller has the change in its log; slots and replicas move after that.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if no answer came: look at [`Client::slots`].
+    ///
+    /// # Cancel safety
+    /// The change may take effect when the future is dropped.
+    pub async fn reshape(&self, change: Change) -> Result<Reshaped, Error> {
+        let request = ReshapeRequest { change: Some(change) };
+        let attempt = |node: Node, request| async move { node.admin().reshape(request).await };
         self.call(Kind::Unstamped, request, attempt).await
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 
-use crate::admin::{ClusterStatus, Members};
+use crate::admin::{Change, ClusterStatus, Members, Reshaped, Slots};
 use crate::error::{Error, Reason};
 use crate::options::Options;
 use crate::types::{Compare, Op, OpResult, Status, Version, Versioned};
@@ -143,5 +143,21 @@ impl Client {
     /// As [`crate::Client::remove_replica`].
     pub fn remove_replica(&self, group: u32, node: u64) -> Result<Members, Error> {
         self.runtime.block_on(self.client.remove_replica(group, node))
+    }
+
+    /// As [`crate::Client::slots`].
+    ///
+    /// # Errors
+    /// As [`crate::Client::slots`].
+    pub fn slots(&self, epoch: Option<u64>) -> Result<Slots, Error> {
+        self.runtime.block_on(self.client.slots(epoch))
+    }
+
+    /// As [`crate::Client::reshape`].
+    ///
+    /// # Errors
+    /// As [`crate::Client::reshape`].
+    pub fn reshape(&self, change: Change) -> Result<Reshaped, Error> {
+        self.runtime.block_on(self.client.reshape(change))
     }
 }

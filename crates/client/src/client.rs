@@ -1,5 +1,6 @@
 //! The async client.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,10 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use kontiki_net::proto::{
     AppendRequest, BatchRequest, DeleteRequest, GetRequest, OpenSessionRequest,
-    OpenSessionResponse, PutIfVersionRequest, Session, SetRequest, StatusRequest,
+    OpenSessionResponse, PutIfVersionRequest, Session, SetRequest, StatusRequest, StatusResponse,
     TransactionRequest,
 };
 use kontiki_net::{FailureCode, proto};
+use kontiki_types::Slot;
+use tokio::task::JoinSet;
 use tonic::Response;
 
 use crate::error::{Error, Reason};
@@ -46,14 +49,12 @@ impl Client {
         addresses: impl IntoIterator<Item = A>,
         options: Options,
     ) -> Result<Self, Error> {
-        let mut nodes = Nodes::new(addresses, &options)?;
+        let nodes = Nodes::new(addresses, &options)?;
         if nodes.is_empty() {
             return Err(Error::not_applied(Reason::Invalid, "no address given"));
         }
         if options.discover {
-            let attempt = |node: Node, request| async move { node.kv().status(request).await };
-            let status = retry(&nodes, &options, Kind::Read, StatusRequest {}, attempt).await?;
-            nodes.learn(&status, &options);
+            nodes.learn(&ask_status(&nodes, &options).await?, &options);
         }
         let opened = open_session(&nodes, &options).await?;
         let retention = Duration::from_millis(opened.retention_ms);
@@ -71,9 +72,11 @@ impl Client {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Versioned>, Error> {
-        let request = GetRequest { key: copied(key) };
+        let key = copied(key);
+        let slot = Some(Slot::of(&key));
+        let request = GetRequest { key };
         let attempt = |node: Node, request| async move { node.kv().get(request).await };
-        let answer = self.call(Kind::Read, request, attempt).await?;
+        let answer = self.call_at(Kind::Read, slot, request, attempt).await?;
         self.0.stamps.heard(answer.log_time_ms);
         let proto::GetResponse { found, value, version, .. } = answer;
         Ok(found.then_some(Versioned { value, version: Version(version) }))
@@ -93,10 +96,10 @@ impl Client {
         value: impl AsRef<[u8]>,
     ) -> Result<Version, Error> {
         let (key, value) = (copied(key), copied(value));
-        let length = key.len() + value.len();
+        let (length, slot) = (key.len() + value.len(), Some(Slot::of(&key)));
         let request = |session| SetRequest { session: Some(session), key, value };
         let attempt = |node: Node, request| async move { node.kv().set(request).await };
-        let answer = self.write(length, request, attempt).await?;
+        let answer = self.write(length, slot, request, attempt).await?;
         self.0.stamps.heard(answer.log_time_ms);
         Ok(Version(answer.version))
     }
@@ -116,10 +119,10 @@ impl Client {
         version: Version,
     ) -> Result<Version, Error> {
         let (key, value, version) = (copied(key), copied(value), version.0);
-        let length = key.len() + value.len();
+        let (length, slot) = (key.len() + value.len(), Some(Slot::of(&key)));
         let request = |session| PutIfVersionRequest { session: Some(session), key, value, version };
         let attempt = |node: Node, request| async move { node.kv().put_if_version(request).await };
-        let answer = self.write(length, request, attempt).await?;
+        let answer = self.write(length, slot, request, attempt).await?;
         self.0.stamps.heard(answer.log_time_ms);
         Ok(Version(answer.version))
     }
@@ -138,10 +141,10 @@ impl Client {
         value: impl AsRef<[u8]>,
     ) -> Result<u64, Error> {
         let (key, value) = (copied(key), copied(value));
-        let length = key.len() + value.len();
+        let (length, slot) = (key.len() + value.len(), Some(Slot::of(&key)));
         let request = |session| AppendRequest { session: Some(session), key, value };
         let attempt = |node: Node, request| async move { node.kv().append(request).await };
-        let answer = self.write(length, request, attempt).await?;
+        let answer = self.write(length, slot, request, attempt).await?;
         self.0.stamps.heard(answer.log_time_ms);
         Ok(answer.length)
     }
@@ -155,10 +158,10 @@ impl Client {
     /// As [`Client::set`].
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
         let key = copied(key);
-        let length = key.len();
+        let (length, slot) = (key.len(), Some(Slot::of(&key)));
         let request = |session| DeleteRequest { session: Some(session), key };
         let attempt = |node: Node, request| async move { node.kv().delete(request).await };
-        let answer = self.write(length, request, attempt).await?;
+        let answer = self.write(length, slot, request, attempt).await?;
         self.0.stamps.heard(answer.log_time_ms);
         Ok(answer.found)
     }
@@ -173,11 +176,43 @@ impl Client {
     /// # Cancel safety
     /// As [`Client::set`].
     pub async fn batch(&self, ops: impl IntoIterator<Item = Op>) -> Result<Vec<OpResult>, Error> {
+        let ops: Vec<Op> = ops.into_iter().collect();
+        if !self.0.nodes.is_sharded() {
+            return self.batch_of(ops).await;
+        }
+        let mut parts: BTreeMap<Slot, (Vec<usize>, Vec<Op>)> = BTreeMap::new();
+        for (place, op) in ops.into_iter().enumerate() {
+            let (places, part) = parts.entry(Slot::of(op.key())).or_default();
+            places.push(place);
+            part.push(op);
+        }
+        // Each slot's part is a write of its own, with its own stamp; they do not wait for each other.
+        let mut calls = JoinSet::new();
+        for (places, part) in parts.into_values() {
+            let client = self.clone();
+            calls
+                .spawn(async move { client.batch_of(part).await.map(|results| (places, results)) });
+        }
+        let mut all = Vec::new();
+        while let Some(answered) = calls.join_next().await {
+            let (places, results) = answered.map_err(|error| Error::Unknown {
+                reason: Reason::Internal,
+                message: error.to_string(),
+            })??;
+            all.extend(places.into_iter().zip(results));
+        }
+        all.sort_by_key(|(place, _)| *place);
+        Ok(all.into_iter().map(|(_, result)| result).collect())
+    }
+
+    /// A batch in one request.
+    async fn batch_of(&self, ops: Vec<Op>) -> Result<Vec<OpResult>, Error> {
+        let slot = ops.first().map(|op| Slot::of(op.key()));
         let (ops, length) = wire(ops);
         let sent = ops.clone();
         let request = |session| BatchRequest { session: Some(session), ops: sent };
         let attempt = |node: Node, request| async move { node.kv().batch(request).await };
-        let answer = self.write(length, request, attempt).await?;
+        let answer = self.write(length, slot, request, attempt).await?;
         self.0.stamps.heard(answer.log_time_ms);
         results(&ops, answer.results)
     }
@@ -200,12 +235,15 @@ impl Client {
             .into_iter()
             .map(|Compare { key, version }| proto::Compare { key, version: version.0 })
             .collect();
+        let ops: Vec<Op> = ops.into_iter().collect();
+        let key = ops.first().map(Op::key).or(compares.first().map(|compare| &compare.key));
+        let slot = key.map(|key| Slot::of(key));
         let (ops, length) = wire(ops);
         let length = length + compares.iter().map(|compare| compare.key.len()).sum::<usize>();
         let sent = ops.clone();
         let request = |session| TransactionRequest { session: Some(session), compares, ops: sent };
         let attempt = |node: Node, request| async move { node.kv().transaction(request).await };
-        let answer = self.write(length, request, attempt).await?;
+        let answer = self.write(length, slot, request, attempt).await?;
         self.0.stamps.heard(answer.log_time_ms);
         match answer.succeeded {
             true => results(&ops, answer.results).map(Some),
@@ -242,13 +280,40 @@ impl Client {
         R: Clone,
         F: Future<Output = Result<Response<T>, tonic::Status>>,
     {
-        retry(&self.0.nodes, &self.0.options, kind, request, attempt).await
+        self.call_at(kind, None, request, attempt).await
     }
 
-    /// A write of `length` bytes, whose request is made from its stamp.
+    /// A call that is best made to the node that leads `slot`.
+    async fn call_at<R, T, F>(
+        &self,
+        kind: Kind,
+        slot: Option<Slot>,
+        request: R,
+        attempt: impl Fn(Node, R) -> F,
+    ) -> Result<T, Error>
+    where
+        R: Clone,
+        F: Future<Output = Result<Response<T>, tonic::Status>>,
+    {
+        let Inner { nodes, options, .. } = &*self.0;
+        if options.discover && nodes.should_ask() {
+            let client = self.clone();
+            tokio::spawn(async move {
+                let Inner { nodes, options, .. } = &*client.0;
+                if let Ok(status) = ask_status(nodes, options).await {
+                    nodes.learn(&status, options);
+                }
+                nodes.asked();
+            });
+        }
+        retry(nodes, options, kind, slot, request, attempt).await
+    }
+
+    /// A write of `length` bytes to `slot`, whose request is made from its stamp.
     async fn write<R, T, F>(
         &self,
         length: usize,
+        slot: Option<Slot>,
         request: impl FnOnce(Session) -> R,
         attempt: impl Fn(Node, R) -> F,
     ) -> Result<T, Error>
@@ -270,7 +335,8 @@ impl Client {
         }
         let stamp = inner.stamps.take();
         // The stamp is held until the answer is there.
-        let answer = self.call(Kind::Stamped, request(stamp.session.clone()), attempt).await;
+        let answer =
+            self.call_at(Kind::Stamped, slot, request(stamp.session.clone()), attempt).await;
         if let Err(Error::Unknown { reason: FailureCode::Expired, .. }) = answer {
             inner.stamps.forget();
         }
@@ -286,7 +352,12 @@ impl std::fmt::Debug for Client {
 
 async fn open_session(nodes: &Nodes, options: &Options) -> Result<OpenSessionResponse, Error> {
     let attempt = |node: Node, request| async move { node.kv().open_session(request).await };
-    retry(nodes, options, Kind::Read, OpenSessionRequest {}, attempt).await
+    retry(nodes, options, Kind::Read, None, OpenSessionRequest {}, attempt).await
+}
+
+async fn ask_status(nodes: &Nodes, options: &Options) -> Result<StatusResponse, Error> {
+    let attempt = |node: Node, request| async move { node.kv().status(request).await };
+    retry(nodes, options, Kind::Read, None, StatusRequest {}, attempt).await
 }
 
 fn copied(bytes: impl AsRef<[u8]>) -> Bytes {

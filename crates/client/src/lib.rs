@@ -46,7 +46,11 @@ mod stamps;
 mod types;
 mod view;
 
-pub use admin::{ClusterStatus, GroupStatus, Members, NodeStatus, ReplicaStatus};
+pub use admin::{
+    AddNode, CancelMoves, Change, ClusterStatus, DrainNode, GroupStatus, JoinGroup, LeaveGroup,
+    Members, MovePhase, MoveSlots, NodeStatus, Rebalance, ReplicaStatus, Reshaped, SlotGroup,
+    SlotMove, SlotRange, Slots,
+};
 pub use client::Client;
 pub use error::{Error, Outcome, Reason};
 pub use options::Options;

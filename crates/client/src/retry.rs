@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kontiki_net::{Failure, FailureCode, Outcome, never_sent};
+use kontiki_types::Slot;
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Response, Status};
 
@@ -41,7 +42,8 @@ pub(crate) enum Kind {
     Unstamped,
 }
 
-/// Makes attempts until one gets an answer, with a pause and another node after each failure.
+/// Makes attempts until one gets an answer, with a pause and another node after each failure; the
+/// first at the node that leads `slot`.
 ///
 /// Invariant: once an attempt may have been applied, the call ends with an answer that the store
 /// gave for its stamp, or with [`Error::Unknown`].
@@ -49,6 +51,7 @@ pub(crate) async fn retry<R, T, F>(
     nodes: &Nodes,
     options: &Options,
     kind: Kind,
+    slot: Option<Slot>,
     request: R,
     attempt: impl Fn(Node, R) -> F,
 ) -> Result<T, Error>
@@ -59,10 +62,11 @@ where
     let start = Instant::now();
     let mut patience = options.attempt_timeout;
     let mut pause = PAUSE_MIN;
-    let mut doubt = false;
+    let (mut doubt, mut is_first) = (false, true);
     loop {
         let left = options.timeout.saturating_sub(start.elapsed());
-        let (place, node) = nodes.preferred();
+        let (place, node) = if is_first { nodes.leader(slot) } else { nodes.preferred() };
+        is_first = false;
         let answer = match timeout(patience.min(left), attempt(node.clone(), request.clone())).await
         {
             Ok(Ok(answer)) => return Ok(answer.into_inner()),

@@ -84,6 +84,15 @@ impl Op {
         Self::Delete { key: copied(key) }
     }
 
+    pub(crate) fn key(&self) -> &Bytes {
+        match self {
+            Self::Get { key }
+            | Self::Delete { key }
+            | Self::Set { key, .. }
+            | Self::Append { key, .. } => key,
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Get { key } | Self::Delete { key } => key.len(),

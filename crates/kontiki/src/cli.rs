@@ -231,6 +231,97 @@ pub(crate) enum ClusterCommand {
     AddReplica(ReplicaArgs),
     /// Remove the replica of a group from a node.
     RemoveReplica(ReplicaArgs),
+    /// Which group has which slots, and the moves under way.
+    Slots {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        address: AddressArgs,
+    },
+    /// A configuration: groups, the nodes wanted for them, and their slots.
+    Query {
+        /// Its number [default: the current one].
+        #[arg(long)]
+        config: Option<u64>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        address: AddressArgs,
+    },
+    /// Add a group without slots; `rebalance` gives it some.
+    Join {
+        /// The new group.
+        #[arg(long)]
+        group: u32,
+        /// The nodes that are to have its replicas, the first to lead it [default: the three with
+        /// the fewest replicas].
+        #[arg(long, value_delimiter = ',')]
+        nodes: Vec<u64>,
+        #[command(flatten)]
+        how: ReshapeArgs,
+    },
+    /// Have a group give its slots to the others, and end.
+    Leave {
+        /// The group.
+        #[arg(long)]
+        group: u32,
+        #[command(flatten)]
+        how: ReshapeArgs,
+    },
+    /// Move slots to a group, while they are served.
+    Move {
+        /// The slots, like `0-4095,5000`.
+        #[arg(long)]
+        slots: String,
+        /// The group that is to have them.
+        #[arg(long)]
+        to: u32,
+        #[command(flatten)]
+        how: ReshapeArgs,
+    },
+    /// Give every group the same number of slots, with the fewest moves.
+    Rebalance {
+        #[command(flatten)]
+        how: ReshapeArgs,
+    },
+    /// Spread replicas onto a node that was started with --join.
+    AddNode {
+        /// The node.
+        #[arg(long)]
+        id: u64,
+        #[command(flatten)]
+        how: ReshapeArgs,
+    },
+    /// Take all replicas off a node.
+    Drain {
+        /// The node.
+        #[arg(long)]
+        id: u64,
+        #[command(flatten)]
+        how: ReshapeArgs,
+    },
+    /// As `drain`: when it returns, the node has nothing any more and can be stopped for good.
+    RemoveNode {
+        /// The node.
+        #[arg(long)]
+        id: u64,
+        #[command(flatten)]
+        how: ReshapeArgs,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReshapeArgs {
+    /// Do not wait until slots and replicas have moved.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) address: AddressArgs,
 }
 
 #[derive(Args, Debug)]

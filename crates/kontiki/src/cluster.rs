@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use kontiki_client::blocking::Client;
-use kontiki_client::{ClusterStatus, Members};
+use kontiki_client::{
+    AddNode, Change, ClusterStatus, DrainNode, JoinGroup, LeaveGroup, Members, MoveSlots, Rebalance,
+};
 use serde_json::{Value, json};
 
 use crate::cli::{ClusterArgs, ClusterCommand, ReplicaArgs};
 use crate::keys::{connect, told};
+use crate::reshape;
 
 /// A change may carry a whole state to a new replica.
 const CHANGE_SECONDS_MIN: f64 = 660.0;
@@ -31,6 +34,28 @@ pub(crate) fn run(args: &ClusterArgs) -> Result<()> {
         }
         ClusterCommand::AddReplica(args) => change(args, Client::add_replica),
         ClusterCommand::RemoveReplica(args) => change(args, Client::remove_replica),
+        ClusterCommand::Slots { json, address } => reshape::print_slots(&connect(address)?, *json),
+        ClusterCommand::Query { config, json, address } => {
+            reshape::print_configuration(&connect(address)?, *config, *json)
+        }
+        ClusterCommand::Join { group, nodes, how } => {
+            let (group, nodes) = (*group, nodes.clone());
+            reshape::run(Change::Join(JoinGroup { group, nodes }), how)
+        }
+        ClusterCommand::Leave { group, how } => {
+            reshape::run(Change::Leave(LeaveGroup { group: *group }), how)
+        }
+        ClusterCommand::Move { slots, to, how } => {
+            let ranges = reshape::parse_ranges(slots)?;
+            reshape::run(Change::Move(MoveSlots { ranges, to: *to }), how)
+        }
+        ClusterCommand::Rebalance { how } => reshape::run(Change::Rebalance(Rebalance {}), how),
+        ClusterCommand::AddNode { id, how } => {
+            reshape::run(Change::AddNode(AddNode { node: *id }), how)
+        }
+        ClusterCommand::Drain { id, how } | ClusterCommand::RemoveNode { id, how } => {
+            reshape::run(Change::Drain(DrainNode { node: *id }), how)
+        }
     }
 }
 

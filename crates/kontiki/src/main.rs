@@ -11,6 +11,7 @@ mod config;
 mod keys;
 mod mr;
 mod node;
+mod reshape;
 mod sim;
 mod up;
 

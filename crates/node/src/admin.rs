@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use crate::event_loop::{Input, StatusReport};
+use crate::reshape;
 use crate::shared::Shared;
 
 /// Marks a call that another node passed on, so that it is not passed on again.
@@ -169,6 +170,21 @@ impl Admin for Operators {
             Some(leader) => self.leader_client(&leader)?.remove_replica(pass_on(request)?).await,
             None => self.members(group).await,
         }
+    }
+
+    async fn slots(&self, request: Request<proto::SlotsRequest>) -> Answered<proto::SlotsResponse> {
+        reshape::slots(&self.node, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn reshape(
+        &self,
+        request: Request<proto::ReshapeRequest>,
+    ) -> Answered<proto::ReshapeResponse> {
+        let Some(change) = request.into_inner().change else {
+            let message = "the request names no change";
+            return Err(Failure::not_applied(FailureCode::Invalid, message).into());
+        };
+        reshape::reshape(&self.node, change).await.map(Response::new)
     }
 
     async fn hello(&self, request: Request<proto::HelloRequest>) -> Answered<proto::HelloResponse> {

@@ -319,6 +319,20 @@ impl Admin for Founder {
     ) -> Result<Response<proto::ChangeResponse>, Status> {
         Err(not_yet())
     }
+
+    async fn slots(
+        &self,
+        _request: Request<proto::SlotsRequest>,
+    ) -> Result<Response<proto::SlotsResponse>, Status> {
+        Err(not_yet())
+    }
+
+    async fn reshape(
+        &self,
+        _request: Request<proto::ReshapeRequest>,
+    ) -> Result<Response<proto::ReshapeResponse>, Status> {
+        Err(not_yet())
+    }
 }
 
 kv_not_yet!(

@@ -26,6 +26,7 @@ mod native;
 mod native_views;
 mod peers_file;
 mod registry;
+mod reshape;
 mod resp;
 mod settings;
 mod sharding;

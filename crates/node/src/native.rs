@@ -7,8 +7,10 @@ use kontiki_kv::command::{Condition, Expiry, Parsed, Read, Write};
 use kontiki_kv::{Proposal, Reply, WriteRequest};
 use kontiki_net::proto::{self, kv_server::Kv, op};
 use kontiki_net::{Failure as NetFailure, FailureCode};
-use kontiki_replica::{Answer, Ask, Caller, Failure, Host, RETENTION_MILLIS, SessionWrite, Target};
-use kontiki_types::{ClientId, LogTime, Seq};
+use kontiki_replica::{
+    Answer, Ask, Atlas, Caller, FIRST_GROUP, Failure, Host, RETENTION_MILLIS, SessionWrite, Target,
+};
+use kontiki_types::{ClientId, LogTime, Seq, Slot};
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
@@ -193,6 +195,7 @@ impl Kv for Native {
             .nodes
             .into_iter()
             .map(|(info, _)| proto::Endpoint { node: info.id.0, grpc: info.grpc });
+        let atlas = self.0.atlas();
         let leader = self.0.view.leader.load(std::sync::atomic::Ordering::Relaxed);
         Ok(Response::new(proto::StatusResponse {
             cluster_id: self.0.cluster,
@@ -201,6 +204,8 @@ impl Kv for Native {
             leader,
             log_time_ms: self.now(),
             endpoints: endpoints.collect(),
+            routes: routes(&atlas),
+            sharded: atlas.is_sharded(),
         }))
     }
 
@@ -315,6 +320,26 @@ impl Native {
     }
 }
 
+/// Runs of slots that are led by one node.
+fn routes(atlas: &Atlas) -> Vec<proto::Route> {
+    let runs: Vec<_> = match &atlas.configuration {
+        Some(known) => known.runs().collect(),
+        None => vec![(Slot::default(), Slot::LAST, Some(FIRST_GROUP))],
+    };
+    let mut routes: Vec<proto::Route> = Vec::new();
+    for (first, last, owner) in runs {
+        let Some(node) = owner.and_then(|owner| atlas.leader(owner)) else { continue };
+        let (first_slot, last_slot) = (first.get().into(), last.get().into());
+        match routes.last_mut() {
+            Some(run) if run.node == node.0 && run.last_slot + 1 == first_slot => {
+                run.last_slot = last_slot;
+            }
+            _ => routes.push(proto::Route { first_slot, last_slot, node: node.0 }),
+        }
+    }
+    routes
+}
+
 fn set(key: Bytes, value: Bytes) -> Write {
     Write::Set { key, value, condition: Condition::Always, get: false, expiry: Expiry::Clear }
 }
@@ -334,7 +359,7 @@ fn versioned(reply: Reply) -> (Option<Bytes>, u64) {
     }
 }
 
-fn told(failure: Failure) -> NetFailure {
+pub(crate) fn told(failure: Failure) -> NetFailure {
     let line = failure.line();
     // The code at the line's front is for Redis clients.
     let message = line.split_once(' ').map_or(line, |(_, text)| text);

@@ -138,7 +138,7 @@ impl Registry {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = self.number();
         let outbox = Arc::new(Outbox::default());
         entries.insert(
             id,
@@ -155,9 +155,14 @@ impl Registry {
         Some((id, outbox))
     }
 
+    /// A number that no connection or call has.
+    pub(crate) fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// Enters a native call and returns its ticket; its connection is 0.
     pub(crate) fn call(&self, answer: oneshot::Sender<Answer>) -> u64 {
-        let ticket = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let ticket = self.number();
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).insert(ticket, answer);
         ticket
     }

@@ -61,9 +61,6 @@ impl<P: Payload> Raft<P> {
 
     /// Becomes a follower, in this or a later term. `leader` is `None` until one is heard.
     pub(crate) fn follow(&mut self, now: Instant, term: Term, leader: Option<Member>) {
-        if core::mem::take(&mut self.quiet) {
-            self.draw_election_timeout(now);
-        }
         if self.role == Role::Leader {
             self.leave_office();
             self.draw_election_timeout(now);
@@ -129,7 +126,7 @@ impl<P: Payload> Raft<P> {
     }
 
     pub(crate) fn on_pre_vote(&mut self, now: Instant, from: Member, term: Term, last: LogId) {
-        let granted = term > self.term() && !self.is_loyal(now, from) && self.is_as_new(last);
+        let granted = term > self.term() && !self.is_loyal(now) && self.is_as_new(last);
         let mut reply = self.message(from, Body::PreVoteReply { granted });
         if granted {
             // Let it try before we do: two candidates at once may split the votes.
@@ -168,7 +165,7 @@ impl<P: Payload> Raft<P> {
         transfer: bool,
     ) {
         if term >= self.term()
-            && self.is_loyal(now, from)
+            && self.is_loyal(now)
             && !transfer
             && !planted(Plant::LeaseBrokenByVote)
         {
@@ -242,18 +239,13 @@ impl<P: Payload> Raft<P> {
         !self.membership().majority(|member| !self.votes.contains(&(member, false)))
     }
 
-    /// Whether this replica must not help `candidate` to replace the leader.
-    fn is_loyal(&self, now: Instant, candidate: Member) -> bool {
-        // Of a leader that rests nothing can be heard, unless it asks for a vote: it leads no more.
-        let trusts = (self.quiet || now < self.trusting_until)
-            && self.leader.is_some_and(|leader| leader != candidate);
+    /// Whether this replica must not help to replace the leader.
+    fn is_loyal(&self, now: Instant) -> bool {
         match self.role {
             Role::Leader => {
-                self.quiet
-                    || now < self.loyal_until
-                    || self.has_quorum_since(now, self.config.election_timeout)
+                now < self.loyal_until || self.has_quorum_since(now, self.config.election_timeout)
             }
-            _ => now < self.loyal_until || trusts,
+            _ => now < self.loyal_until,
         }
     }
 

@@ -10,6 +10,9 @@ pub const SLOTS: u16 = 16384;
 pub struct Slot(u16);
 
 impl Slot {
+    /// The one with the highest number.
+    pub const LAST: Self = Self(SLOTS - 1);
+
     /// The slot with this number, or `None` from [`SLOTS`] on.
     pub const fn new(number: u16) -> Option<Self> {
         if number < SLOTS { Some(Self(number)) } else { None }

@@ -44,6 +44,12 @@ pub struct Store {
     low: BTreeMap<Bytes, u64>,
     /// Every stamp that arrived, in order.
     pub stamps: Vec<Session>,
+    /// The node of every call that changes or reads a key, in order.
+    pub asked: Vec<u64>,
+    /// What nodes say of where slots are led.
+    pub routes: Vec<Route>,
+    /// What nodes say of whether the store is sharded.
+    pub sharded: bool,
     /// What each node does with its next calls.
     tricks: BTreeMap<u64, VecDeque<Trick>>,
 }
@@ -131,6 +137,7 @@ impl FakeNode {
         &self,
         call: impl FnOnce(&mut Store) -> Result<T, Failure>,
     ) -> Result<Response<T>, Status> {
+        self.store().asked.push(self.id);
         let trick = self.store().tricks.get_mut(&self.id).and_then(VecDeque::pop_front);
         match trick {
             Some(Trick::NoLeader) => {
@@ -315,15 +322,18 @@ impl Kv for FakeNode {
 
     async fn status(&self, _: Request<StatusRequest>) -> Reply<StatusResponse> {
         let endpoints = (1..).zip(self.addresses.iter());
+        let store = self.store();
         Ok(Response::new(StatusResponse {
             cluster_id: 1,
             node: self.id,
             version: "fake".to_owned(),
             leader: 1,
-            log_time_ms: self.store().log_time_ms,
+            log_time_ms: store.log_time_ms,
             endpoints: endpoints
                 .map(|(node, grpc)| Endpoint { node, grpc: grpc.clone() })
                 .collect(),
+            routes: store.routes.clone(),
+            sharded: store.sharded,
         }))
     }
 
@@ -374,6 +384,16 @@ impl Admin for FakeNode {
 
     async fn remove_replica(&self, _: Request<RemoveReplicaRequest>) -> Reply<ChangeResponse> {
         self.run(|_| Ok(ChangeResponse::default())).await
+    }
+
+    async fn slots(&self, request: Request<SlotsRequest>) -> Reply<SlotsResponse> {
+        let epoch = request.into_inner().epoch.unwrap_or(7);
+        self.run(|_| Ok(SlotsResponse { epoch, current_epoch: 7, ..SlotsResponse::default() }))
+            .await
+    }
+
+    async fn reshape(&self, _: Request<ReshapeRequest>) -> Reply<ReshapeResponse> {
+        self.run(|_| Ok(ReshapeResponse { epoch: 8, ..ReshapeResponse::default() })).await
     }
 
     async fn hello(&self, _: Request<HelloRequest>) -> Reply<HelloResponse> {

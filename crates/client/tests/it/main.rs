@@ -4,3 +4,4 @@ mod fake;
 mod lock;
 mod losses;
 mod ordinary;
+mod sharded;

@@ -98,6 +98,14 @@ impl Admin for OneKey {
         no()
     }
 
+    async fn slots(&self, _: Request<SlotsRequest>) -> Answer<SlotsResponse> {
+        no()
+    }
+
+    async fn reshape(&self, _: Request<ReshapeRequest>) -> Answer<ReshapeResponse> {
+        no()
+    }
+
     async fn hello(&self, _: Request<HelloRequest>) -> Answer<HelloResponse> {
         Ok(Response::new(HelloResponse::default()))
     }

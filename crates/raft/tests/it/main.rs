@@ -10,7 +10,6 @@ mod changes;
 mod durability;
 mod elections;
 mod noise;
-mod quiesce;
 mod random;
 mod reads;
 mod replication;

@@ -10,6 +10,7 @@
 
 mod cut;
 mod pace;
+mod placement;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use kontiki_types::{GroupId, SLOTS, Slot};
 
 pub use cut::{Cut, cut};
 pub use pace::may_go_on;
+pub use placement::{Wishes, choose, drain, spread};
 
 use crate::SlotSet;
 use crate::controller::{Configuration, Move, Phase};
