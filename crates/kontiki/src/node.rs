@@ -90,6 +90,7 @@ fn settings(config: &Config) -> Result<Settings> {
     settings.output_bytes_max = bytes(config.output_bytes_max);
     settings.entry_bytes_max = bytes(config.entry_bytes_max);
     settings.pipeline_max = config.pipeline_max;
+    settings.redirect = config.redirect;
     settings.group = GroupConfig {
         request_timeout: config.request_timeout,
         retry_after: config.retry_after,

@@ -8,6 +8,7 @@
 //! no notes. No command here has keys that only a parser could find (`movablekeys`).
 
 mod bitmaps;
+mod cluster;
 mod connection;
 mod flags;
 mod generic;
@@ -27,8 +28,14 @@ use crate::command::parse::Outcome;
 use crate::command::{error, unknown, wrong_arity};
 
 /// All commands, by kind.
-static ENTRIES: [&[Entry]; 5] =
-    [strings::ENTRIES, bitmaps::ENTRIES, generic::ENTRIES, connection::ENTRIES, server::ENTRIES];
+static ENTRIES: [&[Entry]; 6] = [
+    strings::ENTRIES,
+    bitmaps::ENTRIES,
+    generic::ENTRIES,
+    connection::ENTRIES,
+    cluster::ENTRIES,
+    server::ENTRIES,
+];
 
 /// One command or subcommand.
 #[derive(Debug)]

@@ -522,7 +522,11 @@ fn command_bytes(entry: &Entry<Bytes>) -> usize {
 /// Whether a read looks at few keys, however large the store is.
 fn is_quick(read: &Read) -> bool {
     match read {
-        Read::Keys { .. } | Read::Scan { .. } | Read::Lcs { .. } | Read::RandomKey { .. } => false,
+        Read::Keys { .. }
+        | Read::KeysOfSlots { .. }
+        | Read::Scan { .. }
+        | Read::Lcs { .. }
+        | Read::RandomKey { .. } => false,
         Read::MGet { keys } | Read::Exists { keys } | Read::Versions { keys } => keys.len() <= 64,
         _ => true,
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
-use kontiki_replica::COMPATIBLE_WITH;
+use kontiki_replica::{COMPATIBLE_WITH, Host};
 
 use crate::clock;
 use crate::metrics;
@@ -43,6 +43,7 @@ fn section_lines(node: &Shared, section: &str) -> Vec<String> {
     let view = &node.view;
     let (open, accepted, refused) = node.registry.counts();
     let leads = view.leader.load(Ordering::Relaxed) == node.id.0;
+    let is_sharded = node.atlas().is_sharded();
     let title = {
         let mut letters = section.chars();
         let first = letters.next().map(|letter| letter.to_ascii_uppercase());
@@ -53,7 +54,7 @@ fn section_lines(node: &Shared, section: &str) -> Vec<String> {
         "server" => vec![
             format!("redis_version:{COMPATIBLE_WITH}"),
             format!("kontiki_version:{}", env!("CARGO_PKG_VERSION")),
-            "redis_mode:standalone".to_owned(),
+            format!("redis_mode:{}", if is_sharded { "cluster" } else { "standalone" }),
             format!("os:{}", std::env::consts::OS),
             format!("arch_bits:{}", usize::BITS),
             format!("process_id:{}", std::process::id()),
@@ -96,7 +97,7 @@ fn section_lines(node: &Shared, section: &str) -> Vec<String> {
             let (user, system) = metrics::cpu_seconds();
             vec![format!("used_cpu_sys:{system:.6}"), format!("used_cpu_user:{user:.6}")]
         }
-        "cluster" => vec!["cluster_enabled:0".to_owned()],
+        "cluster" => vec![format!("cluster_enabled:{}", u8::from(is_sharded))],
         "keyspace" => match view.keys.load(Ordering::Relaxed) {
             0 => Vec::new(),
             keys => vec![format!("db0:keys={keys},expires=0,avg_ttl=0")],

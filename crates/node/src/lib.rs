@@ -36,6 +36,6 @@ mod start;
 mod views;
 
 pub use error::StartError;
-pub use kontiki_replica::GroupConfig;
+pub use kontiki_replica::{GroupConfig, Redirect};
 pub use settings::{Membership, RaftLimits, Settings};
 pub use start::{Addresses, format_cluster, is_formatted, run};

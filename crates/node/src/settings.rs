@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kontiki_net::{Limits, PeerConfig, Security};
 use kontiki_raft::{Config, Lease};
-use kontiki_replica::{ConnectionLimits, GroupConfig};
+use kontiki_replica::{ConnectionLimits, GroupConfig, Redirect};
 use kontiki_resp::RequestLimits;
 use kontiki_types::{Incarnation, Member, NodeId, ReplicaId};
 
@@ -121,6 +121,8 @@ pub struct Settings {
     pub entry_bytes_max: usize,
     /// Unanswered commands of one connection.
     pub pipeline_max: usize,
+    /// Who is told MOVED.
+    pub redirect: Redirect,
     /// Waiting, retrying and log keeping of a group.
     pub group: GroupConfig,
     /// Timing and limits of the consensus core.
@@ -160,6 +162,7 @@ impl Settings {
             output_bytes_max: 128 << 20,
             entry_bytes_max: 8 << 20,
             pipeline_max: 1024,
+            redirect: Redirect::default(),
             group: GroupConfig::default(),
             raft: RaftLimits::default(),
             grpc_limits: Limits::default(),
@@ -205,6 +208,7 @@ pub(crate) struct LiveSettings {
     pub(crate) output_bytes_max: usize,
     entry_bytes_max: usize,
     pipeline_max: usize,
+    pub(crate) redirect: Redirect,
 }
 
 impl LiveSettings {
@@ -214,6 +218,7 @@ impl LiveSettings {
             output_bytes_max: settings.output_bytes_max,
             entry_bytes_max: settings.entry_bytes_max,
             pipeline_max: settings.pipeline_max,
+            redirect: settings.redirect,
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kontiki_kv::command::glob;
 use kontiki_net::Secret;
-use kontiki_replica::{Atlas, Description, Host, KillFilter};
+use kontiki_replica::{Atlas, Description, Host, KillFilter, Redirect};
 use kontiki_types::{ClientId, Incarnation, Instant, LogTime, NodeId};
 
 use crate::clock;
@@ -114,6 +114,22 @@ impl Host for Shared {
 
     fn atlas(&self) -> Arc<Atlas> {
         Arc::clone(&self.atlas.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn node_id(&self) -> NodeId {
+        self.id
+    }
+
+    fn redirect(&self) -> Redirect {
+        self.settings.redirect
+    }
+
+    fn note_asked(&self, id: u64, library: &str) {
+        self.registry.note_asked(id, library);
+    }
+
+    fn has_asked(&self, id: u64, library: &str) -> bool {
+        self.registry.has_asked(id, library)
     }
 
     fn wall_clock(&self) -> Duration {

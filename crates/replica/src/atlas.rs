@@ -8,6 +8,7 @@ use std::sync::Arc;
 use kontiki_shard::Configuration;
 use kontiki_types::{Epoch, GroupId, NodeId, Slot};
 
+use crate::connection::Encoded;
 use crate::peer::NodeInfo;
 
 /// The group of a store that is not sharded, and the first of one that is.
@@ -41,6 +42,8 @@ pub struct Atlas {
     pub groups: BTreeMap<GroupId, GroupPlace>,
     /// Every node, each with whether it was heard lately.
     pub nodes: BTreeMap<NodeId, (NodeInfo, bool)>,
+    /// Answers to clients that ask for the map of slots.
+    pub(crate) encoded: Encoded,
 }
 
 impl Atlas {

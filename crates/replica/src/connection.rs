@@ -8,29 +8,38 @@
 //! - At most one command is held back; while it is, no further one is accepted. So commands are
 //!   submitted in the order sent.
 //! - `queue` holds one item for every command accepted and not yet written out, tickets ascending
-//!   without a gap.
+//!   without a gap: an item has one, or one for each part of its command.
 
+mod cluster;
 mod encode;
 mod failure;
 mod host;
 mod local;
+mod map;
 mod order;
+mod parts;
+mod route;
 mod transaction;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use kontiki_kv::command::{Parsed, Read, Write, parse, unknown, wrong_arity};
 use kontiki_kv::{KEY_BYTES_MAX, Proposal, Reply, WriteRequest, table};
-use kontiki_types::{ClientId, LogTime, Seq};
+use kontiki_types::{ClientId, GroupId, LogTime, Seq, Slot};
 
 pub use failure::Failure;
 pub use host::{Description, Host, KillFilter};
 pub use local::COMPATIBLE_WITH;
+pub(crate) use map::Encoded;
+pub use route::Redirect;
 
-use crate::atlas::{FIRST_GROUP, Target};
+use crate::atlas::Target;
 use encode::Protocol;
+use map::Map;
 use order::{Reach, Sequence, Traffic};
+use parts::Parts;
+use route::Manners;
 use transaction::Transaction;
 
 /// How far in log time a write's completion record is kept at the least: longer than any client or
@@ -112,10 +121,16 @@ enum State {
     Writing(Reach, Seq),
     /// A WATCH that was submitted: the keys.
     Watching(Vec<Bytes>),
+    /// A command of which some parts were submitted.
+    Gathering(Box<Parts>),
+    /// Nothing: the bytes of its reply are known.
+    Encoded(Bytes),
 }
 
 #[derive(Debug)]
 struct Item {
+    /// The first of its tickets.
+    ticket: u64,
     state: State,
     protocol: Protocol,
     /// Under CLIENT REPLY OFF or SKIP: takes its turn, writes nothing.
@@ -125,9 +140,11 @@ struct Item {
 /// A command that may not be submitted yet.
 #[derive(Debug)]
 enum Held {
-    Data(Parsed),
-    Watch(Vec<Bytes>),
-    Exec(Vec<Parsed>),
+    Data(Parsed, Target),
+    Watch(Vec<Bytes>, Target),
+    Exec(Vec<Parsed>, Target),
+    /// A command in parts.
+    Parts(Box<Parts>),
     /// WAIT: answered with this number once every earlier command is.
     Wait(i64),
 }
@@ -148,8 +165,8 @@ pub struct Connection {
     sequence: Sequence,
     traffic: Traffic,
     queue: VecDeque<Item>,
-    /// Ticket of the queue's first item.
-    first_ticket: u64,
+    /// The next command's first ticket.
+    next_ticket: u64,
     /// The command that may not be submitted yet, and whether it is silent.
     held: Option<(Held, bool)>,
     protocol: Protocol,
@@ -158,6 +175,11 @@ pub struct Connection {
     closing: bool,
     transaction: Option<Transaction>,
     watched: Vec<(Bytes, u64)>,
+    manners: Manners,
+    /// Groups that were written to, in a store that is sharded.
+    written: BTreeSet<GroupId>,
+    // Invariant: in `written`.
+    last_written: Option<GroupId>,
     description: Description,
     output: BytesMut,
     /// How large a reply may well be: the largest of late, forgotten by and by. Never 0.
@@ -175,7 +197,7 @@ impl Connection {
             sequence: Sequence::default(),
             traffic: Traffic::default(),
             queue: VecDeque::new(),
-            first_ticket: 0,
+            next_ticket: 0,
             held: None,
             protocol: Protocol::Resp2,
             reply_mode: ReplyMode::On,
@@ -183,6 +205,9 @@ impl Connection {
             closing: false,
             transaction: None,
             watched: Vec::new(),
+            manners: Manners::default(),
+            written: BTreeSet::new(),
+            last_written: None,
             description: Description { protocol: 2, queued: -1, ..Description::default() },
             output: BytesMut::new(),
             reply_bytes: REPLY_BYTES_FIRST,
@@ -203,7 +228,9 @@ impl Connection {
     /// pipeline is full, a WATCH is unanswered or the connection closes: stop reading, so that the client waits.
     pub fn accepts(&self) -> bool {
         let watching = matches!(self.queue.back(), Some(Item { state: State::Watching(_), .. }));
-        !self.closing && self.held.is_none() && !watching && self.queue.len() < self.limits.pipeline
+        let first = self.queue.front().map_or(self.next_ticket, |item| item.ticket);
+        let has_room = self.next_ticket - first < self.limits.pipeline as u64;
+        !self.closing && self.held.is_none() && !watching && has_room
     }
 
     /// Whether the connection may use more than the limits for strangers.
@@ -247,6 +274,10 @@ impl Connection {
                 let silent = silent && !unmuted;
                 self.push(State::Ready(reply), silent);
             }
+            Step::Map(map) => {
+                let bytes = map::encoded(map, &host.atlas(), host.node_id(), self.protocol);
+                self.push(State::Encoded(bytes), silent);
+            }
             Step::Hold(held) => {
                 self.held = Some((held, silent));
                 self.submit_held(host, requests);
@@ -271,36 +302,36 @@ impl Connection {
         host: &dyn Host,
         requests: &mut Vec<Request>,
     ) {
-        let Some(item) = ticket
-            .checked_sub(self.first_ticket)
-            .and_then(|position| self.queue.get_mut(usize::try_from(position).ok()?))
-        else {
+        let position = self.queue.partition_point(|item| item.ticket <= ticket);
+        let Some(item) = position.checked_sub(1).and_then(|at| self.queue.get_mut(at)) else {
             return;
         };
-        let reply = match answer {
-            Answer::Reply(reply) => reply,
-            Answer::Failed(failure) => error(failure.line()),
-        };
+        let first = item.ticket;
         // A ready item keeps its reply: a late second answer changes nothing.
         let state = std::mem::replace(&mut item.state, State::Ready(Reply::Nil));
-        let reply = match state {
-            State::Ready(first) => first,
+        let state = match state {
+            state @ (State::Ready(_) | State::Encoded(_)) => state,
             State::Reading(reach) => {
                 self.traffic.read_ends(reach);
-                reply
+                State::Ready(reply_of(answer))
             }
             State::Writing(reach, seq) => {
                 self.traffic.write_ends(reach);
                 self.sequence.answered(seq);
-                reply
+                State::Ready(reply_of(answer))
             }
             State::Watching(keys) => {
                 self.traffic.read_ends(Reach::Wide);
-                self.watch_answered(keys, reply)
+                State::Ready(self.watch_answered(keys, reply_of(answer)))
+            }
+            State::Gathering(mut parts) => {
+                self.part_answered(&mut parts, (ticket - first) as usize, answer, host);
+                self.submit_parts(parts, first, host, requests)
             }
         };
-        let position = (ticket - self.first_ticket) as usize;
-        self.queue[position].state = State::Ready(reply);
+        if let Some(item) = self.queue.get_mut(position - 1) {
+            item.state = state;
+        }
         if self.held.is_some() {
             // The held command was accepted last, so its item is not in the queue yet.
             self.submit_held(host, requests);
@@ -332,14 +363,14 @@ impl Connection {
             }
             "exec" => Step::Reply(error("ERR EXEC without MULTI")),
             "discard" => Step::Reply(error("ERR DISCARD without MULTI")),
-            "watch" => Step::Hold(Held::Watch(args[1..].to_vec())),
+            "watch" => self.route_watch(&args[1..], host),
             "unwatch" => {
                 self.watched.clear();
                 Step::Reply(Reply::Ok)
             }
             name if local::is_local(name) => self.local(name, args, host),
             _ => match parse_bounded(args, host) {
-                Ok(command) => Step::Hold(Held::Data(command)),
+                Ok(command) => self.route(command, host),
                 Err(reply) => Step::Reply(reply),
             },
         }
@@ -347,62 +378,135 @@ impl Connection {
 
     /// Submits the held command if the ones under way allow it.
     fn submit_held(&mut self, host: &dyn Host, requests: &mut Vec<Request>) {
-        let ticket = self.first_ticket + self.queue.len() as u64;
         let may = match self.held.as_ref().map(|(held, _)| held) {
             None => return,
-            Some(Held::Data(command @ Parsed::Read(_))) => {
+            Some(Held::Data(command @ Parsed::Read(_), _)) => {
                 self.traffic.may_read(Reach::of(command))
             }
-            Some(Held::Data(command @ Parsed::Write(_))) => {
+            Some(Held::Data(command @ Parsed::Write(_), _)) => {
                 self.traffic.may_write(Reach::of(command))
             }
-            Some(Held::Watch(_)) => self.traffic.may_read(Reach::Wide),
-            Some(Held::Exec(_) | Held::Wait(_)) => self.traffic.is_idle(),
+            Some(Held::Watch(..)) => self.traffic.may_read(Reach::Wide),
+            Some(Held::Parts(parts)) if parts.is_write() => self.traffic.may_write(Reach::Wide),
+            Some(Held::Parts(_)) => self.traffic.may_read(Reach::Wide),
+            Some(Held::Exec(..) | Held::Wait(_)) => self.traffic.is_idle(),
         };
         if !may {
             return;
         }
         let Some((held, silent)) = self.held.take() else { return };
-        let (state, ask) = match held {
-            Held::Data(command) => {
+        let (state, to, ask) = match held {
+            Held::Data(command, to) => {
                 let reach = Reach::of(&command);
                 match command {
                     Parsed::Read(read) => {
                         self.traffic.read_begins(reach);
-                        (State::Reading(reach), Ask::Read(read))
+                        (State::Reading(reach), to, Ask::Read(read))
                     }
-                    Parsed::Write(write) => match self.number(&write, reach, host) {
-                        Ok(write) => (State::Writing(reach, write.seq), Ask::Write(write)),
+                    Parsed::Write(write) => match self.number_in_order(&write, reach, host) {
+                        Ok(write) => (State::Writing(reach, write.seq), to, Ask::Write(write)),
                         Err(refusal) => return self.push(State::Ready(refusal), silent),
                     },
                 }
             }
-            Held::Watch(keys) => {
+            Held::Watch(keys, to) => {
                 self.traffic.read_begins(Reach::Wide);
                 let read = Read::Versions { keys: keys.clone() };
-                (State::Watching(keys), Ask::Read(read))
+                (State::Watching(keys), to, Ask::Read(read))
             }
-            Held::Exec(commands) => {
+            Held::Exec(commands, to) => {
                 let watched = std::mem::take(&mut self.watched);
                 let write = Write::Exec { watched, commands };
-                match self.number(&write, Reach::Wide, host) {
-                    Ok(write) => (State::Writing(Reach::Wide, write.seq), Ask::Write(write)),
+                match self.number_in_order(&write, Reach::Wide, host) {
+                    Ok(write) => (State::Writing(Reach::Wide, write.seq), to, Ask::Write(write)),
                     Err(refusal) => return self.push(State::Ready(refusal), silent),
                 }
+            }
+            Held::Parts(parts) => {
+                if parts.is_write() {
+                    // Nothing else of this connection is under way meanwhile, so that no part has a
+                    // write before it to name.
+                    self.traffic.write_begins(Reach::Wide, Seq(0));
+                } else {
+                    self.traffic.read_begins(Reach::Wide);
+                }
+                let tickets = parts.len().max(1) as u64;
+                let state = self.submit_parts(parts, self.next_ticket, host, requests);
+                return self.push_with(state, tickets, silent);
             }
             Held::Wait(replicas) => {
                 return self.push(State::Ready(Reply::Integer(replicas)), silent);
             }
         };
+        requests.push(Request { ticket: self.next_ticket, to, ask });
         self.push(state, silent);
-        requests.push(Request { ticket, to: Target::Group(FIRST_GROUP), ask });
     }
 
-    /// Gives a write its place in the session.
-    fn number(
+    /// Submits the parts that may be under way, and says what the command waits for then. The first
+    /// part has the ticket `first`.
+    fn submit_parts(
+        &mut self,
+        mut parts: Box<Parts>,
+        first: u64,
+        host: &dyn Host,
+        requests: &mut Vec<Request>,
+    ) -> State {
+        while let Some((place, command, to)) = parts.next() {
+            let ask = match command {
+                Parsed::Read(read) => Ask::Read(read),
+                Parsed::Write(write) => match self.number(&write, write.home_slot(), None, host) {
+                    Ok(write) => {
+                        parts.numbered(place, write.seq);
+                        Ask::Write(write)
+                    }
+                    Err(refusal) => {
+                        parts.answered(place);
+                        parts.came_to(place, refusal, &host.atlas());
+                        continue;
+                    }
+                },
+            };
+            requests.push(Request { ticket: first + place as u64, to, ask });
+        }
+        if !parts.is_done() {
+            return State::Gathering(parts);
+        }
+        if parts.is_write() {
+            self.traffic.write_ends(Reach::Wide);
+        } else {
+            self.traffic.read_ends(Reach::Wide);
+        }
+        State::Ready(parts.finish())
+    }
+
+    fn part_answered(&mut self, parts: &mut Parts, place: usize, answer: Answer, host: &dyn Host) {
+        let Some(seq) = parts.answered(place) else { return };
+        if let Some(seq) = seq {
+            self.sequence.answered(seq);
+        }
+        match answer {
+            Answer::Reply(reply) => parts.came_to(place, reply, &host.atlas()),
+            Answer::Failed(why) => parts.failed(why.line().as_bytes(), !why.was_not_applied()),
+        }
+    }
+
+    /// Gives a write its place in the session, behind the one before it on its slot.
+    fn number_in_order(
         &mut self,
         write: &Write,
         reach: Reach,
+        host: &dyn Host,
+    ) -> Result<SessionWrite, Reply> {
+        let slot = reach.slot().or_else(|| write.slot()).unwrap_or_default();
+        self.number(write, slot, Some(reach), host)
+    }
+
+    /// Gives a write its place in the session. `reach`: where it is under way from now on.
+    fn number(
+        &mut self,
+        write: &Write,
+        slot: Slot,
+        reach: Option<Reach>,
         host: &dyn Host,
     ) -> Result<SessionWrite, Reply> {
         let mut command = Vec::with_capacity(64);
@@ -420,8 +524,8 @@ impl Connection {
             seq,
             low: self.sequence.low(),
             deadline: LogTime(host.log_time().0.saturating_add(RETENTION_MILLIS)),
-            after: self.traffic.write_begins(reach, seq),
-            slot: reach.slot().or_else(|| write.slot()).unwrap_or_default(),
+            after: reach.and_then(|reach| self.traffic.write_begins(reach, seq)),
+            slot,
             command: command.into(),
         };
         let proposal = Proposal::write(LogTime(0), request).to_bytes();
@@ -429,20 +533,28 @@ impl Connection {
     }
 
     fn push(&mut self, state: State, silent: bool) {
-        self.queue.push_back(Item { state, protocol: self.protocol, silent });
+        self.push_with(state, 1, silent);
+    }
+
+    fn push_with(&mut self, state: State, tickets: u64, silent: bool) {
+        let ticket = self.next_ticket;
+        self.next_ticket += tickets;
+        self.queue.push_back(Item { ticket, state, protocol: self.protocol, silent });
     }
 
     /// Encodes the replies at the front of the queue that are known.
     fn write_out(&mut self) {
-        while let Some(Item { state: State::Ready(reply), protocol, silent }) = self.queue.front() {
+        while let Some(Item { state, protocol, silent, .. }) = self.queue.front() {
             let before = self.output.len();
-            if !silent {
-                encode::reply(reply, *protocol, &mut self.output);
+            match state {
+                State::Ready(_) | State::Encoded(_) if *silent => {}
+                State::Ready(reply) => encode::reply(reply, *protocol, &mut self.output),
+                State::Encoded(bytes) => self.output.extend_from_slice(bytes),
+                _ => return,
             }
             let bytes = (self.output.len() - before).min(REPLY_BUDGET_BYTES);
             self.reply_bytes = bytes.max(self.reply_bytes / 8 * 7).max(1);
             self.queue.pop_front();
-            self.first_ticket += 1;
         }
     }
 
@@ -460,6 +572,8 @@ enum Step {
     Reply(Reply),
     /// CLIENT REPLY OFF and SKIP: no reply at all.
     Silent,
+    /// The map of slots, from what is kept of it.
+    Map(Map),
     Hold(Held),
 }
 
@@ -471,6 +585,13 @@ fn parse_bounded(args: &[Bytes], host: &dyn Host) -> Result<Parsed, Reply> {
             "ERR a key has {longest} bytes, more than the limit of {KEY_BYTES_MAX}"
         ))),
         _ => Ok(parsed),
+    }
+}
+
+fn reply_of(answer: Answer) -> Reply {
+    match answer {
+        Answer::Reply(reply) => reply,
+        Answer::Failed(failure) => error(failure.line()),
     }
 }
 

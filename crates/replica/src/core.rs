@@ -610,6 +610,7 @@ impl Core {
             configuration: self.configuration.clone(),
             groups: groups.collect(),
             nodes: nodes.collect(),
+            ..Atlas::default()
         }
     }
 

@@ -21,7 +21,7 @@ pub use self::atlas::{Atlas, FIRST_GROUP, GroupPlace, Target};
 pub use self::core::{Caller, Core, Effect, Opened};
 pub use connection::{
     Answer, Ask, COMPATIBLE_WITH, Connection, ConnectionLimits, Description, Failure, Host,
-    KillFilter, RETENTION_MILLIS, Request, SessionWrite,
+    KillFilter, RETENTION_MILLIS, Redirect, Request, SessionWrite,
 };
 pub use group::{ChangeFailure, ChangeKind, GroupConfig, GroupStatus};
 pub use peer::{Frame, FrameError, NodeInfo, PEER_VERSION, PeerMessage, Refusal};

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kontiki_node::Redirect;
+
 use super::value::{LogFormat, Peer, Setting, Size, Value};
 
 /// One key, as data.
@@ -162,6 +164,10 @@ sections! {
         output_bytes_max: Size = mib(128), "\"128MiB\"";
         /// Commands of one connection without an answer; beyond it no more are read.
         pipeline_max: usize = 1024, "1024";
+        /// Who is told MOVED when another node leads a slot: `auto`, clients that have asked for the
+        /// map of slots; `always`, every client, as in Redis Cluster; `never`, nobody: the node
+        /// passes commands on.
+        redirect: Redirect = Redirect::Auto, "\"auto\"";
         /// One write in the log.
         entry_bytes_max: Size = mib(8), "\"8MiB\"";
         /// How long a command waits for a majority.

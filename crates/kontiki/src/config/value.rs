@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kontiki_node::Redirect;
+
 /// What a source says of a setting.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
@@ -300,6 +302,19 @@ impl Setting for LogFormat {
             Self::Text => "text",
             Self::Json => "json",
         }))
+    }
+}
+
+impl Setting for Redirect {
+    const PLACEHOLDER: Option<&'static str> = Some("WHOM");
+
+    fn read(value: &Value) -> Result<Self, String> {
+        let named = value.text().and_then(Self::named);
+        named.ok_or_else(|| wrong("\"auto\", \"always\" or \"never\"", value))
+    }
+
+    fn shown(&self) -> Option<String> {
+        Some(quoted(self.name()))
     }
 }
 

@@ -98,5 +98,7 @@ words! {
         Server = "server",
         /// Scripts and functions.
         Scripting = "scripting",
+        /// Who has which slot.
+        Cluster = "cluster",
     }
 }

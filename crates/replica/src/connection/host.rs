@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kontiki_types::LogTime;
+use kontiki_types::{LogTime, NodeId};
 
+use super::route::Redirect;
 use crate::atlas::Atlas;
 
 /// How a `CLIENT KILL` chooses connections.
@@ -32,6 +33,16 @@ pub trait Host {
     fn log_time(&self) -> LogTime;
     /// What the node knows of its cluster.
     fn atlas(&self) -> Arc<Atlas>;
+    /// The node itself.
+    fn node_id(&self) -> NodeId;
+    /// Who is told MOVED.
+    fn redirect(&self) -> Redirect;
+    /// The client on this connection, of this library (empty: unknown), has asked for the map of
+    /// slots.
+    fn note_asked(&self, id: u64, library: &str);
+    /// Whether a client of this library has asked for the map of slots from the address of this
+    /// connection.
+    fn has_asked(&self, id: u64, library: &str) -> bool;
     /// The wall clock, since the Unix epoch. For TIME and replies only, never for state.
     fn wall_clock(&self) -> Duration;
     /// A number that differs from call to call, for RANDOMKEY.

@@ -5,14 +5,17 @@ use kontiki_kv::command::wrong_arity;
 use kontiki_kv::{Reply, table};
 
 use super::encode::Protocol;
+use super::route::Manners;
 use super::{Connection, Held, Host, KillFilter, ReplyMode, Step, error};
 
 /// Whether the connection answers the command of this (lower case) name itself.
 pub(super) fn is_local(name: &str) -> bool {
     matches!(
         name,
-        "auth"
+        "asking"
+            | "auth"
             | "client"
+            | "cluster"
             | "command"
             | "config"
             | "echo"
@@ -22,6 +25,8 @@ pub(super) fn is_local(name: &str) -> bool {
             | "latency"
             | "ping"
             | "quit"
+            | "readonly"
+            | "readwrite"
             | "reset"
             | "select"
             | "slowlog"
@@ -48,6 +53,16 @@ impl Connection {
             }
             "reset" => self.reset(host),
             "client" => return self.client_command(args, host),
+            "cluster" => return self.cluster_command(args, host),
+            "asking" => {
+                self.manners.is_asking = true;
+                Reply::Ok
+            }
+            "readonly" => self.readonly(host),
+            "readwrite" => {
+                self.manners.is_readonly = false;
+                Reply::Ok
+            }
             "command" => table::command(&args[1..]),
             "config" => config(args, host),
             "function" => function(args),
@@ -64,7 +79,7 @@ impl Connection {
             }
             "wait" => match (integer(&args[1]), integer(&args[2])) {
                 (Some(_), Some(0..)) => {
-                    let replicas = i64::try_from(host.replicas_in_quorum()).unwrap_or(i64::MAX);
+                    let replicas = i64::try_from(self.replicas(host)).unwrap_or(i64::MAX);
                     return Step::Hold(Held::Wait(replicas));
                 }
                 (Some(_), Some(_)) => error("ERR timeout is negative"),
@@ -158,7 +173,7 @@ impl Connection {
             (bulk("version"), bulk(COMPATIBLE_WITH)),
             (bulk("proto"), Reply::Integer(i64::from(number(protocol)))),
             (bulk("id"), Reply::Integer(self.id.cast_signed())),
-            (bulk("mode"), bulk("standalone")),
+            (bulk("mode"), bulk(if host.atlas().is_sharded() { "cluster" } else { "standalone" })),
             (bulk("role"), bulk("master")),
             (bulk("modules"), Reply::Array(Vec::new())),
         ])
@@ -166,6 +181,7 @@ impl Connection {
 
     fn reset(&mut self, host: &dyn Host) -> Reply {
         self.forget_transaction();
+        self.manners = Manners::default();
         self.protocol = Protocol::Resp2;
         self.reply_mode = ReplyMode::On;
         self.authenticated = host.authenticate(b"default", b"").is_none();
@@ -223,7 +239,11 @@ impl Connection {
             ));
         };
         match what {
-            "lib-name" => self.description.library_name = value,
+            "lib-name" => {
+                // Others of its kind have asked for the map: so would this one, if it had to.
+                self.manners.has_asked |= host.has_asked(self.id, &value);
+                self.description.library_name = value;
+            }
             "lib-ver" => self.description.library_version = value,
             _ => return error(&format!("ERR Unrecognized option '{what}'")),
         }
@@ -393,7 +413,7 @@ fn bad_name() -> Reply {
     error("ERR Client names cannot contain spaces, newlines or special characters.")
 }
 
-fn unknown_subcommand(sub: &[u8], command: &str) -> Reply {
+pub(super) fn unknown_subcommand(sub: &[u8], command: &str) -> Reply {
     let sub = String::from_utf8_lossy(&sub[..sub.len().min(128)]).into_owned();
     error(&format!("ERR unknown subcommand '{sub}'. Try {command} HELP."))
 }
@@ -403,7 +423,7 @@ fn attribute(bytes: &[u8]) -> Option<String> {
     bytes.iter().all(|byte| (b'!'..=b'~').contains(byte)).then(|| text(bytes))
 }
 
-fn integer(bytes: &[u8]) -> Option<i64> {
+pub(super) fn integer(bytes: &[u8]) -> Option<i64> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
@@ -411,7 +431,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn lower(bytes: &[u8]) -> String {
+pub(super) fn lower(bytes: &[u8]) -> String {
     text(bytes).to_ascii_lowercase()
 }
 

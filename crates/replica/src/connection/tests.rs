@@ -5,16 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kontiki_kv::Body;
-use kontiki_types::Incarnation;
+use kontiki_types::{Incarnation, NodeId};
 
 use super::*;
 use crate::atlas::Atlas;
+
+mod sharded;
 
 /// A node without a password whose clocks stand still.
 #[derive(Default)]
 struct Still {
     password: Option<&'static [u8]>,
     described: RefCell<Description>,
+    atlas: Arc<Atlas>,
+    redirect: Redirect,
+    /// Libraries that have asked for the map.
+    asked: RefCell<Vec<String>>,
 }
 
 impl Host for Still {
@@ -22,9 +28,20 @@ impl Host for Still {
         LogTime(1_000_000)
     }
     fn atlas(&self) -> Arc<Atlas> {
-        Arc::default()
+        Arc::clone(&self.atlas)
     }
-
+    fn node_id(&self) -> NodeId {
+        NodeId(1)
+    }
+    fn redirect(&self) -> Redirect {
+        self.redirect
+    }
+    fn note_asked(&self, _id: u64, library: &str) {
+        self.asked.borrow_mut().push(library.to_owned());
+    }
+    fn has_asked(&self, _id: u64, library: &str) -> bool {
+        self.asked.borrow().iter().any(|known| known == library)
+    }
     fn wall_clock(&self) -> Duration {
         Duration::new(5, 7_000)
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kontiki_kv::Reply;
 use kontiki_kv::command::{Parsed, Read};
 
-use super::{Connection, Held, Host, Step, error, local, parse_bounded};
+use super::{Connection, Held, Host, Step, error, local, map, parse_bounded};
 
 /// One command of a transaction.
 #[derive(Clone, Debug)]
@@ -56,10 +56,17 @@ impl Connection {
                 let queued = if name == "unwatch" || local::is_local(name) {
                     Queued::Local(name, args.to_vec())
                 } else {
-                    Queued::Data(match parse_bounded(args, host) {
+                    let command = match parse_bounded(args, host) {
                         Ok(command) => command,
                         Err(reply) => Parsed::Read(Read::Answer(reply)),
-                    })
+                    };
+                    let slot = command.slot().filter(|_| !self.manners.is_asking);
+                    let elsewhere =
+                        slot.and_then(|slot| self.redirection(slot, false, &host.atlas(), host));
+                    if let Some(elsewhere) = elsewhere {
+                        return self.reject(elsewhere);
+                    }
+                    Queued::Data(command)
                 };
                 if let Some(transaction) = &mut self.transaction {
                     transaction.queued.push(queued);
@@ -86,12 +93,17 @@ impl Connection {
             Queued::Local(name, args) => {
                 Parsed::Read(Read::Answer(match self.local(name, &args, host) {
                     Step::Reply(reply) => reply,
+                    Step::Map(map) => map::reply(map, &host.atlas(), host.node_id()),
                     Step::Hold(Held::Wait(replicas)) => Reply::Integer(replicas),
+                    Step::Hold(Held::Parts(_)) => {
+                        error("ERR Command not allowed inside a transaction")
+                    }
                     Step::Hold(_) | Step::Silent => Reply::Ok,
                 }))
             }
         });
-        Step::Hold(Held::Exec(commands.collect()))
+        let commands = commands.collect();
+        self.route_exec(commands, host)
     }
 
     pub(super) fn forget_transaction(&mut self) {

@@ -554,6 +554,7 @@ impl Running {
         let Some(front) = self.fronts.get_mut(&id) else { return };
         let log_time = self.core.log_time(GROUP);
         let host = SimHost {
+            id: self.core.me().id,
             // As on a real node: before the first stamp the wall clock is the best guess.
             log_time: if log_time == LogTime(0) { self.clock.1 } else { log_time },
             wall: self.clock.1,
