@@ -53,6 +53,7 @@ impl<P: Payload> Raft<P> {
         if target.voters.is_empty() || !target.is_well_formed() {
             return Err(ChangeError::Malformed);
         }
+        self.rouse(now);
         Ok(self.append_membership(now, target))
     }
 

@@ -51,6 +51,13 @@ pub struct Config {
     pub log_cache_bytes: Option<u64>,
     /// Serve reads under a leader lease instead of a confirmation round. Default off.
     pub lease: Option<Lease>,
+    /// A group that has had nothing to do for this long rests: no timers, no heartbeats, until
+    /// something happens. Its owner must then watch its nodes
+    /// ([`Raft::peer_down`](crate::Raft::peer_down)). Default `None`: never.
+    pub quiesce_after: Option<Duration>,
+    /// Leaders send heartbeats at multiples of `heartbeat` on their clock, so that those of many
+    /// groups of a node leave together. Default off: `heartbeat` after the one before.
+    pub align_heartbeats: bool,
 }
 
 impl Config {
@@ -70,6 +77,8 @@ impl Config {
             snapshot_chunk_bytes: 1 << 20,
             log_cache_bytes: None,
             lease: None,
+            quiesce_after: None,
+            align_heartbeats: false,
         }
     }
 }

@@ -149,6 +149,11 @@ impl<P: Payload> Durability<P> {
             || self.truncate_from.is_some()
     }
 
+    /// Whether everything is written and synced, and nothing waits for that.
+    pub(crate) fn is_idle(&self, log: &Log<P>) -> bool {
+        self.under_way.is_empty() && self.held.is_empty() && !self.has_news(log)
+    }
+
     /// Files what has been asserted since the last batch under the batch it has to wait for: the
     /// latest.
     pub(crate) fn file(&mut self) {

@@ -61,6 +61,9 @@ impl<P: Payload> Raft<P> {
 
     /// Becomes a follower, in this or a later term. `leader` is `None` until one is heard.
     pub(crate) fn follow(&mut self, now: Instant, term: Term, leader: Option<Member>) {
+        if core::mem::take(&mut self.quiet) {
+            self.draw_election_timeout(now);
+        }
         if self.role == Role::Leader {
             self.leave_office();
             self.draw_election_timeout(now);
@@ -126,7 +129,7 @@ impl<P: Payload> Raft<P> {
     }
 
     pub(crate) fn on_pre_vote(&mut self, now: Instant, from: Member, term: Term, last: LogId) {
-        let granted = term > self.term() && !self.is_loyal(now) && self.is_as_new(last);
+        let granted = term > self.term() && !self.is_loyal(now, from) && self.is_as_new(last);
         let mut reply = self.message(from, Body::PreVoteReply { granted });
         if granted {
             // Let it try before we do: two candidates at once may split the votes.
@@ -165,7 +168,7 @@ impl<P: Payload> Raft<P> {
         transfer: bool,
     ) {
         if term >= self.term()
-            && self.is_loyal(now)
+            && self.is_loyal(now, from)
             && !transfer
             && !planted(Plant::LeaseBrokenByVote)
         {
@@ -239,13 +242,18 @@ impl<P: Payload> Raft<P> {
         !self.membership().majority(|member| !self.votes.contains(&(member, false)))
     }
 
-    /// Whether this replica must not help to replace the leader.
-    fn is_loyal(&self, now: Instant) -> bool {
+    /// Whether this replica must not help `candidate` to replace the leader.
+    fn is_loyal(&self, now: Instant, candidate: Member) -> bool {
+        // Of a leader that rests nothing can be heard, unless it asks for a vote: it leads no more.
+        let trusts = (self.quiet || now < self.trusting_until)
+            && self.leader.is_some_and(|leader| leader != candidate);
         match self.role {
             Role::Leader => {
-                now < self.loyal_until || self.has_quorum_since(now, self.config.election_timeout)
+                self.quiet
+                    || now < self.loyal_until
+                    || self.has_quorum_since(now, self.config.election_timeout)
             }
-            _ => now < self.loyal_until,
+            _ => now < self.loyal_until || trusts,
         }
     }
 

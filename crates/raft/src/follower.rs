@@ -121,6 +121,10 @@ impl<P: Payload> Raft<P> {
             return;
         }
         self.commit_to(commit.min(self.verified));
+        self.answer_heartbeat(from, session, round);
+    }
+
+    pub(crate) fn answer_heartbeat(&mut self, from: Member, session: Session, round: u64) {
         let received = self.verified.max(self.commit);
         let durable = received.min(self.durability.durable());
         let matched = if self.durability.covers(durable) { durable } else { Index(0) };

@@ -44,6 +44,13 @@ pub(crate) struct Leader {
     /// Given up for good in this term, before another is asked to campaign (PROTOCOL 5).
     pub(crate) lease_given_up: bool,
     pub(crate) reads: Reads,
+    /// When there was last something to do, and the last entry and commit index then.
+    pub(crate) busy_at: Instant,
+    pub(crate) seen: (Index, Index),
+    /// The round in which everybody was asked to rest; 0 for none.
+    pub(crate) asked_quiet: u64,
+    /// When this leader last woke.
+    pub(crate) awake_since: Instant,
 }
 
 impl Leader {
@@ -61,6 +68,10 @@ impl Leader {
             transfer: None,
             lease_given_up: false,
             reads: Reads::default(),
+            busy_at: now,
+            seen: (Index(0), Index(0)),
+            asked_quiet: 0,
+            awake_since: Instant(0),
         }
     }
 
@@ -152,6 +163,11 @@ impl Leader {
         self.rounds.iter().find(|(round, _)| *round == agreed).map(|&(_, sent)| sent)
     }
 
+    /// No round that was confirmed counts for a lease any more.
+    pub(crate) fn forget_rounds(&mut self) {
+        self.rounds.clear();
+    }
+
     /// Opens a round.
     pub(crate) fn next_round(&mut self, now: Instant) -> u64 {
         self.round += 1;
@@ -228,10 +244,16 @@ impl<P: Payload> Raft<P> {
                 .peers
                 .iter()
                 .any(|peer| !peer.lacks_nothing(last, commit) || now.since(peer.acked_at) > lately);
-            if is_idle || self.config.lease.is_some() {
+            let is_idle = is_idle || self.config.lease.is_some();
+            if self.ask_to_quiesce(now) {
+                // That was the heartbeat.
+            } else if is_idle {
                 self.broadcast_heartbeat(now);
             } else {
-                lead.heartbeat_at = now + self.config.heartbeat;
+                let next = self.next_heartbeat(now);
+                if let Some(lead) = &mut self.lead {
+                    lead.heartbeat_at = next;
+                }
             }
             self.tick_catchup(now);
         }
@@ -245,10 +267,21 @@ impl<P: Payload> Raft<P> {
         lead.heartbeat_at.min(others)
     }
 
+    /// When the heartbeat after one at `now` is due.
+    pub(crate) fn next_heartbeat(&self, now: Instant) -> Instant {
+        let next = now + self.config.heartbeat;
+        let interval = u64::try_from(self.config.heartbeat.as_micros()).unwrap_or(u64::MAX);
+        match next.0.checked_rem(interval) {
+            Some(beyond) if self.config.align_heartbeats => Instant(next.0 - beyond),
+            _ => next,
+        }
+    }
+
     /// One round of heartbeats to everybody.
     pub(crate) fn broadcast_heartbeat(&mut self, now: Instant) -> u64 {
+        let next = self.next_heartbeat(now);
         let Some(lead) = &mut self.lead else { return 0 };
-        lead.heartbeat_at = now + self.config.heartbeat;
+        lead.heartbeat_at = next;
         let round = lead.next_round(now);
         let (me, term) = (self.config.me, self.hard_state.term);
         for peer in &mut lead.peers {
@@ -265,6 +298,7 @@ impl<P: Payload> Raft<P> {
     pub(crate) fn has_quorum_since(&self, now: Instant, patience: Duration) -> bool {
         self.lead.as_ref().is_some_and(|lead| {
             let heard = lead.agreed(now, Instant(0), |peer| peer.acked_at);
+            let heard = heard.max(lead.awake_since);
             now.since(heard) <= patience
         })
     }
@@ -281,6 +315,7 @@ impl<P: Payload> Raft<P> {
     /// What a leader sends when outputs are drained.
     pub(crate) fn flush_leader(&mut self, now: Instant) {
         self.leave_joint(now);
+        self.note_work(now);
         self.flush_reads(now);
         self.flush_appends(now);
         self.flush_transfer();

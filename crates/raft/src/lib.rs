@@ -29,7 +29,10 @@
 //!    the requests for snapshots; and with a bound on the log in memory
 //!    ([`Config::log_cache_bytes`]) those for entries.
 //!
-//! There is no tenth duty about what to send before or after what is durable: what asserts durable
+//! 10. With [`Config::quiesce_after`], off by default: watch the nodes of the members and report
+//!     [`Raft::peer_down`]. A group that rests notices nothing by itself.
+//!
+//! There is no duty about what to send before or after what is durable: what asserts durable
 //! state does not come out before its receipt is in, and receipts come from [`persist()`] only.
 //!
 //! # Vocabulary
@@ -67,6 +70,7 @@
 //! | read index, leases | thesis §6.4 | `read` |
 //! | joint consensus, learners, removal | paper §6; thesis §4 | `change` |
 //! | leadership transfer | thesis §3.10 | `transfer` |
+//! | groups that rest while they are idle | not in either | `quiesce` |
 //! | compaction, snapshots | paper §7 | `log`, `snapshot` |
 //!
 //! # What is different, and what that costs
@@ -107,6 +111,7 @@ mod payload;
 mod persist;
 mod progress;
 mod proposal;
+mod quiesce;
 mod raft;
 mod read;
 mod recovery;

@@ -120,6 +120,30 @@ pub enum Body<P> {
         /// From where to go on.
         next: u64,
     },
+    /// A heartbeat of a leader that has nothing more to do. Who is in exactly this state, and has
+    /// nothing to do either, runs no timers until something happens and answers [`Body::Quiet`]; who
+    /// is not answers [`Body::HeartbeatReply`].
+    Quiesce {
+        /// The replication session.
+        session: Session,
+        /// The last entry of the leader's log.
+        last: LogId,
+        /// Its commit index.
+        commit: Index,
+        /// As in [`Body::Heartbeat`].
+        round: u64,
+    },
+    /// Answer to [`Body::Quiesce`]: the sender runs no timers any more. As good as an answer to a
+    /// heartbeat of that round.
+    Quiet {
+        /// The session of what is answered.
+        session: Session,
+        /// The round of what is answered.
+        round: u64,
+    },
+    /// To the leader: somebody needs the group, or asks whether its leader is still there. Answered
+    /// by heartbeats.
+    Wake,
     /// Campaign at once (thesis §3.10).
     TimeoutNow,
     /// Which index must I have applied before I may serve reads that wait here? (thesis §6.4)

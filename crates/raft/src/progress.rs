@@ -39,6 +39,8 @@ pub(crate) struct Progress {
     pub(crate) commit_sent: Index,
     /// The latest heartbeat round it has answered.
     pub(crate) acked_round: u64,
+    /// The round in which it last said that it rests.
+    pub(crate) quiet_round: u64,
     /// When it last answered anything.
     pub(crate) acked_at: Instant,
     /// The round at the time of the last append to it: an answer to a later round tells whether
@@ -79,6 +81,7 @@ impl Progress {
             reading: false,
             commit_sent: Index(0),
             acked_round: 0,
+            quiet_round: 0,
             acked_at: now,
             sent_round: 0,
         }

@@ -16,7 +16,6 @@ impl<P: Payload> Raft<P> {
     /// # Errors
     /// [`Refused`] gives the payload back: the proposal had and will have no effect.
     pub fn propose(&mut self, now: Instant, payload: P) -> Result<LogId, Refused<P>> {
-        let _ = now;
         let entry_data = EntryData::Command(payload);
         let id = LogId::new(self.term(), self.next_index());
         let entry = Entry { id, data: entry_data };
@@ -24,6 +23,7 @@ impl<P: Payload> Raft<P> {
         match self.may_propose(cost) {
             Ok(()) => {
                 self.changed = true;
+                self.rouse(now);
                 self.pending_cost += cost;
                 self.pending.push(entry);
                 Ok(id)

@@ -2,7 +2,7 @@
 //!
 //! This file has what every part needs: the fields, the calls of the driver, which part a message
 //! goes to, the timers, and the order in which outputs come. The rules themselves are in `election`,
-//! `proposal`, `replication`, `follower`, `read`, `change`, `transfer` and `snapshot`, each an
+//! `proposal`, `replication`, `follower`, `read`, `change`, `transfer`, `quiesce` and `snapshot`, each an
 //! `impl Raft` of its own.
 
 use alloc::boxed::Box;
@@ -57,6 +57,12 @@ pub struct Raft<P> {
     /// No vote is granted before this: a leader was heard, or the replica has just started and may
     /// have forgotten that it heard one (PROTOCOL 5).
     pub(crate) loyal_until: Instant,
+    /// It rests: see `quiesce`. Then it is a leader, or a follower that knows one.
+    pub(crate) quiet: bool,
+    /// The owner does not want it to rest.
+    pub(crate) wakeful: bool,
+    /// The leader is not blamed for its silence before this: it may rest.
+    pub(crate) trusting_until: Instant,
     /// The election timeout as last drawn.
     pub(crate) patience: core::time::Duration,
     pub(crate) election_at: Instant,
@@ -125,6 +131,9 @@ impl<P: Payload> Raft<P> {
             lead: None,
             votes: Vec::new(),
             verified: Index(0),
+            quiet: false,
+            wakeful: false,
+            trusting_until: Instant(0),
             patience,
             election_at: now + patience,
             changed: true,
@@ -159,6 +168,9 @@ impl<P: Payload> Raft<P> {
         }
         if from == self.config.me || term == Term(u64::MAX) {
             return self.dropped += 1;
+        }
+        if self.quiet {
+            self.rouse_by(now, from, term, &body);
         }
         if planted(Plant::TimerResetByAnything) {
             self.election_at = now + self.patience;
@@ -208,6 +220,11 @@ impl<P: Payload> Raft<P> {
             Body::Snapshot { session, meta, offset, data } => {
                 self.on_snapshot(now, from, session, meta, offset, data);
             }
+            Body::Quiesce { session, last, commit, round } => {
+                self.on_quiesce(now, from, session, last, commit, round);
+            }
+            Body::Quiet { session, round } => self.on_quiet(now, from, session, round),
+            Body::Wake => self.on_wake(now, from),
             Body::TimeoutNow => self.on_timeout_now(now, from),
             Body::VoteReply { granted } => self.on_vote_reply(now, from, granted),
             Body::AppendReply { session, result } => {
@@ -230,6 +247,7 @@ impl<P: Payload> Raft<P> {
     pub fn tick(&mut self, now: Instant) {
         self.changed = true;
         match self.role {
+            _ if self.quiet => {}
             Role::Leader => self.tick_leader(now),
             Role::Follower | Role::PreCandidate | Role::Candidate => self.tick_election(now),
             Role::Removed | Role::Faulted => {}
@@ -240,6 +258,7 @@ impl<P: Payload> Raft<P> {
     /// When [`Raft::tick`] has something to do next. [`Instant::MAX`] for never.
     pub fn next_deadline(&self) -> Instant {
         let role = match self.role {
+            _ if self.quiet => Instant::MAX,
             Role::Leader => self.leader_deadline(),
             Role::Follower | Role::PreCandidate | Role::Candidate if self.may_campaign() => {
                 self.election_at
@@ -254,6 +273,7 @@ impl<P: Payload> Raft<P> {
     #[inline]
     pub fn next_deadline_before(&self, limit: Instant) -> Option<Instant> {
         let own = match self.role {
+            _ if self.quiet => Instant::MAX,
             Role::Follower | Role::PreCandidate | Role::Candidate => self.election_at,
             Role::Leader => self.leader_deadline(),
             _ => Instant::MAX,
@@ -401,6 +421,7 @@ impl<P: Payload> Raft<P> {
             unapplied_bytes: self.unapplied_cost(),
             log_bytes: self.log.bytes(),
             cached_bytes: self.log.cached_bytes(),
+            quiet: self.quiet,
             waiting_reads: self.waiting_reads(),
             dropped_messages: self.dropped,
         }
@@ -570,13 +591,14 @@ impl<P: Payload> Raft<P> {
 }
 
 /// Whether only a leader says this.
-fn is_from_leader<P>(body: &Body<P>) -> bool {
+pub(crate) fn is_from_leader<P>(body: &Body<P>) -> bool {
     matches!(
         body,
         Body::Append { .. }
             | Body::Heartbeat { .. }
             | Body::Commit { .. }
             | Body::Snapshot { .. }
+            | Body::Quiesce { .. }
             | Body::TimeoutNow
     )
 }

@@ -79,12 +79,12 @@ impl<P: Payload> Raft<P> {
     /// # Errors
     /// [`Refused`]: there will be no answer.
     pub fn read(&mut self, now: Instant, token: u64) -> Result<(), Refused<()>> {
-        let _ = now;
         self.changed = true;
         let refuse = |reason| Err(Refused { payload: (), reason });
         if self.waiting_reads() >= self.config.max_waiting_reads {
             return refuse(Reason::Full);
         }
+        self.rouse(now);
         if let Some(lead) = &mut self.lead {
             lead.reads.waiting.push(Read::Own(token));
             return Ok(());
@@ -174,7 +174,7 @@ impl<P: Payload> Raft<P> {
         let (Some(Lease { drift_ppm }), Some(lead)) = (self.config.lease, &self.lead) else {
             return false;
         };
-        if lead.lease_given_up {
+        if lead.lease_given_up || self.quiet {
             return false;
         }
         let timeout = self.config.election_timeout.as_micros();

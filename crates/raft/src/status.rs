@@ -43,6 +43,8 @@ pub struct Status {
     /// Bytes of the log that are in memory; see
     /// [`Config::log_cache_bytes`](crate::Config::log_cache_bytes).
     pub cached_bytes: u64,
+    /// Whether it rests ([`Config::quiesce_after`](crate::Config::quiesce_after)).
+    pub quiet: bool,
     /// Reads that wait.
     pub waiting_reads: usize,
     /// Messages dropped since the start because they named another receiver, came from a stranger

@@ -33,6 +33,7 @@ impl<P: Payload> Raft<P> {
             return Ok(());
         }
         self.changed = true;
+        self.rouse(now);
         if let Some(lead) = &mut self.lead {
             let until = now + self.config.election_timeout;
             lead.transfer = Some(Transferring { to, until, asked: false });

@@ -32,6 +32,9 @@
 //!  13 ReadIndex       id u64
 //!  14 ReadIndexReply  id u64, present u8, [index u64]
 //!  15 Stale
+//!  16 Quiesce         session u64, last log id, commit u64, round u64
+//!  17 Quiet           session u64, round u64
+//!  18 Wake
 //! ```
 
 use alloc::boxed::Box;
@@ -141,7 +144,17 @@ pub fn encode_message<P: AsRef<[u8]>>(message: &Message<P>, out: &mut Vec<u8>) {
             out.extend_from_slice(&snapshot.1.to_le_bytes());
             put_u64(*next, out);
         }
-        Body::TimeoutNow | Body::Stale => {}
+        Body::Quiesce { session, last, commit, round } => {
+            put_u64(*session, out);
+            put_log_id(*last, out);
+            put_u64(commit.0, out);
+            put_u64(*round, out);
+        }
+        Body::Quiet { session, round } => {
+            put_u64(*session, out);
+            put_u64(*round, out);
+        }
+        Body::TimeoutNow | Body::Stale | Body::Wake => {}
         Body::ReadIndex { id } => put_u64(*id, out),
         Body::ReadIndexReply { id, index } => {
             put_u64(*id, out);
@@ -209,6 +222,14 @@ pub fn decode_message<P>(
             index: if reader.flag()? { Some(reader.index()?) } else { None },
         },
         15 => Body::Stale,
+        16 => Body::Quiesce {
+            session: reader.u64()?,
+            last: reader.log_id()?,
+            commit: reader.index()?,
+            round: reader.u64()?,
+        },
+        17 => Body::Quiet { session: reader.u64()?, round: reader.u64()? },
+        18 => Body::Wake,
         _ => return Err(DecodeError::Invalid("message kind")),
     };
     if reader.at < buf.len() {
@@ -330,6 +351,9 @@ fn kind<P>(body: &Body<P>) -> u8 {
         Body::ReadIndex { .. } => 13,
         Body::ReadIndexReply { .. } => 14,
         Body::Stale => 15,
+        Body::Quiesce { .. } => 16,
+        Body::Quiet { .. } => 17,
+        Body::Wake => 18,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Replicas in one thread, a network of messages that wait until they are delivered, disks that
 //! forget what is not synced, and virtual time. Every output is checked by [`Invariants`].
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use kontiki_raft::{
@@ -62,6 +62,8 @@ pub struct Cluster {
     pub invariants: Invariants,
     /// What happened, one line each, since it was last taken.
     pub trace: Vec<String>,
+    /// Which life of the second node the first one knows of.
+    lives: BTreeMap<(NodeId, NodeId), u64>,
     seed: u64,
 }
 
@@ -79,6 +81,7 @@ impl Cluster {
             auto: Auto { persist: true, apply: true, snapshots: true, readable: true },
             invariants: Invariants::default(),
             trace: Vec::new(),
+            lives: BTreeMap::new(),
             seed: 1,
         };
         for &node in nodes {
@@ -384,14 +387,37 @@ impl Cluster {
     pub fn run(&mut self, time: Duration, lost: impl Fn(Member, Member) -> bool) {
         let end = self.now + time;
         self.deliver(&lost);
+        self.watch(&lost);
         while let Some(next) = self.next_deadline().filter(|&next| next <= end) {
             self.now = self.now.max(next);
             for at in 0..self.nodes.len() {
                 self.tick_at(at);
             }
             self.deliver(&lost);
+            self.watch(&lost);
         }
         self.now = end;
+    }
+
+    /// What an owner does that watches nodes: tells replicas of the nodes that cannot be heard, and
+    /// of those that were started anew.
+    pub fn watch(&mut self, lost: impl Fn(Member, Member) -> bool) {
+        for at in 0..self.nodes.len() {
+            let me = self.nodes[at].me;
+            let Some(leader) = self.nodes[at].raft.as_ref().and_then(Raft::leader) else {
+                continue;
+            };
+            let Some(other) = self.nodes.iter().find(|node| node.me == leader) else { continue };
+            let known = self.lives.insert((me.node, leader.node), other.starts);
+            let anew = known.is_some_and(|life| life != other.starts);
+            if me != leader && (other.raft.is_none() || anew || lost(leader, me)) {
+                let now = self.now;
+                if let Some(raft) = self.nodes[at].raft.as_mut() {
+                    raft.peer_down(now, leader);
+                }
+                self.drain(at);
+            }
+        }
     }
 
     /// Delivers message by message, and lets time pass where there is none, until something ends a

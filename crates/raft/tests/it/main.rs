@@ -10,6 +10,7 @@ mod changes;
 mod durability;
 mod elections;
 mod noise;
+mod quiesce;
 mod random;
 mod reads;
 mod replication;

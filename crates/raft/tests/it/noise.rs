@@ -131,6 +131,11 @@ pub fn body() -> impl Strategy<Value = Body<Vec<u8>>> {
         (number(), prop::option::of(index()))
             .prop_map(|(id, index)| Body::ReadIndexReply { id, index }),
         Just(Body::Stale),
+        (number(), log_id(), index(), number()).prop_map(|(session, last, commit, round)| {
+            Body::Quiesce { session, last, commit, round }
+        }),
+        (number(), number()).prop_map(|(session, round)| Body::Quiet { session, round }),
+        Just(Body::Wake),
     ]
 }
 
@@ -152,8 +157,11 @@ proptest! {
     fn no_message_makes_a_replica_panic(
         messages in prop::collection::vec((message(), 0u64..60), 0..60),
         lead in 1u64..4,
+        quiesce: bool,
     ) {
-        let mut cluster = Cluster::new(&[1, 2, 3]);
+        let mut cluster = Cluster::with(&[1, 2, 3], &[1, 2, 3], |config| {
+            config.quiesce_after = quiesce.then_some(ms(20));
+        });
         cluster.elect(lead);
         cluster.propose(lead, "a");
         cluster.deliver_all();

@@ -45,6 +45,7 @@ struct Plan {
     change: usize,
     slow_disk: bool,
     lease: bool,
+    quiesce: bool,
     cache: Option<u64>,
 }
 
@@ -61,6 +62,7 @@ impl Plan {
             slow_disk: random.chance(500),
             lease: random.chance(300),
             cache: [None, Some(0), Some(300), Some(2_000)][random.below(4)],
+            quiesce: random.chance(500),
         }
     }
 }
@@ -86,6 +88,8 @@ impl Run {
             config.max_unapplied_bytes = 4_000;
             config.log_cache_bytes = plan.cache;
             config.lease = plan.lease.then_some(Lease { drift_ppm: 1000 });
+            config.quiesce_after = plan.quiesce.then_some(ms(20));
+            config.align_heartbeats = plan.quiesce;
         })
         .seed(seed);
         cluster.auto = Auto { persist: !plan.slow_disk, ..cluster.auto };
@@ -102,6 +106,10 @@ impl Run {
                 self.cluster.now.0 += micros;
                 for at in 0..count {
                     self.cluster.tick_at(at);
+                }
+                if self.plan.quiesce {
+                    let cut = &self.cut;
+                    self.cluster.watch(|from, to| cut.contains(&(from.node.0, to.node.0)));
                 }
             }
             660..760 => self.propose(at),
@@ -304,6 +312,8 @@ impl Run {
             let node = &self.cluster.nodes[self.cluster.at(member)];
             let applied = node.machine.state.index;
             assert_eq!(applied, status.last.index.0, "{member} lags after everything has healed");
+            let rests = node.raft.as_ref().is_some_and(|raft| raft.is_quiet());
+            assert_eq!(rests, self.plan.quiesce, "{member} has nothing to do");
         }
         check_log_matching(&self.cluster.nodes);
     }
@@ -378,9 +388,10 @@ proptest! {
         change in 0usize..25,
         slow_disk: bool,
         lease: bool,
+        quiesce: bool,
         cache in prop::option::of(0u64..3_000),
     ) {
-        let plan = Plan { nodes, steps, loss, reorder, crash, change, slow_disk, lease, cache };
+        let plan = Plan { nodes, steps, loss, reorder, crash, change, slow_disk, lease, quiesce, cache };
         let mut run = Run::new(seed, plan);
         for _ in 0..steps {
             run.step();

@@ -40,6 +40,11 @@ fn body_text(body: &Body<Vec<u8>>) -> String {
         Body::SnapshotReply { snapshot, next, .. } => {
             format!("SnapshotReply {} next={next}", snapshot.0)
         }
+        Body::Quiesce { last, commit, round, .. } => {
+            format!("Quiesce {round} last={last} commit={commit}")
+        }
+        Body::Quiet { round, .. } => format!("Quiet {round}"),
+        Body::Wake => "Wake".into(),
         Body::TimeoutNow => "TimeoutNow".into(),
         Body::ReadIndex { .. } => "ReadIndex".into(),
         Body::ReadIndexReply { index: Some(index), .. } => format!("ReadIndexReply {index}"),

@@ -4,14 +4,16 @@
 //! `UPDATE_TRACES=1 cargo test -p kontiki-raft traces` rewrites the outcomes; review the difference.
 //!
 //! ```text
-//! nodes 1 2 3 [+4 +5] [chunk=BYTES] [lease=PPM]   replicas; those with a plus are not in the group
+//! nodes 1 2 3 [+4 +5] [chunk=BYTES] [lease=PPM] [quiesce=MS]   those with a plus are not in the group
 //! elect N | win N | timeout N                     win stops at the moment of election
 //! propose N WORD… | read N TOKEN | transfer N to M
 //! change N voters N… [learners N…]
 //! deliver [A->B] | lose [A->B] | run MS [without N] | wait MS
 //! auto persist|apply on|off | persist N [COUNT] | break N | full N
+//! silent N for M                                M has not heard the node N for long
 //! crash N | start N | compact N | build N | status N
 //! inject A->B tT append prev=I@T [commit=I] [I@T=WORD]… | vote last=I@T [transfer] | timeoutnow
+//!                | quiesce last=I@T [commit=I]
 //! ```
 
 use std::fmt::Write as _;
@@ -142,6 +144,11 @@ fn execute(cluster: &mut Cluster, command: &str) {
             cluster.persist(at, count);
             cluster.drain(at);
         }
+        "silent" => {
+            let silent = n(number(1));
+            cluster.raft(number(3)).peer_down(now, silent);
+            drain(cluster, number(3));
+        }
         "break" => cluster.node(number(1)).disk.broken = true,
         "full" => cluster.raft(number(1)).set_storage_full(true),
         "crash" => cluster.crash_node(number(1)),
@@ -182,12 +189,14 @@ fn drain(cluster: &mut Cluster, node: u64) {
 
 fn create(words: &[&str]) -> Cluster {
     let (mut nodes, mut voters) = (Vec::new(), Vec::new());
-    let (mut chunk, mut lease) = (None, None);
+    let (mut chunk, mut lease, mut quiesce) = (None, None, None);
     for word in words {
         if let Some(bytes) = word.strip_prefix("chunk=") {
             chunk = bytes.parse().ok();
         } else if let Some(drift) = word.strip_prefix("lease=") {
             lease = drift.parse().ok();
+        } else if let Some(millis) = word.strip_prefix("quiesce=") {
+            quiesce = millis.parse().ok();
         } else {
             let node = word.trim_start_matches('+').parse().unwrap();
             nodes.push(node);
@@ -199,6 +208,7 @@ fn create(words: &[&str]) -> Cluster {
     Cluster::with(&nodes, &voters, |config| {
         config.snapshot_chunk_bytes = chunk.unwrap_or(config.snapshot_chunk_bytes);
         config.lease = lease.map(|drift_ppm| Lease { drift_ppm });
+        config.quiesce_after = quiesce.map(ms);
     })
 }
 
@@ -244,6 +254,12 @@ fn body(words: &[&str]) -> Body<Vec<u8>> {
     };
     match words[0] {
         "timeoutnow" => Body::TimeoutNow,
+        "quiesce" => Body::Quiesce {
+            session: 1,
+            last: id(field("last").unwrap()),
+            commit: field("commit").map_or(0, |word| word.parse().unwrap()).into(),
+            round: 99,
+        },
         "vote" => {
             Body::Vote { last: id(field("last").unwrap()), transfer: words.contains(&"transfer") }
         }

@@ -71,12 +71,15 @@ fn kind(body: &Body<Command>) -> Kind {
         | Body::Heartbeat { .. }
         | Body::Commit { .. }
         | Body::Snapshot { .. }
+        | Body::Quiesce { .. }
+        | Body::Wake
         | Body::TimeoutNow
         | Body::ReadIndex { .. } => Kind::Request,
         Body::PreVoteReply { .. }
         | Body::VoteReply { .. }
         | Body::AppendReply { .. }
         | Body::HeartbeatReply { .. }
+        | Body::Quiet { .. }
         | Body::SnapshotReply { .. }
         | Body::ReadIndexReply { .. }
         | Body::Stale => Kind::Answer,
