@@ -110,6 +110,7 @@ fn settings(config: &Config) -> Result<Settings> {
         unapplied_bytes_max: bytes(config.unapplied_bytes_max),
         snapshot_chunk_bytes: bytes(config.snapshot_chunk_bytes),
         log_cache_bytes: config.log_cache.0,
+        ..RaftLimits::default()
     };
     // A frame or a call holds one entry of the largest size, and what goes around it.
     let message_bytes_max = bytes(config.entry_bytes_max).saturating_add(1 << 20).max(9 << 20);

@@ -127,6 +127,8 @@ pub(crate) struct EventLoop {
     changes: std::collections::BTreeMap<u64, oneshot::Sender<Result<(), ChangeFailure>>>,
     next_change: u64,
     outgrown_at: kontiki_types::Instant,
+    /// Connections are to see another atlas at the end of the turn.
+    atlas_changed: bool,
 }
 
 impl EventLoop {
@@ -148,6 +150,7 @@ impl EventLoop {
             changes: std::collections::BTreeMap::new(),
             next_change: 0,
             outgrown_at: kontiki_types::Instant(0),
+            atlas_changed: false,
         }
     }
 
@@ -169,13 +172,18 @@ impl EventLoop {
             self.gather(&inbox, &mut inputs).await;
             self.core.set_time(clock::now(), clock::wall_time());
             self.node.metrics.event_batch(inputs.len());
-            self.core.tick();
+            let mut ticked = false;
             // What the apply stage could do at once is taken in the same turn.
             loop {
                 for input in inputs.drain(..) {
                     if let Some(ended) = self.take(input) {
                         return ended;
                     }
+                }
+                // After what waited: after a pause it may hold the signs of life whose absence a timer
+                // would act on.
+                if !std::mem::replace(&mut ticked, true) {
+                    self.core.tick();
                 }
                 if let Some(ended) = self.act(&mut inputs) {
                     return ended;
@@ -365,14 +373,13 @@ impl EventLoop {
     ) {
         info!(%group, ?role, %term, leader = leader.map(|leader| leader.node.0), "role");
         self.node.metrics.role_changed(role == Role::Leader);
-        self.node.set_atlas(Arc::new(self.core.atlas()));
+        self.atlas_changed = true;
         if group == DATA_GROUP {
             let leader = leader.map_or(0, |leader| leader.node.0);
             self.node.view.leader.store(leader, Ordering::Relaxed);
             self.node.view.term.store(term.0, Ordering::Relaxed);
-            let report = self.core.statuses();
-            if let Some(status) = report.iter().find(|status| status.group == group) {
-                let voters = status.raft.membership.voters.len();
+            if let Some(replica) = self.core.replica(group) {
+                let voters = replica.membership().voters.len();
                 self.node.view.voters.store(voters, Ordering::Relaxed);
             }
         }
@@ -387,6 +394,9 @@ impl EventLoop {
     /// Shows other threads what they may want to see, and has the state engine persisted when the
     /// log has outgrown its bound.
     fn show(&mut self) {
+        if std::mem::take(&mut self.atlas_changed) {
+            self.node.set_atlas(Arc::new(self.core.atlas()));
+        }
         let now = clock::now();
         let view = &self.node.view;
         view.log_time.store(self.core.log_time(DATA_GROUP).0, Ordering::Relaxed);
@@ -399,6 +409,7 @@ impl EventLoop {
             for group in self.core.outgrown() {
                 self.apply.give(vec![Work::PersistEngine { group }], &mut Vec::new());
             }
+            self.node.metrics.show_resting(self.core.resting());
             for status in self.core.statuses() {
                 self.node.metrics.show_group(&status);
             }

@@ -31,6 +31,7 @@ pub(crate) struct Metrics {
     frames_dropped: Counter,
     role_changes: Counter,
     leader: Gauge,
+    resting: Gauge,
     fdatasyncs: Counter,
     log_bytes_written: Counter,
     pub(crate) sync_seconds: Histogram,
@@ -88,6 +89,11 @@ impl Metrics {
             ),
             role_changes: metric!("role_changes", "Changes of role or leader", Counter::default()),
             leader: metric!("leader", "Whether this node leads its data group", Gauge::default()),
+            resting: metric!(
+                "groups_resting",
+                "Replicas that have nothing to do and run no timers",
+                Gauge::default()
+            ),
             fdatasyncs: metric!(
                 "log_fdatasyncs",
                 "fdatasync calls of the log that returned",
@@ -159,6 +165,10 @@ impl Metrics {
     pub(crate) fn role_changed(&self, leads: bool) {
         self.role_changes.inc();
         self.leader.set(i64::from(leads));
+    }
+
+    pub(crate) fn show_resting(&self, groups: usize) {
+        self.resting.set(i64::try_from(groups).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn show_group(&self, status: &GroupStatus) {

@@ -32,6 +32,8 @@ pub struct RaftLimits {
     pub heartbeat: Duration,
     /// A leader whose disk takes longer than this for a write steps down.
     pub write_deadline: Duration,
+    /// A group that has had nothing to do for this long rests; `None`: never. Default 1 s.
+    pub quiesce_after: Option<Duration>,
     /// Reads under a leader lease, with this bound on clock drift in parts per million.
     pub lease_drift_ppm: Option<u32>,
     /// Entries of one append message, in bytes.
@@ -58,6 +60,7 @@ impl Default for RaftLimits {
             election_timeout: config.election_timeout,
             heartbeat: config.heartbeat,
             write_deadline: config.write_deadline,
+            quiesce_after: Some(Duration::from_secs(1)),
             lease_drift_ppm: None,
             append_bytes_max: config.max_append_bytes,
             inflight_bytes_max: config.max_inflight_bytes,
@@ -77,6 +80,8 @@ impl RaftLimits {
             election_timeout: self.election_timeout,
             heartbeat: self.heartbeat,
             write_deadline: self.write_deadline,
+            quiesce_after: self.quiesce_after,
+            align_heartbeats: true,
             lease: self.lease_drift_ppm.map(|drift_ppm| Lease { drift_ppm }),
             max_append_bytes: self.append_bytes_max,
             max_inflight_bytes: self.inflight_bytes_max,

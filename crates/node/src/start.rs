@@ -11,7 +11,7 @@ use kontiki_kv::Machine;
 use kontiki_net::{ClusterId, Local, PeerEvent, PeerTransport, serve};
 use kontiki_raft::{Base, Config, EntryData, Membership as Voters, Recovered};
 use kontiki_replica::steward::{BEGINS_AFTER, Beginning, CONTROLLER};
-use kontiki_replica::{Core, NodeInfo, Opened};
+use kontiki_replica::{Core, GroupConfig, NodeInfo, Opened};
 use kontiki_storage::directory::{Directory, Expected, Format};
 use kontiki_storage::disk::RealDisk;
 use kontiki_storage::engine::{Engine, EngineError, FjallConfig, FjallEngine, fits};
@@ -291,7 +291,13 @@ impl Node {
             out: Vec::new(),
         };
         let apply = apply::start(stage).map_err(StartError::Listener)?;
-        let mut core = Core::new(me, settings.group.clone(), known.into_values(), tombstones);
+        // The timing of groups that rest follows that of groups that do not.
+        let group = GroupConfig {
+            alive_interval: settings.raft.election_timeout / 3,
+            silent_after: settings.raft.election_timeout,
+            ..settings.group.clone()
+        };
+        let mut core = Core::new(me, group, known.into_values(), tombstones);
         core.set_time(clock::now(), clock::wall_time());
         if let Some(configuration) = configuration {
             core.set_configuration(configuration);

@@ -21,6 +21,8 @@ use crate::clock::WallClocks;
 use crate::connection::{Answer, Ask, Failure};
 use crate::group::{ChangeFailure, ChangeKind, Group, GroupConfig, GroupStatus, Node, State};
 use crate::peer::{Frame, FrameBuilder, FrameError, NodeInfo, PeerMessage, Taken};
+use crate::timers::Timers;
+use crate::watch::Watch;
 
 /// A node that was not heard for this long counts as not alive, for the status only.
 const ALIVE_FOR: Duration = Duration::from_secs(2);
@@ -235,6 +237,10 @@ pub struct Core {
     groups: BTreeMap<GroupId, Group>,
     /// Groups with inputs since the last flush.
     dirty: Dirty,
+    timers: Timers,
+    watch: Watch,
+    /// Writes that are pending here, of all groups.
+    pending_writes: usize,
     tombstones: BTreeSet<(GroupId, ReplicaId)>,
     creating: BTreeSet<GroupId>,
     infos: BTreeMap<NodeId, NodeInfo>,
@@ -267,6 +273,9 @@ impl Core {
             config,
             groups: BTreeMap::new(),
             dirty: Dirty::default(),
+            timers: Timers::default(),
+            watch: Watch::default(),
+            pending_writes: 0,
             tombstones: tombstones.into_iter().collect(),
             creating: BTreeSet::new(),
             configuration: None,
@@ -325,7 +334,11 @@ impl Core {
     pub fn close(&mut self, group: GroupId, tombstone: ReplicaId) {
         self.tombstones.insert((group, tombstone));
         self.with(group, |group, node| group.abandon(node));
-        self.groups.remove(&group);
+        if let Some(mut closed) = self.groups.remove(&group) {
+            self.timers.set(group, &mut closed.scheduled.deadline, Instant::MAX);
+            self.watch.set(group, closed.scheduled.rest.as_ref(), None);
+            self.pending_writes -= closed.scheduled.pending_writes;
+        }
     }
 
     /// A caller's request.
@@ -418,7 +431,12 @@ impl Core {
             }
         });
         if is_news {
-            self.infos.insert(info.id, info.clone());
+            let known = self.infos.insert(info.id, info.clone());
+            if known.is_some_and(|known| {
+                (known.incarnation, known.boot) != (info.incarnation, info.boot)
+            }) {
+                self.is_down(info.id);
+            }
             self.effects.push(Effect::Info(info));
         }
     }
@@ -530,16 +548,11 @@ impl Core {
 
     /// Runs the timers that are due.
     pub fn tick(&mut self) {
-        for (&id, group) in &mut self.groups {
-            group.tick(&mut Node {
-                now: self.now,
-                wall: self.wall,
-                id: self.me.id,
-                walls: &self.walls,
-                frames: &mut self.frames,
-                effects: &mut self.effects,
-            });
-            self.dirty.insert(id);
+        for group in self.timers.due(self.now) {
+            self.with(group, Group::tick);
+        }
+        for node in self.watch.silent(self.now, &self.walls, self.config.silent_after) {
+            self.is_down(node);
         }
         if self.info_at <= self.now {
             self.info_at = self.now + self.config.info_interval;
@@ -555,8 +568,9 @@ impl Core {
 
     /// When [`Core::tick`] is to be called at the latest.
     pub fn next_deadline(&self) -> Instant {
-        let groups = self.groups.values().map(|group| group.next_deadline(self.now));
-        let deadline = groups.fold(self.info_at, Instant::min);
+        let GroupConfig { alive_interval, silent_after, .. } = self.config;
+        let watch = self.watch.next(&self.walls, alive_interval, silent_after);
+        let deadline = self.timers.next().min(self.info_at).min(watch);
         #[cfg(feature = "plants")]
         let deadline = deadline + self.stopped;
         deadline
@@ -568,6 +582,7 @@ impl Core {
         let mut dirty = std::mem::take(&mut self.dirty);
         for &group in &dirty.0 {
             self.at(group, Group::flush);
+            self.settle(group);
         }
         dirty.0.clear();
         self.dirty = dirty;
@@ -576,7 +591,14 @@ impl Core {
 
     /// The frames to send, by receiver. Call it after [`Core::flush`].
     pub fn take_frames(&mut self) -> Vec<(NodeId, Bytes)> {
-        self.frames.take(self.wall)
+        for node in self.watch.beats(self.now, self.config.alive_interval) {
+            self.frames.to(node).beat();
+        }
+        let frames = self.frames.take(self.wall);
+        for &(node, _) in &frames {
+            self.watch.sent(self.now, node);
+        }
+        frames
     }
 
     /// This node.
@@ -636,7 +658,12 @@ impl Core {
 
     /// Writes of this node's callers that are not applied yet, of all groups.
     pub fn pending_writes(&self) -> usize {
-        self.groups.values().map(Group::pending_writes).sum()
+        self.pending_writes
+    }
+
+    /// Groups that rest here: they have had nothing to do for a while, and cost nothing.
+    pub fn resting(&self) -> usize {
+        self.watch.resting()
     }
 
     /// Who leads a group, as far as known here.
@@ -647,6 +674,31 @@ impl Core {
     /// Log time of a group as estimated here, zero for an unknown group.
     pub fn log_time(&self, group: GroupId) -> LogTime {
         self.groups.get(&group).map_or(LogTime(0), |group| group.log_time(self.now))
+    }
+
+    /// Takes over what has become of a group: when it is due, whether it rests, what is pending.
+    fn settle(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let deadline = group.next_deadline(self.now);
+        let mut scheduled = std::mem::take(&mut group.scheduled);
+        self.timers.set(id, &mut scheduled.deadline, deadline);
+        self.pending_writes += group.pending_writes();
+        self.pending_writes -= scheduled.pending_writes;
+        scheduled.pending_writes = group.pending_writes();
+        if group.consensus().is_quiet() != scheduled.rest.is_some() {
+            let rest = group.rest();
+            self.watch.set(id, scheduled.rest.as_ref(), rest.as_ref());
+            scheduled.rest = rest;
+        }
+        group.scheduled = scheduled;
+    }
+
+    /// A node was not heard for long, or its process is another one: those that rest under its
+    /// replicas must look for themselves.
+    fn is_down(&mut self, node: NodeId) {
+        for group in self.watch.under(node) {
+            self.with(group, |group, node| group.leader_is_silent(node));
+        }
     }
 
     fn with<R>(

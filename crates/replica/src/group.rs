@@ -19,6 +19,7 @@ use kontiki_types::{GroupId, Index, Instant, LogId, LogTime, Member, NodeId, Ter
 use crate::atlas::GroupPlace;
 use crate::clock::{GroupClock, WallClocks};
 use crate::core::{Effect, Frames};
+use crate::watch::Rest;
 use change::Change;
 use reads::Reads;
 use writes::Writes;
@@ -39,6 +40,12 @@ pub struct GroupConfig {
     /// How often a node tells the others where it is. They also hear its wall clock by it, which
     /// counts for five seconds. Default 500 ms.
     pub info_interval: Duration,
+    /// How often at least a node that leads groups that rest sends something to their other nodes.
+    /// Default 50 ms, a third of the election timeout.
+    pub alive_interval: Duration,
+    /// After this long without a word from a node the groups that rest under its replicas wake, and
+    /// campaign within another election timeout. Default 150 ms, the election timeout.
+    pub silent_after: Duration,
     /// Bytes of log that are kept for followers that lag. Default 256 MiB.
     pub log_keep_bytes: u64,
 }
@@ -51,6 +58,8 @@ impl Default for GroupConfig {
             retry_interval: Duration::from_millis(20),
             waiting_max: 1 << 16,
             info_interval: Duration::from_millis(500),
+            alive_interval: Duration::from_millis(50),
+            silent_after: Duration::from_millis(150),
             log_keep_bytes: 256 << 20,
         }
     }
@@ -116,6 +125,22 @@ pub(crate) struct Group {
     change: Option<Change>,
     /// When waiting requests are looked at next.
     retry_at: Instant,
+    /// What the node around it has taken over of all this.
+    pub(crate) scheduled: Scheduled,
+}
+
+/// What a node keeps of a group in its own books.
+#[derive(Debug)]
+pub(crate) struct Scheduled {
+    pub(crate) deadline: Instant,
+    pub(crate) rest: Option<Rest>,
+    pub(crate) pending_writes: usize,
+}
+
+impl Default for Scheduled {
+    fn default() -> Self {
+        Self { deadline: Instant::MAX, rest: None, pending_writes: 0 }
+    }
 }
 
 impl Group {
@@ -149,6 +174,7 @@ impl Group {
             reads: Reads::default(),
             change: None,
             retry_at: Instant::MAX,
+            scheduled: Scheduled::default(),
         };
         group.look_at_voters();
         group
@@ -286,14 +312,43 @@ impl Group {
 
     /// Starts what waits and carries the core's outputs to the node.
     pub(crate) fn flush(&mut self, node: &mut Node<'_>) {
+        // Who waits here must not wait for a group that sleeps.
+        self.raft.keep_awake(node.now, self.has_waiting());
         self.begin_reads(node);
         while let Some(output) = self.raft.poll(node.now) {
             self.carry(output, node);
         }
-        if self.writes.len() > 0 || self.reads.len() > 0 || self.change.is_some() {
+        if self.has_waiting() {
             self.retry_at = self.retry_at.min(node.now + self.config.retry_interval);
         } else {
             self.retry_at = Instant::MAX;
+        }
+    }
+
+    fn has_waiting(&self) -> bool {
+        self.writes.len() > 0 || self.reads.len() > 0 || self.change.is_some()
+    }
+
+    /// How it rests, if it does.
+    pub(crate) fn rest(&self) -> Option<Rest> {
+        if !self.raft.is_quiet() {
+            return None;
+        }
+        let leader = self.raft.leader()?;
+        Some(if leader == self.me {
+            let others = self.raft.membership().members().filter(|&member| member != self.me);
+            let mut nodes: Vec<_> = others.map(|member| member.node).collect();
+            nodes.dedup();
+            Rest::Leading(nodes)
+        } else {
+            Rest::Following(leader.node)
+        })
+    }
+
+    /// The leader's node has fallen silent.
+    pub(crate) fn leader_is_silent(&mut self, node: &Node<'_>) {
+        if let Some(leader) = self.raft.leader() {
+            self.raft.peer_down(node.now, leader);
         }
     }
 

@@ -16,6 +16,8 @@ mod core;
 mod group;
 mod peer;
 pub mod steward;
+mod timers;
+mod watch;
 
 pub use self::atlas::{Atlas, FIRST_GROUP, GroupPlace, Target};
 pub use self::core::{Caller, Core, Effect, Opened};

@@ -111,6 +111,13 @@ impl FrameBuilder {
         self.bytes.len()
     }
 
+    /// Sees to it that there is a frame, if need be one without messages: a sign of life.
+    pub(crate) fn beat(&mut self) {
+        if self.bytes.is_empty() {
+            self.bytes.resize(HEADER_BYTES, 0);
+        }
+    }
+
     pub(crate) fn raft(&mut self, group: GroupId, message: &Message<Bytes>) {
         self.message(RAFT, |out| {
             out.extend_from_slice(&group.0.to_be_bytes());
