@@ -6,6 +6,7 @@
 //! - [`Connection`]: a Redis client's connection, from parsed commands to requests and from answers
 //!   to bytes, in order.
 //! - [`Core`]: a node's side of its groups: proposals, forwarding and retry, reads, membership.
+//! - [`Mover`]: what carries out moves of slots for the groups that a node leads.
 //! - [`steward`]: what a sharded store's groups know of slots, and how they are told and asked.
 //! - [`Frame`]: what nodes say to each other.
 
@@ -14,6 +15,7 @@ mod clock;
 mod connection;
 mod core;
 mod group;
+mod mover;
 mod peer;
 pub mod steward;
 mod timers;
@@ -26,4 +28,5 @@ pub use connection::{
     KillFilter, RETENTION_MILLIS, Redirect, Request, SessionWrite,
 };
 pub use group::{ChangeFailure, ChangeKind, GroupConfig, GroupStatus};
+pub use mover::{Look, Mover, MoverLimits, MoverOutput, Report};
 pub use peer::{Frame, FrameError, NodeInfo, PEER_VERSION, PeerMessage, Refusal};

@@ -27,7 +27,7 @@ use crate::controller::{Aborted, Committed, Op};
 use crate::{GroupCommand, MoveId, Tag};
 
 pub use source::{Source, source_step};
-pub use target::target_step;
+pub use target::{activation, target_step};
 
 /// What to do next for a move.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -42,3 +42,13 @@ pub fn target_step(holdings: &Holdings, found: &Move) -> Step {
     }
     Step::AskController(tag.id)
 }
+
+/// What tells the target of a committed move to serve the slots; `None` before the commit. Anybody
+/// who has read the commit may send it: what it cites is true for good.
+pub fn activation(found: &Move) -> Option<GroupCommand> {
+    let cites = found.committed()?;
+    let (slots, incarnation) = (found.slots.clone(), found.incarnation);
+    let is_founding = found.from.is_none();
+    let op = GroupOp::Activate { cites, slots, incarnation, is_founding };
+    Some(GroupCommand { group: found.to, tag: found.tag, op })
+}

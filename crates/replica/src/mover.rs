@@ -1,0 +1,364 @@
+//! Carries out moves of slots for the groups that this node leads.
+//!
+//! What is next for a move is decided by [`source_step`] and [`target_step`], from replicated state
+//! and the controller's answers; nothing here must be remembered for a move to go on. This is what
+//! carries the steps out: it asks the controller what concerns the groups led here, has the apply
+//! stage look at a group's state ([`Look`]), and tells groups what to do by requests ([`Ask`]) that
+//! take effect once. A request that is lost is made again by the next look.
+//!
+//! - Several chunks are under way at a time. What was sent is taken as arrived until an answer says
+//!   otherwise; then the target is asked.
+//! - Copying keeps to a number of bytes per second, so that clients' writes keep their latency. Once
+//!   the slots are frozen nothing is held back: clients wait.
+//! - When the controller has committed, the *source's* leader tells the target to serve, since it
+//!   hears of the commit first. The target's leader does the same by what it reads itself.
+//! - It looks when something happens: the controller's state changes, a group gets its leader, an
+//!   answer comes. Besides it asks the controller now and then, if that may have been missed.
+//!
+//! No I/O, clock or randomness: the driver sets the time, makes the requests and looks, and hands in
+//! what came of them.
+
+mod duties;
+mod task;
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use kontiki_kv::command::{Read, Write};
+use kontiki_kv::{Machine, MachineError, Proposal, Store, WriteRequest};
+use kontiki_shard::{
+    Answer as Said, Call, ImportStatus, Limits, Move, MoveId, Query, Source, Step, Told, Verdict,
+    source_step, target_step,
+};
+use kontiki_types::{ClientId, GroupId, Instant, LogTime, Seq, Slot, Term};
+
+use crate::connection::{Answer, Ask, RETENTION_MILLIS, SessionWrite};
+use crate::steward::{CONTROLLER, SourceRows, answered, ask, holdings_of, tell, told};
+use duties::Duties;
+use task::{Task, TaskId};
+
+/// Bounds of what moves may take.
+#[derive(Clone, Copy, Debug)]
+pub struct MoverLimits {
+    /// Sizes of chunks, and what may be left to send at the freeze.
+    pub step: Limits,
+    /// Bytes per second that all moves of which this node leads the source copy together.
+    pub copy_bytes_per_second: u64,
+    /// Chunks of a move that are under way at a time.
+    pub chunks_in_flight: usize,
+    /// An attempt that takes longer is given up, and another one follows.
+    pub attempt: Duration,
+    /// An attempt whose slots are frozen for longer is given up.
+    pub freeze: Duration,
+}
+
+impl Default for MoverLimits {
+    /// Chunks of 256 KiB, four of them under way, 48 MiB per second; ten minutes for an attempt, and
+    /// two seconds for a freeze, less than clients wait.
+    fn default() -> Self {
+        Self {
+            step: Limits::default(),
+            copy_bytes_per_second: 48 << 20,
+            chunks_in_flight: 4,
+            attempt: Duration::from_secs(600),
+            freeze: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What the driver does for the mover, and answers by its ticket.
+#[derive(Debug)]
+pub enum MoverOutput {
+    /// Ask a group, and hand the answer to [`Mover::answer`].
+    Ask {
+        /// Names the request.
+        ticket: u64,
+        /// The group.
+        to: GroupId,
+        /// The request.
+        ask: Ask,
+    },
+    /// Have the apply stage look at a group, and hand what it finds to [`Mover::looked`].
+    Look {
+        /// Names the look.
+        ticket: u64,
+        /// The group.
+        group: GroupId,
+        /// The look.
+        look: Box<Look>,
+    },
+    /// Something to show.
+    Report(Report),
+}
+
+/// What a move has come to, for logs and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// A group led here gives slots: another attempt begins.
+    Began {
+        /// The move.
+        id: MoveId,
+        /// From 1.
+        attempt: u32,
+    },
+    /// So many bytes were sent.
+    Sent {
+        /// The move.
+        id: MoveId,
+        /// Bytes of chunks.
+        bytes: u64,
+    },
+    /// The slots have changed hands, and are served by the target.
+    Done {
+        /// The move.
+        id: MoveId,
+        /// Bytes of chunks, of all attempts led here.
+        bytes: u64,
+        /// From the request to freeze until the target's answer that it serves.
+        freeze: Duration,
+    },
+    /// The attempt is given up.
+    GivenUp {
+        /// The move.
+        id: MoveId,
+        /// Why.
+        why: kontiki_shard::Why,
+    },
+}
+
+/// What is next for one side of a move, asked of the group's state.
+#[derive(Debug)]
+pub struct Look {
+    found: Move,
+    term: Term,
+    side: LookSide,
+}
+
+#[derive(Debug)]
+enum LookSide {
+    Source { target: Option<ImportStatus>, clock: LogTime, is_late: bool, limits: Limits },
+    Target,
+}
+
+impl Look {
+    /// Looks. `None` while the state has no entry of the leader's term, or has no steward.
+    ///
+    /// # Errors
+    /// The rows could not be read.
+    pub fn take<S: Store>(&self, machine: &Machine<S>) -> Result<Option<Step>, MachineError> {
+        let Some(steward) = machine.steward() else { return Ok(None) };
+        if machine.applied().term != self.term {
+            return Ok(None);
+        }
+        let holdings = holdings_of(steward)?;
+        let found = &self.found;
+        match &self.side {
+            LookSide::Target => Ok(Some(target_step(&holdings, found))),
+            LookSide::Source { target, clock, is_late, limits } => source_step(&Source {
+                holdings: &holdings,
+                data: &SourceRows(machine),
+                term: self.term,
+                clock: *clock,
+                found,
+                target: target.as_ref(),
+                is_late: *is_late,
+                limits: *limits,
+            })
+            .map(Some),
+        }
+    }
+}
+
+/// What an answer is about.
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    Duties,
+    /// A chunk.
+    Chunk(TaskId),
+    /// The own group was told: the task waits for it.
+    Own(TaskId),
+    /// The target was told or asked: the task waits for it.
+    Target(TaskId),
+    /// The controller was told: it is asked what came of it.
+    Tell(TaskId),
+    /// What the controller says of the move.
+    Move(TaskId),
+    /// The target was told to serve.
+    Activate(TaskId),
+    Look(TaskId),
+}
+
+/// The moves of the groups led here.
+#[derive(Debug)]
+pub struct Mover {
+    limits: MoverLimits,
+    client: ClientId,
+    next_seq: u64,
+    /// Numbers of writes that are not answered.
+    unanswered: BTreeSet<u64>,
+    next_ticket: u64,
+    /// With the number of the write, if it is one.
+    open: BTreeMap<u64, (Purpose, Option<u64>)>,
+    led: BTreeMap<GroupId, Term>,
+    duties: Duties,
+    tasks: BTreeMap<TaskId, Task>,
+    /// Nothing is copied before: what was sent is paid for.
+    copy_at: Instant,
+    now: Instant,
+    /// The wall clock, or a later log time that was heard of.
+    log_time: LogTime,
+    outputs: Vec<MoverOutput>,
+}
+
+impl Mover {
+    /// A node that leads nothing. No other session may have this client's id.
+    pub fn new(client: ClientId, limits: MoverLimits) -> Self {
+        Self {
+            limits,
+            client,
+            next_seq: 1,
+            unanswered: BTreeSet::new(),
+            next_ticket: 0,
+            open: BTreeMap::new(),
+            led: BTreeMap::new(),
+            duties: Duties::default(),
+            tasks: BTreeMap::new(),
+            copy_at: Instant(0),
+            now: Instant(0),
+            log_time: LogTime(0),
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Sets the time for the calls that follow: the monotonic clock, and the wall clock.
+    pub fn set_time(&mut self, now: Instant, wall: LogTime) {
+        self.now = now;
+        self.log_time = self.log_time.max(wall);
+    }
+
+    /// This node leads a group from here on, in this term, or does not any more.
+    pub fn role(&mut self, group: GroupId, leads: Option<Term>) {
+        let before = match leads {
+            Some(term) => self.led.insert(group, term),
+            None => self.led.remove(&group),
+        };
+        if before == leads || group == CONTROLLER {
+            return;
+        }
+        self.tasks.retain(|id, _| id.group != group);
+        self.duties.wanted |= leads.is_some();
+    }
+
+    /// The controller's state has changed.
+    pub fn controller_changed(&mut self) {
+        self.duties.wanted = true;
+    }
+
+    /// Whether changes of the controller are heard of here: there is a replica of it.
+    pub fn set_hears_controller(&mut self, hears: bool) {
+        self.duties.hears_controller = hears;
+    }
+
+    /// What is to be done now.
+    pub fn poll(&mut self) -> Vec<MoverOutput> {
+        self.ask_for_duties();
+        self.look_at_tasks();
+        core::mem::take(&mut self.outputs)
+    }
+
+    /// When [`Mover::poll`] is to be called at the latest.
+    pub fn next_deadline(&self) -> Instant {
+        let tasks = self.tasks.values().filter(|task| task.is_free(&self.limits));
+        let tasks = tasks.map(|task| self.look_at(task));
+        tasks.fold(self.duties_at(), Instant::min)
+    }
+
+    /// A request was answered.
+    pub fn answer(&mut self, ticket: u64, answer: Answer) {
+        let Some((purpose, seq)) = self.open.remove(&ticket) else { return };
+        if let Some(seq) = seq {
+            self.unanswered.remove(&seq);
+        }
+        let reply = match answer {
+            Answer::Reply(reply) => Some(reply),
+            Answer::Failed(_) => None,
+        };
+        let reply = reply.as_ref();
+        let carried = || match told(reply?).ok()? {
+            Told::Carried { verdict, status } => Some((verdict, status)),
+            _ => None,
+        };
+        match purpose {
+            Purpose::Look(_) => {}
+            Purpose::Duties => self.hear_duties(reply.and_then(|reply| answered(reply).ok())),
+            Purpose::Chunk(id) => self.chunk_answered(id, carried()),
+            Purpose::Activate(id) => self.activation_answered(id, carried()),
+            Purpose::Tell(id) => self.ask_for_move(id),
+            Purpose::Move(id) => {
+                let found = reply.and_then(|reply| match answered(reply).ok()? {
+                    Said::Move { found } => Some(found),
+                    _ => None,
+                });
+                self.hear_move(id, found);
+            }
+            Purpose::Own(id) => self.own_answered(id, carried().map(|(verdict, _)| verdict)),
+            Purpose::Target(id) => {
+                let came = reply.and_then(|reply| match answered(reply) {
+                    Ok(Said::Import { status }) => Some((Verdict::Done, status)),
+                    _ => carried(),
+                });
+                self.target_answered(id, came);
+            }
+        }
+    }
+
+    /// A look has found this; `None` if there was nothing to look at yet.
+    pub fn looked(&mut self, ticket: u64, step: Option<Step>) {
+        if let Some((Purpose::Look(id), _)) = self.open.remove(&ticket) {
+            self.take_step(id, step);
+        }
+    }
+
+    fn ticket(&mut self, purpose: Purpose, seq: Option<u64>) -> u64 {
+        self.next_ticket += 1;
+        self.open.insert(self.next_ticket, (purpose, seq));
+        self.next_ticket
+    }
+
+    /// Tells a group something, once.
+    fn tell(&mut self, to: GroupId, call: &Call, purpose: Purpose) {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.unanswered.insert(seq);
+        let low = self.unanswered.first().copied().unwrap_or(seq);
+        let proposal = self.proposal(seq, low, &tell(call));
+        let ticket = self.ticket(purpose, Some(seq));
+        let write = SessionWrite { client: self.client, seq: Seq(seq), proposal };
+        self.outputs.push(MoverOutput::Ask { ticket, to, ask: Ask::Write(write) });
+    }
+
+    fn proposal(&self, seq: u64, low: u64, write: &Write) -> bytes::Bytes {
+        let mut command = Vec::new();
+        write.encode(&mut command);
+        let request = WriteRequest {
+            client: self.client,
+            seq: Seq(seq),
+            low: Seq(low),
+            deadline: LogTime(self.log_time.0.saturating_add(RETENTION_MILLIS)),
+            after: None,
+            slot: Slot::default(),
+            command: command.into(),
+        };
+        Proposal::write(LogTime(0), request).to_bytes()
+    }
+
+    /// Asks a group something.
+    fn ask(&mut self, to: GroupId, query: &Query, purpose: Purpose) {
+        let read: Read = ask(query);
+        let ticket = self.ticket(purpose, None);
+        self.outputs.push(MoverOutput::Ask { ticket, to, ask: Ask::Read(read) });
+    }
+}
+
+#[cfg(test)]
+mod tests;

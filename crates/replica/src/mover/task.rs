@@ -1,0 +1,327 @@
+//! One side of a move: its steps, one after the other, and chunks side by side.
+
+use core::time::Duration;
+
+use kontiki_shard::{
+    Call, GroupCommand, GroupOp, ImportStatus, Move, MoveAnswer, MoveId, Op, Phase, Place, Query,
+    Step, Verdict, activation,
+};
+use kontiki_types::{GroupId, Instant};
+
+use super::{Look, LookSide, Mover, MoverLimits, MoverOutput, Purpose, Report};
+use crate::steward::CONTROLLER;
+
+/// How long after a failure, or when there is nothing to look at yet, it is looked again.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// How long a step that waits for something elsewhere waits at the most.
+const WAIT: Duration = Duration::from_millis(500);
+
+/// What a second attempt waits for; each further one twice as long, up to [`BACKOFF_MAX`].
+const BACKOFF: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// A side of a move, at a group led here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TaskId {
+    pub(super) id: MoveId,
+    pub(super) group: GroupId,
+    pub(super) is_source: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Task {
+    found: Move,
+    /// When this attempt was first heard of here.
+    since: Instant,
+    /// When the freeze was asked for.
+    frozen: Option<Instant>,
+    /// What the target is taken to have, if it said something since.
+    target: Option<ImportStatus>,
+    /// Chunks that are not answered.
+    in_flight: usize,
+    /// A chunk was not taken: the target is asked once the others are answered.
+    is_broken: bool,
+    /// Nothing is looked at until the chunks under way are answered.
+    drains: bool,
+    is_looked_at: bool,
+    /// A step is under way.
+    waits: bool,
+    /// It is not looked at before.
+    not_before: Instant,
+    /// The next chunk has to wait for its turn.
+    copies: bool,
+    is_over: bool,
+    bytes: u64,
+}
+
+impl Task {
+    pub(super) fn new(found: Move, now: Instant) -> Self {
+        let mut task = Self {
+            since: now,
+            frozen: None,
+            target: None,
+            in_flight: 0,
+            is_broken: false,
+            drains: false,
+            is_looked_at: false,
+            waits: false,
+            not_before: Instant(0),
+            copies: false,
+            is_over: false,
+            bytes: 0,
+            found,
+        };
+        task.back_off(now);
+        task
+    }
+
+    fn back_off(&mut self, now: Instant) {
+        let tries = self.found.tag.attempt.0.saturating_sub(1);
+        if tries > 0 && self.found.phase == Phase::Planned {
+            let factor = 1u32.checked_shl(tries - 1).unwrap_or(u32::MAX);
+            self.not_before = now + BACKOFF.saturating_mul(factor).min(BACKOFF_MAX);
+        }
+    }
+
+    /// The controller says this of the move.
+    pub(super) fn hear(&mut self, found: Move, now: Instant) {
+        let is_decided = self.found.phase != Phase::Planned;
+        let is_older = found.tag < self.found.tag
+            || found.tag == self.found.tag && is_decided && found.phase == Phase::Planned;
+        if found == self.found || is_older {
+            return;
+        }
+        self.is_over = false;
+        if found.tag != self.found.tag {
+            self.since = now;
+            self.frozen = None;
+            self.target = None;
+            self.copies = false;
+        }
+        self.not_before = Instant(0);
+        self.found = found;
+        self.back_off(now);
+    }
+
+    /// Whether it may be looked at when its time has come.
+    pub(super) fn is_free(&self, limits: &MoverLimits) -> bool {
+        let most = if self.drains || self.is_broken { 1 } else { limits.chunks_in_flight };
+        !self.is_over && !self.is_looked_at && !self.waits && self.in_flight < most.max(1)
+    }
+}
+
+impl Mover {
+    /// When a task that is free is to be looked at.
+    pub(super) fn look_at(&self, task: &Task) -> Instant {
+        let copied = if task.copies && task.frozen.is_none() { self.copy_at } else { Instant(0) };
+        task.not_before.max(copied)
+    }
+
+    pub(super) fn look_at_tasks(&mut self) {
+        let ready: Vec<TaskId> = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.is_free(&self.limits) && self.look_at(task) <= self.now)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ready {
+            self.look(id);
+        }
+    }
+
+    fn look(&mut self, id: TaskId) {
+        let (now, limits, clock) = (self.now, self.limits, self.log_time);
+        let Some(&term) = self.led.get(&id.group) else { return };
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        if task.is_broken {
+            (task.is_broken, task.target) = (false, None);
+        }
+        task.drains = false;
+        task.is_looked_at = true;
+        let is_frozen_long = task.frozen.is_some_and(|at| at + limits.freeze <= now);
+        let is_late = is_frozen_long || task.since + limits.attempt <= now;
+        let side = if id.is_source {
+            let target = task.target.clone();
+            LookSide::Source { target, clock, is_late, limits: limits.step }
+        } else {
+            LookSide::Target
+        };
+        let look = Box::new(Look { found: task.found.clone(), term, side });
+        let ticket = self.ticket(Purpose::Look(id), None);
+        self.outputs.push(MoverOutput::Look { ticket, group: id.group, look });
+    }
+
+    /// What a look has found is next.
+    pub(super) fn take_step(&mut self, id: TaskId, step: Option<Step>) {
+        let now = self.now;
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.is_looked_at = false;
+        let Some(step) = step else {
+            task.not_before = now + AGAIN;
+            return;
+        };
+        match step {
+            Step::Wait => task.not_before = now + WAIT,
+            Step::Over => task.is_over = true,
+            Step::AskController(_) => self.ask_for_move(id),
+            Step::AskTarget(tag) => {
+                let (to, slots) = (task.found.to.id, task.found.slots.clone());
+                task.waits = true;
+                self.ask(to, &Query::Import { tag, slots }, Purpose::Target(id));
+            }
+            Step::Tell(op) => self.tell_controller(id, op),
+            Step::Propose(command) => self.propose(id, command),
+            Step::Send(command) => self.send(id, command),
+        }
+    }
+
+    fn tell_controller(&mut self, id: TaskId, op: Op) {
+        if let Op::Abort { why, .. } = &op {
+            self.outputs.push(MoverOutput::Report(Report::GivenUp { id: id.id, why: *why }));
+        }
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.waits = true;
+            self.tell(CONTROLLER, &Call::Decide { op }, Purpose::Tell(id));
+        }
+    }
+
+    fn propose(&mut self, id: TaskId, command: GroupCommand) {
+        let now = self.now;
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        match command.op {
+            // What is under way may come to nothing, and would have to be sent again within the
+            // freeze.
+            GroupOp::Freeze if task.in_flight > 0 => {
+                task.drains = true;
+                return;
+            }
+            GroupOp::Freeze => {
+                task.frozen.get_or_insert(now);
+            }
+            GroupOp::ExportOpen { .. } => {
+                let attempt = command.tag.attempt.0;
+                let began = Report::Began { id: id.id, attempt };
+                self.outputs.push(MoverOutput::Report(began));
+            }
+            _ => {}
+        }
+        task.waits = true;
+        self.tell(id.group, &Call::Carry { command }, Purpose::Own(id));
+    }
+
+    fn send(&mut self, id: TaskId, command: GroupCommand) {
+        let to = command.group.id;
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let GroupOp::Chunk { place, reached, payload, .. } = &command.op else {
+            // It follows the chunks that are under way, and its answer is what counts.
+            task.waits = true;
+            self.tell(to, &Call::Carry { command }, Purpose::Target(id));
+            return;
+        };
+        if let Some(import) = task.target.as_mut().and_then(|status| status.import.as_mut()) {
+            import.next = Place { number: place.number + 1, ..*place };
+            import.reached = reached.clone();
+        }
+        let bytes = payload.len() as u64;
+        task.in_flight += 1;
+        task.copies = true;
+        task.bytes += bytes;
+        if task.frozen.is_none() {
+            let rate = self.limits.copy_bytes_per_second.max(1);
+            let cost = Duration::from_micros(bytes.saturating_mul(1_000_000) / rate);
+            self.copy_at = self.copy_at.max(self.now) + cost;
+        }
+        self.outputs.push(MoverOutput::Report(Report::Sent { id: id.id, bytes }));
+        self.tell(to, &Call::Carry { command }, Purpose::Chunk(id));
+    }
+
+    pub(super) fn chunk_answered(&mut self, id: TaskId, came: Option<(Verdict, ImportStatus)>) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.in_flight = task.in_flight.saturating_sub(1);
+        if !matches!(came, Some((Verdict::Done, _))) {
+            task.is_broken = true;
+        }
+        if let Some((_, status)) = came {
+            self.log_time = self.log_time.max(status.log_time);
+        }
+    }
+
+    /// The own group has done what it was told, or has not.
+    pub(super) fn own_answered(&mut self, id: TaskId, came: Option<Verdict>) {
+        let now = self.now;
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.waits = false;
+        if came != Some(Verdict::Done) {
+            task.not_before = now + AGAIN;
+        }
+    }
+
+    /// The target has said how far it is.
+    pub(super) fn target_answered(&mut self, id: TaskId, came: Option<(Verdict, ImportStatus)>) {
+        let now = self.now;
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.waits = false;
+        match came {
+            Some((Verdict::Done, status)) => {
+                task.target = Some(status.clone());
+                self.log_time = self.log_time.max(status.log_time);
+            }
+            // It is asked, or told again.
+            _ => {
+                task.target = None;
+                task.not_before = now + AGAIN;
+            }
+        }
+    }
+
+    pub(super) fn ask_for_move(&mut self, id: TaskId) {
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.waits = true;
+            self.ask(CONTROLLER, &Query::Move { id: id.id }, Purpose::Move(id));
+        }
+    }
+
+    pub(super) fn hear_move(&mut self, id: TaskId, found: Option<MoveAnswer>) {
+        let now = self.now;
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.waits = false;
+        match found {
+            None => task.not_before = now + AGAIN,
+            Some(MoveAnswer::Unknown | MoveAnswer::Finished(_)) => task.is_over = true,
+            Some(MoveAnswer::UnderWay(found)) => {
+                if found == task.found {
+                    task.not_before = now + AGAIN;
+                }
+                let before = task.found.phase;
+                task.hear(found, now);
+                let after = task.found.phase;
+                if id.is_source && before == Phase::Planned && after == Phase::Committed {
+                    self.activate(id);
+                }
+            }
+        }
+    }
+
+    /// The source's leader tells the target that it owns the slots.
+    fn activate(&mut self, id: TaskId) {
+        let Some(command) = self.tasks.get(&id).and_then(|task| activation(&task.found)) else {
+            return;
+        };
+        self.tell(command.group.id, &Call::Carry { command }, Purpose::Activate(id));
+    }
+
+    pub(super) fn activation_answered(
+        &mut self,
+        id: TaskId,
+        came: Option<(Verdict, ImportStatus)>,
+    ) {
+        let now = self.now;
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        // If it is not answered, the target's leader reads for itself that it owns the slots.
+        if let (Some((Verdict::Done, _)), Some(frozen)) = (came, task.frozen.take()) {
+            let (bytes, freeze) = (task.bytes, now.since(frozen));
+            self.outputs.push(MoverOutput::Report(Report::Done { id: id.id, bytes, freeze }));
+        }
+    }
+}
