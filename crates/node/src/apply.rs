@@ -14,7 +14,8 @@ use bytes::Bytes;
 use kontiki_kv::command::Read;
 use kontiki_kv::{Machine, QueryAnswer, Reply};
 use kontiki_raft::{Entries, Entry, EntryData, Membership, SnapshotMeta};
-use kontiki_replica::{Answer, Caller, Failure, NodeInfo};
+use kontiki_replica::{Answer, Caller, Failure, Look, NodeInfo};
+use kontiki_shard::Step;
 use kontiki_storage::engine::{Engine, GroupStore, Persist};
 use kontiki_types::{GroupId, Index, LogId, LogTime, Member};
 use tokio::sync::oneshot;
@@ -77,6 +78,11 @@ pub(crate) enum Work {
     TakeView {
         group: GroupId,
         taken: oneshot::Sender<Taken>,
+    },
+    Look {
+        group: GroupId,
+        look: Box<Look>,
+        taken: oneshot::Sender<Option<Step>>,
     },
 }
 
@@ -298,6 +304,15 @@ impl<E: Engine> ApplyStage<E> {
             Work::RememberPeer(peer) => {
                 if let Err(error) = self.opener.remember(&peer) {
                     warn!(%error, "cannot remember where a peer is");
+                }
+                Ok(())
+            }
+            Work::Look { group, look, taken } => {
+                let step = self.machines.get(&group).map(|machine| look.take(machine));
+                match step.transpose() {
+                    // Whoever asked may have gone.
+                    Ok(step) => drop(taken.send(step.flatten())),
+                    Err(error) => warn!(%group, %error, "cannot read what is to move"),
                 }
                 Ok(())
             }

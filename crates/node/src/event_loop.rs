@@ -10,11 +10,12 @@ use kontiki_kv::Outcome;
 use kontiki_kv::command::Read;
 use kontiki_net::PeerTransport;
 use kontiki_raft::{Entries, Receipt, Role, SnapshotMeta};
+use kontiki_replica::steward::CONTROLLER;
 use kontiki_replica::{
-    Ask, Caller, ChangeFailure, ChangeKind, Core, Effect, FIRST_GROUP, GroupStatus, NodeInfo,
+    Ask, Caller, ChangeFailure, ChangeKind, Core, Effect, FIRST_GROUP, GroupStatus, Look, NodeInfo,
     Opened, Request, Target,
 };
-use kontiki_shard::Configuration;
+use kontiki_shard::{Configuration, Step};
 use kontiki_types::{GroupId, Index, LogId, LogTime, Member, NodeId};
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
@@ -23,6 +24,7 @@ use crate::apply::{ApplyHandle, Work};
 use crate::clock;
 use crate::log_writer::LogWork;
 use crate::mailbox::{Inbox, InboxSender, Sender};
+use crate::moving::News;
 use crate::shared::Shared;
 use crate::views::Taken;
 
@@ -94,6 +96,8 @@ pub(crate) enum Input {
     ApplyFailed { group: GroupId, reason: String },
     /// From a native call: a view of what is applied is wanted.
     TakeView { group: GroupId, taken: oneshot::Sender<Taken> },
+    /// From the task that moves slots: what is next is wanted.
+    Look { group: GroupId, look: Box<Look>, taken: oneshot::Sender<Option<Step>> },
     /// Somebody wants to know.
     Status(oneshot::Sender<StatusReport>),
     /// The node is to end.
@@ -259,10 +263,13 @@ impl EventLoop {
             }
             Input::Due { group, reads } => core.due(group, reads),
             Input::Stewarded { group, configuration } => {
+                if group == CONTROLLER {
+                    self.node.moving.tell(News::Controller);
+                }
                 if let Some(configuration) = configuration {
                     debug!(%group, epoch = %configuration.epoch(), "configuration");
                     core.set_configuration(configuration);
-                    self.node.set_atlas(Arc::new(core.atlas()));
+                    self.atlas_changed = true;
                 }
             }
             Input::EnginePersisted { group, applied } => core.engine_persisted(group, applied),
@@ -279,12 +286,21 @@ impl EventLoop {
                     return Some(Ended::Failed(format!("cannot open a new replica: {error}")));
                 }
             }
-            Input::Closed { group, member } => core.close(group, member.replica),
+            Input::Closed { group, member } => {
+                self.node.moving.tell(News::Role(group, None));
+                if group == CONTROLLER {
+                    self.node.moving.tell(News::NoController);
+                }
+                core.close(group, member.replica);
+            }
             Input::ApplyFailed { group, reason } => {
                 return Some(Ended::Failed(format!("group {group} cannot apply: {reason}")));
             }
             Input::TakeView { group, taken } => {
                 self.apply.give(vec![Work::TakeView { group, taken }], &mut Vec::new());
+            }
+            Input::Look { group, look, taken } => {
+                self.apply.give(vec![Work::Look { group, look, taken }], &mut Vec::new());
             }
             Input::Status(sender) => {
                 let report = StatusReport { nodes: core.nodes(), groups: core.statuses() };
@@ -374,6 +390,7 @@ impl EventLoop {
         info!(%group, ?role, %term, leader = leader.map(|leader| leader.node.0), "role");
         self.node.metrics.role_changed(role == Role::Leader);
         self.atlas_changed = true;
+        self.node.moving.tell(News::Role(group, (role == Role::Leader).then_some(term)));
         if group == DATA_GROUP {
             let leader = leader.map_or(0, |leader| leader.node.0);
             self.node.view.leader.store(leader, Ordering::Relaxed);

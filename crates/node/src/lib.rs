@@ -22,6 +22,7 @@ mod info;
 mod log_writer;
 mod mailbox;
 mod metrics;
+mod moving;
 mod native;
 mod native_views;
 mod peers_file;

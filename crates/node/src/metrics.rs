@@ -50,7 +50,18 @@ pub(crate) struct Metrics {
     uncommitted_bytes: PerGroup,
     pending_writes: PerGroup,
     waiting_reads: PerGroup,
+    pub(crate) moves: MoveMetrics,
     command_count: AtomicU64,
+}
+
+/// Moves of slots of which this node leads the source.
+#[derive(Debug)]
+pub(crate) struct MoveMetrics {
+    pub(crate) attempts: Counter,
+    pub(crate) done: Counter,
+    pub(crate) given_up: Counter,
+    pub(crate) bytes: Counter,
+    pub(crate) freeze_seconds: Histogram,
 }
 
 impl Metrics {
@@ -70,6 +81,13 @@ impl Metrics {
             "Time of one write and fdatasync of the log",
             Unit::Seconds,
             sync_seconds.clone(),
+        );
+        let freeze_seconds = seconds();
+        registry.register_with_unit(
+            "move_freeze",
+            "How long slots stood still when they changed hands",
+            Unit::Seconds,
+            freeze_seconds.clone(),
         );
         let apply_seconds = seconds();
         registry.register_with_unit(
@@ -130,6 +148,17 @@ impl Metrics {
                 PerGroup::default()
             ),
             waiting_reads: metric!("waiting_reads", "Reads that wait", PerGroup::default()),
+            moves: MoveMetrics {
+                attempts: metric!("move_attempts", "Attempts to move slots", Counter::default()),
+                done: metric!("moves_done", "Moves that were carried out", Counter::default()),
+                given_up: metric!(
+                    "move_attempts_given_up",
+                    "Attempts to move slots that were given up",
+                    Counter::default()
+                ),
+                bytes: metric!("move_bytes_sent", "Bytes sent by moves", Counter::default()),
+                freeze_seconds,
+            },
             sync_seconds,
             apply_seconds,
             command_count: AtomicU64::new(0),

@@ -15,6 +15,7 @@ use crate::event_loop::Input;
 use crate::info;
 use crate::mailbox::InboxSender;
 use crate::metrics::Metrics;
+use crate::moving::Moving;
 use crate::registry::Registry;
 use crate::settings::LiveSettings;
 use crate::views::Views;
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     /// What connections route by; replaced as a whole when it changes.
     atlas: Mutex<Arc<Atlas>>,
     pub(crate) views: Arc<Views>,
+    /// What the task hears that moves slots.
+    pub(crate) moving: Moving,
     random: AtomicU64,
 }
 
@@ -85,6 +88,7 @@ impl Shared {
             view: View::default(),
             atlas: Mutex::default(),
             views: Arc::default(),
+            moving: Moving::default(),
             random: AtomicU64::new(seed),
         }
     }

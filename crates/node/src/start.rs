@@ -33,6 +33,7 @@ use crate::http;
 use crate::log_writer::LogWriter;
 use crate::mailbox::{inbox, mailbox};
 use crate::metrics::Metrics;
+use crate::moving::{self, News};
 use crate::native::Native;
 use crate::peers_file;
 use crate::resp;
@@ -244,6 +245,9 @@ impl Node {
             Arc::clone(&metrics),
             seed,
         ));
+        if machines.contains_key(&CONTROLLER) {
+            node.moving.tell(News::Controller);
+        }
         let local = Local {
             cluster: ClusterId(identity.cluster),
             node: me.id,
@@ -324,6 +328,7 @@ impl Node {
             tokio::spawn(resp::serve(listeners.resp, Arc::clone(&node), stop_receiver.clone()));
         let http =
             tokio::spawn(http::serve(listeners.http, Arc::clone(&node), stop_receiver.clone()));
+        let moving = tokio::spawn(moving::run(Arc::clone(&node), stop_receiver.clone()));
         let grpc = {
             let (node, peers) = (Arc::clone(&node), peers.clone());
             let (security, stop) = (settings.security.clone(), stopped(stop_receiver));
@@ -348,7 +353,7 @@ impl Node {
         node.registry.kill_all();
         node.events.send(Input::Stop);
         peers.shutdown();
-        let (_, _) = tokio::join!(resp, http);
+        let (_, _, _) = tokio::join!(resp, http, moving);
         if let Ok(Err(error)) = grpc.await {
             warn!(%error, "the gRPC server ended");
         }

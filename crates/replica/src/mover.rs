@@ -108,6 +108,16 @@ pub enum Report {
         /// Bytes of chunks.
         bytes: u64,
     },
+    /// The slots are to stand still.
+    Freezing {
+        /// The move.
+        id: MoveId,
+    },
+    /// The slots are the target's.
+    Committed {
+        /// The move.
+        id: MoveId,
+    },
     /// The slots have changed hands, and are served by the target.
     Done {
         /// The move.

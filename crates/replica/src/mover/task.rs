@@ -198,6 +198,7 @@ impl Mover {
             }
             GroupOp::Freeze => {
                 task.frozen.get_or_insert(now);
+                self.outputs.push(MoverOutput::Report(Report::Freezing { id: id.id }));
             }
             GroupOp::ExportOpen { .. } => {
                 let attempt = command.tag.attempt.0;
@@ -308,6 +309,7 @@ impl Mover {
         let Some(command) = self.tasks.get(&id).and_then(|task| activation(&task.found)) else {
             return;
         };
+        self.outputs.push(MoverOutput::Report(Report::Committed { id: id.id }));
         self.tell(command.group.id, &Call::Carry { command }, Purpose::Activate(id));
     }
 
