@@ -75,6 +75,21 @@ impl Cluster {
         Cluster::await_ready(context, up, &log)
     }
 
+    /// As [`Cluster::start`], sharded into groups.
+    pub fn start_sharded(context: &Context, groups: u32) -> Result<Cluster> {
+        Cluster::start_sharded_at(context, free_base_port()?, groups)
+    }
+
+    /// As [`Cluster::start_at`], sharded into groups.
+    pub fn start_sharded_at(context: &Context, base: u16, groups: u32) -> Result<Cluster> {
+        let log = fresh_log(context)?;
+        let up = Program::new(&context.binary)
+            .args(up_arguments(context, base))
+            .args(["--groups".to_string(), groups.to_string()])
+            .spawn_logged(&log)?;
+        Cluster::await_ready(context, up, &log)
+    }
+
     /// The cluster of an `up` that writes to `log` (see [`fresh_log`]), once it says `ready`.
     pub fn await_ready(context: &Context, mut up: Group, log: &Path) -> Result<Cluster> {
         let said = wait::until("the line `ready` from up", READY_MAX, || {

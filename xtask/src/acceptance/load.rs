@@ -154,6 +154,12 @@ impl Worker {
     }
 }
 
+/// The keys that the clients begin with.
+pub fn keys() -> Vec<String> {
+    let own = (0..CLIENTS).flat_map(|client| [own_counter(client), log_key(client, 0)]);
+    own.chain([COUNTER_OF_ALL.to_string()]).collect()
+}
+
 const COUNTER_OF_ALL: &str = "count:all";
 
 fn own_counter(client: usize) -> String {

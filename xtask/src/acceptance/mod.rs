@@ -10,6 +10,7 @@ mod cluster;
 mod issue2;
 mod issue3;
 mod issue4;
+mod issue5;
 mod load;
 mod machine;
 mod process_test;
@@ -180,7 +181,8 @@ impl Wanted {
             "2" => &issue2::ITEMS,
             "3" => &issue3::ITEMS,
             "4" => &issue4::ITEMS,
-            other => bail!("no acceptance run for issue `{other}`\nhint: there are 2, 3 and 4"),
+            "5" => &issue5::ITEMS,
+            other => bail!("no acceptance run for issue `{other}`\nhint: there are 2, 3, 4 and 5"),
         };
         let mut names = Vec::new();
         let mut small = false;
