@@ -122,7 +122,8 @@ impl<P: Payload> Raft<P> {
         if lead.reads.waiting.is_empty() || !knows_commit {
             return;
         }
-        if self.has_lease(now) || planted(Plant::ReadWithoutQuorum) {
+        let woke = lead.awake_since > Instant(0) && planted(Plant::QuietLeaderReads);
+        if self.has_lease(now) || woke || planted(Plant::ReadWithoutQuorum) {
             let Some(lead) = &mut self.lead else { return };
             let mut reads = core::mem::take(&mut lead.reads.waiting);
             self.answer_reads(&mut reads, Some(self.commit));

@@ -89,6 +89,8 @@ plants! {
         "A lease is counted from when the answer came, not from when the heartbeat was sent.";
     LeaseClockStops "lease-clock-stops"
         "The clock does not run while the process stands still, and the lease with it.";
+    QuietLeaderReads "quiet-leader-reads"
+        "A leader that has rested answers reads as if nobody could have been elected meanwhile.";
     ApplyBeforeDurable "apply-before-durable"
         "Entries are applied before the log that holds them is durable here.";
     LogPurgedTooFar "log-purged-too-far"

@@ -70,6 +70,12 @@ impl Plan {
         // Followers that lag are served from memory, from the disk, or by a snapshot.
         let caches = [None, Some(0), Some(1 << 10), Some(4 << 10)];
         config.raft.log_cache_bytes = Random::new(seed ^ 0xcac4e).pick(&caches).copied().flatten();
+        // Some groups rest as soon as they may, and their nodes are watched as a node does it.
+        let rests = [None, Some(1), Some(2)];
+        let rests = Random::new(seed ^ 0x9e57).pick(&rests).copied().flatten();
+        config.raft.quiesce_after = rests.map(|beats| config.raft.heartbeat * beats);
+        config.group.alive_interval = config.raft.election_timeout / 3;
+        config.group.silent_after = config.raft.election_timeout;
         if of.is_calm {
             config.spares = 0;
         }
