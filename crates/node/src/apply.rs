@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kontiki_kv::command::Read;
 use kontiki_kv::{Machine, QueryAnswer, Reply};
-use kontiki_raft::{Entries, Entry, EntryData, Membership, SnapshotMeta};
-use kontiki_replica::{Answer, Caller, Failure, Look, NodeInfo};
+use kontiki_raft::{Base, Entries, Entry, EntryData, Membership, Recovered, SnapshotMeta};
+use kontiki_replica::steward::{BEGINS_AFTER, Beginning};
+use kontiki_replica::{Answer, Caller, Failure, Look, NodeInfo, Opened};
 use kontiki_shard::Step;
 use kontiki_storage::engine::{Engine, GroupStore, Persist};
 use kontiki_types::{GroupId, Index, LogId, LogTime, Member};
@@ -69,6 +70,11 @@ pub(crate) enum Work {
     Create {
         group: GroupId,
         member: Member,
+    },
+    Begin {
+        group: GroupId,
+        member: Member,
+        beginning: Beginning,
     },
     Remove {
         group: GroupId,
@@ -300,6 +306,7 @@ impl<E: Engine> ApplyStage<E> {
             }
             Work::InstallSnapshot { group, meta } => self.install_snapshot(group, meta),
             Work::Create { group, member } => self.create(group, member),
+            Work::Begin { group, member, beginning } => self.begin(group, member, &beginning),
             Work::Remove { group, member } => self.remove(group, member),
             Work::RememberPeer(peer) => {
                 if let Err(error) = self.opener.remember(&peer) {
@@ -510,6 +517,40 @@ impl<E: Engine> ApplyStage<E> {
         self.machines.insert(group, machine);
         let opened = self.opener.empty_replica(group, member);
         self.send(Input::Opened(Box::new(opened)));
+        Ok(())
+    }
+
+    /// Begins a group with one replica; the event loop hears of it when its log has begun.
+    fn begin(
+        &mut self,
+        group: GroupId,
+        member: Member,
+        beginning: &Beginning,
+    ) -> Result<(), (GroupId, String)> {
+        if self.machines.contains_key(&group) {
+            return Ok(());
+        }
+        let failed = |error: String| (group, format!("cannot begin a group: {error}"));
+        self.opener.begin(group, member.replica).map_err(failed)?;
+        self.opener.note_beginning(group, beginning).map_err(failed)?;
+        self.engine.drop_group(group).map_err(|e| failed(e.to_string()))?;
+        let store = self.engine.open_group(group).map_err(|e| failed(e.to_string()))?;
+        let store = Machine::found(store, BEGINS_AFTER, &*beginning.steward());
+        let machine = sharding::machine(store.map_err(|e| failed(e.to_string()))?);
+        self.machines.insert(group, machine.map_err(|e| failed(e.to_string()))?);
+        let membership = Arc::new(Membership::new([member], []));
+        let base = Base { id: BEGINS_AFTER, membership, ..Base::default() };
+        self.members.insert(group, (base.membership_id, Arc::clone(&base.membership)));
+        let opened = Opened {
+            recovered: Recovered {
+                base: Some(base.clone()),
+                applied: BEGINS_AFTER.index,
+                ..Recovered::default()
+            },
+            applied: BEGINS_AFTER,
+            ..self.opener.empty_replica(group, member)
+        };
+        self.log.send(LogWork::Begin(group, base, Box::new(opened)));
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use kontiki_kv::Outcome;
 use kontiki_kv::command::Read;
 use kontiki_net::PeerTransport;
 use kontiki_raft::{Entries, Receipt, Role, SnapshotMeta};
-use kontiki_replica::steward::CONTROLLER;
+use kontiki_replica::steward::{Beginning, CONTROLLER};
 use kontiki_replica::{
     Ask, Caller, ChangeFailure, ChangeKind, Core, Effect, FIRST_GROUP, GroupStatus, Look, NodeInfo,
     Opened, Request, Target,
@@ -98,6 +98,10 @@ pub(crate) enum Input {
     TakeView { group: GroupId, taken: oneshot::Sender<Taken> },
     /// From the task that moves slots: what is next is wanted.
     Look { group: GroupId, look: Box<Look>, taken: oneshot::Sender<Option<Step>> },
+    /// From the task that moves replicas: a group is to begin with this one.
+    Begin { group: GroupId, member: Member, beginning: Beginning },
+    /// From the task that moves replicas: the group has left.
+    Remove { group: GroupId, member: Member },
     /// Somebody wants to know.
     Status(oneshot::Sender<StatusReport>),
     /// The node is to end.
@@ -298,6 +302,18 @@ impl EventLoop {
             }
             Input::TakeView { group, taken } => {
                 self.apply.give(vec![Work::TakeView { group, taken }], &mut Vec::new());
+            }
+            Input::Begin { group, member, beginning } => {
+                if core.replica(group).is_none() {
+                    let work = Work::Begin { group, member, beginning };
+                    self.apply.give(vec![work], &mut Vec::new());
+                }
+            }
+            Input::Remove { group, member } => {
+                if core.replica(group).is_some_and(|raft| raft.status().me == member) {
+                    core.close(group, member.replica);
+                    self.apply.give(vec![Work::Remove { group, member }], &mut Vec::new());
+                }
             }
             Input::Look { group, look, taken } => {
                 self.apply.give(vec![Work::Look { group, look, taken }], &mut Vec::new());

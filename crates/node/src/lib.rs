@@ -26,6 +26,7 @@ mod moving;
 mod native;
 mod native_views;
 mod peers_file;
+mod placing;
 mod registry;
 mod reshape;
 mod resp;

@@ -5,7 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kontiki_raft::{Entry, Receipt, WriteBatch, persist};
+use kontiki_raft::{Base, Entry, Receipt, WriteBatch, persist};
+use kontiki_replica::Opened;
 use kontiki_storage::disk::RealDisk;
 use kontiki_storage::log::{Log, LogError};
 use kontiki_types::{GroupId, Index, Member};
@@ -21,6 +22,8 @@ pub(crate) enum LogWork {
     Write(GroupId, WriteBatch<Bytes>),
     /// Read entries from `from` on, about `max` bytes of them, for a follower.
     Read { group: GroupId, to: Member, from: Index, max: usize },
+    /// Begin the log of a group, and then say that its replica is open.
+    Begin(GroupId, Base, Box<Opened>),
     /// Drop everything about a group whose replica has its tombstone.
     Forget(GroupId),
 }
@@ -90,6 +93,11 @@ impl LogWriter {
         for item in work.drain(..) {
             match item {
                 LogWork::Write(group, one) => batch.push((group, one)),
+                LogWork::Begin(group, base, opened) => {
+                    self.write(batch, receipts)?;
+                    self.log.create_group(group, base)?;
+                    self.events.send(Input::Opened(opened));
+                }
                 LogWork::Forget(group) => {
                     self.write(batch, receipts)?;
                     self.log.forget_group(group)?;

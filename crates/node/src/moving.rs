@@ -33,6 +33,8 @@ pub(crate) enum News {
     Controller,
     /// There is no replica of the controller here any more.
     NoController,
+    /// There is a newer configuration.
+    Epoch,
 }
 
 /// Where the event loop puts it.
@@ -84,6 +86,7 @@ pub(crate) async fn run(node: Arc<Shared>, mut stop: watch::Receiver<bool>) {
                     mover.set_hears_controller(true);
                     mover.controller_changed();
                 }
+                News::Epoch => mover.controller_changed(),
                 News::NoController => mover.set_hears_controller(false),
             }
         }

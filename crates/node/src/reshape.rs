@@ -34,10 +34,10 @@ const REPLICAS: usize = 3;
 const DECISIONS_MAX: usize = 8;
 
 /// The controller's state at one moment.
-struct Overview {
-    configuration: Configuration,
+pub(crate) struct Overview {
+    pub(crate) configuration: Configuration,
     moves: Vec<Move>,
-    observed: BTreeMap<GroupId, Observed>,
+    pub(crate) observed: BTreeMap<GroupId, Observed>,
 }
 
 fn refused(why: impl Into<String>) -> Status {
@@ -85,7 +85,7 @@ async fn ask(node: &Shared, query: &Query) -> Result<Answer, Status> {
 }
 
 /// Has the controller decide.
-async fn decide(node: &Shared, op: Op) -> Result<Reply, Status> {
+pub(crate) async fn decide(node: &Shared, op: Op) -> Result<Reply, Status> {
     let mut command = Vec::new();
     steward::tell(&Call::Decide { op }).encode(&mut command);
     // A session for one call.
@@ -107,7 +107,7 @@ async fn decide(node: &Shared, op: Op) -> Result<Reply, Status> {
     }
 }
 
-async fn overview(node: &Shared) -> Result<Overview, Status> {
+pub(crate) async fn overview(node: &Shared) -> Result<Overview, Status> {
     if !node.atlas().is_sharded() {
         return Err(not_sharded());
     }

@@ -8,14 +8,12 @@ use std::sync::Arc;
 
 use kontiki_kv::{Machine, MachineError, QueryAnswer, Store};
 use kontiki_replica::FIRST_GROUP;
+use kontiki_replica::placement::CONTROLLER_REPLICAS_MAX;
 use kontiki_replica::steward::{self, Beginning, CONTROLLER, StewardMaker};
-use kontiki_shard::{Answer, Configuration, Controller, Query};
+use kontiki_shard::{Answer, Configuration, Controller, GroupRef, Query};
 use kontiki_storage::directory::{Directory, DirectoryError};
 use kontiki_storage::disk::RealDisk;
 use kontiki_types::{GroupId, LogTime, Member, NodeId};
-
-/// Replicas of the controller: as many as there are nodes, but an odd number and not more.
-const CONTROLLER_REPLICAS_MAX: usize = 5;
 
 /// A group's state machine.
 pub(crate) fn machine<S: Store>(store: S) -> Result<Machine<S>, MachineError> {
@@ -75,8 +73,49 @@ pub(crate) fn founding_configuration(
     }
 }
 
+/// Name of the directory's note of what a group began as that began here.
+fn beginning_note(group: GroupId) -> String {
+    format!("begins-{group}")
+}
+
+/// Notes what a group begins as that begins here, when the store is there already.
+pub(crate) fn note_beginning(
+    directory: &mut Directory<RealDisk>,
+    group: GroupId,
+    beginning: &Beginning,
+) -> Result<(), DirectoryError> {
+    let text = match beginning {
+        Beginning::Joined(GroupRef { joined, .. }) => format!("joined {joined}"),
+        Beginning::AdoptingController { group, nodes } => {
+            let nodes: Vec<_> = nodes.iter().map(ToString::to_string).collect();
+            format!("adopts {group} {}", nodes.join(","))
+        }
+        // It follows from the initial configurations.
+        Beginning::FoundingController(_) | Beginning::FoundingGroup { .. } => return Ok(()),
+    };
+    directory.set_note(&beginning_note(group), &text)
+}
+
+fn read_beginning(group: GroupId, note: &str) -> Option<Beginning> {
+    let mut words = note.split(' ');
+    match (words.next()?, words.next()?, words.next()) {
+        ("joined", joined, None) => {
+            Some(Beginning::Joined(GroupRef { id: group, joined: joined.parse().ok()? }))
+        }
+        ("adopts", adopted, Some(nodes)) => {
+            let nodes = nodes.split(',').map(|node| node.parse().ok().map(NodeId));
+            let group = GroupId(adopted.parse().ok()?);
+            Some(Beginning::AdoptingController { group, nodes: nodes.collect::<Option<_>>()? })
+        }
+        _ => None,
+    }
+}
+
 /// What a group of this store began as; `None`: without a steward, with every slot.
 pub(crate) fn beginning(directory: &Directory<RealDisk>, group: GroupId) -> Option<Beginning> {
+    if let Some(note) = directory.note(&beginning_note(group)) {
+        return read_beginning(group, note);
+    }
     directory.initial(CONTROLLER)?;
     let nodes = |members: &[Member]| members.iter().map(|member| member.node).collect();
     let founders: Vec<(GroupId, Vec<NodeId>)> = directory

@@ -15,7 +15,8 @@ use crate::event_loop::Input;
 use crate::info;
 use crate::mailbox::InboxSender;
 use crate::metrics::Metrics;
-use crate::moving::Moving;
+use crate::moving::{Moving, News};
+use crate::placing::Waker;
 use crate::registry::Registry;
 use crate::settings::LiveSettings;
 use crate::views::Views;
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) views: Arc<Views>,
     /// What the task hears that moves slots.
     pub(crate) moving: Moving,
+    /// Wakes the task that moves replicas.
+    pub(crate) placing: Waker,
     random: AtomicU64,
 }
 
@@ -89,13 +92,21 @@ impl Shared {
             atlas: Mutex::default(),
             views: Arc::default(),
             moving: Moving::default(),
+            placing: Waker::default(),
             random: AtomicU64::new(seed),
         }
     }
 
     /// Shows connections a newer atlas.
     pub(crate) fn set_atlas(&self, atlas: Arc<Atlas>) {
-        *self.atlas.lock().unwrap_or_else(PoisonError::into_inner) = atlas;
+        let epoch = atlas.epoch();
+        let mut shown = self.atlas.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *shown, atlas);
+        drop(shown);
+        if before.epoch() != epoch {
+            self.moving.tell(News::Epoch);
+        }
+        self.placing.wake();
     }
 
     /// The session of the connection with this number: never given out before (PROTOCOL 2).

@@ -36,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::moving::{self, News};
 use crate::native::Native;
 use crate::peers_file;
+use crate::placing;
 use crate::resp;
 use crate::settings::{LiveSettings, Settings};
 use crate::sharding;
@@ -155,6 +156,17 @@ impl Opener {
             .map_err(|error| error.to_string())
     }
 
+    /// Notes, durably, what a group begins as that begins here.
+    pub(crate) fn note_beginning(
+        &self,
+        group: GroupId,
+        beginning: &Beginning,
+    ) -> Result<(), String> {
+        let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
+        sharding::note_beginning(&mut directory, group, beginning)
+            .map_err(|error| error.to_string())
+    }
+
     /// Makes it durable that a replica has left its group for good.
     pub(crate) fn bury(&self, group: GroupId, replica: ReplicaId) -> Result<(), String> {
         let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
@@ -173,6 +185,7 @@ const LOG_BEGUN: &str = "log-begun";
 /// A node whose threads run.
 struct Node {
     node: Arc<Shared>,
+    directory: Arc<Mutex<Directory<RealDisk>>>,
     peers: PeerTransport,
     listeners: Listeners,
     settings: Settings,
@@ -284,7 +297,7 @@ impl Node {
             persist: persist_sender,
             snapshots: Snapshots::open(&settings.dir.join("snapshots"))?,
             opener: Opener {
-                directory,
+                directory: Arc::clone(&directory),
                 dir: settings.dir.clone(),
                 peers: known.clone(),
                 raft,
@@ -314,12 +327,12 @@ impl Node {
             EventLoop::new(core, inputs, log_sender, apply, peers.clone(), Arc::clone(&node));
         let (sender, ended) = oneshot::channel();
         start_loop(event_loop, sender)?;
-        Ok(Self { node, peers, listeners, settings, ended })
+        Ok(Self { node, directory, peers, listeners, settings, ended })
     }
 
     /// Serves until `stop` is ready or a thread cannot go on.
     async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { node, peers, listeners, settings, ended } = self;
+        let Self { node, directory, peers, listeners, settings, ended } = self;
         let (stop_sender, stop_receiver) = watch::channel(false);
         let stopped = |mut receiver: watch::Receiver<bool>| async move {
             let _ = receiver.changed().await;
@@ -329,6 +342,8 @@ impl Node {
         let http =
             tokio::spawn(http::serve(listeners.http, Arc::clone(&node), stop_receiver.clone()));
         let moving = tokio::spawn(moving::run(Arc::clone(&node), stop_receiver.clone()));
+        let placing =
+            tokio::spawn(placing::run(Arc::clone(&node), directory, stop_receiver.clone()));
         let grpc = {
             let (node, peers) = (Arc::clone(&node), peers.clone());
             let (security, stop) = (settings.security.clone(), stopped(stop_receiver));
@@ -353,7 +368,7 @@ impl Node {
         node.registry.kill_all();
         node.events.send(Input::Stop);
         peers.shutdown();
-        let (_, _, _) = tokio::join!(resp, http, moving);
+        let (_, _, _, _) = tokio::join!(resp, http, moving, placing);
         if let Ok(Err(error)) = grpc.await {
             warn!(%error, "the gRPC server ended");
         }

@@ -7,6 +7,7 @@
 //!   to bytes, in order.
 //! - [`Core`]: a node's side of its groups: proposals, forwarding and retry, reads, membership.
 //! - [`Mover`]: what carries out moves of slots for the groups that a node leads.
+//! - [`placement`]: which change of members is next for a group.
 //! - [`steward`]: what a sharded store's groups know of slots, and how they are told and asked.
 //! - [`Frame`]: what nodes say to each other.
 
@@ -17,6 +18,7 @@ mod core;
 mod group;
 mod mover;
 mod peer;
+pub mod placement;
 pub mod steward;
 mod timers;
 mod watch;

@@ -11,6 +11,7 @@ use kontiki_types::{Incarnation, Index, Instant, LogId, Member, NodeId, ReplicaI
 
 use super::{Group, Node};
 use crate::core::{Caller, Effect};
+use crate::placement::later_replica;
 
 /// How long a change may take; a new replica gets the whole state in that time.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(600);
@@ -179,7 +180,9 @@ impl Group {
             _ => {
                 // A replica that was left over from another directory of that node gives way.
                 learners.retain(|learner| learner.node != to);
-                let mut replica = new_replica(status.term, status.last.index.next());
+                let index = status.last.index.next();
+                let mut replica = later_replica(status.me.replica, index.0)
+                    .unwrap_or_else(|| new_replica(status.term, index));
                 if planted(Plant::OldSessionCounts) {
                     replica = ReplicaId(1);
                 }

@@ -320,8 +320,10 @@ impl Mover {
     ) {
         let now = self.now;
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        // If it is not answered, the target's leader reads for itself that it owns the slots.
-        if let (Some((Verdict::Done, _)), Some(frozen)) = (came, task.frozen.take()) {
+        // If it is not answered, the target's leader reads for itself that it owns the slots; it may
+        // have been faster, too.
+        let serves = came.is_some_and(|(done, status)| done == Verdict::Done || status.is_closed);
+        if let Some(frozen) = task.frozen.take().filter(|_| serves) {
             let (bytes, freeze) = (task.bytes, now.since(frozen));
             self.outputs.push(MoverOutput::Report(Report::Done { id: id.id, bytes, freeze }));
         }
