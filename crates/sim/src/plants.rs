@@ -28,12 +28,23 @@ pub struct Found {
     pub passes_without: bool,
 }
 
-/// The run that is to find a bug: the swarm, or for the MapReduce coordinator its worst moments.
+/// The run that is to find a bug: the swarm; for the handoff of slots that of a sharded store; for
+/// the MapReduce coordinator its worst moments.
 pub fn run_of(plant: Plant) -> fn(u64) -> Checked {
     match plant {
         Plant::ToldBeforeDurable | Plant::GrantForgotten | Plant::WorkerLeaseIgnored => {
             farm::moments
         }
+        Plant::RecordsLeftBehind
+        | Plant::TagsForgotten
+        | Plant::DeleterWithoutIncarnation
+        | Plant::CommitOfOldAttempt
+        | Plant::UnfreezeByTimer
+        | Plant::DeltaInMemory
+        | Plant::ChunksOutOfOrder
+        | Plant::OwnershipByReply
+        | Plant::CheckAtProposeOnly
+        | Plant::DroppedBeforeCommit => swarm::shards,
         _ => |seed| swarm::run(seed, &SwarmConfig::default()).violation.map_or(Ok(()), Err),
     }
 }

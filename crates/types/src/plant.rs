@@ -133,6 +133,26 @@ plants! {
         "A MapReduce coordinator that was started again does not know whom it had granted what.";
     WorkerLeaseIgnored "worker-lease-ignored"
         "A worker counts as dead, and its grant as free, when a heartbeat is late, not when its lease ends.";
+    RecordsLeftBehind "records-left-behind"
+        "Completion records stay behind when a slot moves (PROTOCOL 1).";
+    TagsForgotten "stale-activate"
+        "A group does not ask whether it has heard of a later move of the slot (PROTOCOL 9).";
+    DeleterWithoutIncarnation "deleter-without-incarnation"
+        "The deletion of a slot's rows does not ask of which incarnation they are (PROTOCOL 9).";
+    CommitOfOldAttempt "commit-of-old-attempt"
+        "A commit counts for the move, whichever attempt it names (PROTOCOL 10).";
+    UnfreezeByTimer "unfreeze-by-timer"
+        "A source that has waited for long serves its slots again by itself (PROTOCOL 10).";
+    DeltaInMemory "delta-in-memory"
+        "Which keys have changed is known to the source's leader only (PROTOCOL 11).";
+    ChunksOutOfOrder "chunks-out-of-order"
+        "Chunks are taken in whatever order they come, from whichever leader (PROTOCOL 11).";
+    OwnershipByReply "ownership-by-reply"
+        "The target serves when everything has arrived, without the controller's commit.";
+    CheckAtProposeOnly "check-at-propose-only"
+        "Whether the slot is frozen is asked when a write is proposed, not when it is applied.";
+    DroppedBeforeCommit "dropped-before-commit"
+        "The source lets go when the target has everything, before the commit.";
 }
 
 impl Plant {
