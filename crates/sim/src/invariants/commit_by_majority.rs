@@ -25,6 +25,11 @@ pub struct Leading<'a> {
 }
 
 impl CommitByMajority {
+    /// Of a group whose log begins after `begins`: that is given.
+    pub fn beginning_after(begins: Index) -> Self {
+        Self { highest: begins, ..Self::default() }
+    }
+
     /// `member` takes everything up to `commit` for committed. `leading` says more of a leader,
     /// `term_at` the term of an entry in its log, and `holds` whether a member has an entry on
     /// stable storage.

@@ -9,6 +9,7 @@ mod leader_completeness;
 mod lease_exclusivity;
 mod log_matching;
 mod read_index;
+mod slot_ownership;
 mod state_machine_safety;
 mod votes;
 
@@ -21,6 +22,7 @@ pub use leader_completeness::LeaderCompleteness;
 pub use lease_exclusivity::LeaseExclusivity;
 pub use log_matching::LogMatching;
 pub use read_index::ReadIndex;
+pub use slot_ownership::SlotOwnership;
 pub use state_machine_safety::StateMachineSafety;
 pub use votes::Votes;
 

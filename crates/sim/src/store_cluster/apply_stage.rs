@@ -11,11 +11,12 @@ use kontiki_replica::{Answer, Caller, Failure, Opened};
 use kontiki_storage::directory::Directory;
 use kontiki_storage::disk::SimDisk;
 use kontiki_storage::engine::{Engine, GroupStore, MemoryEngine, MemoryStore, Persist};
-use kontiki_types::{GroupId, LogId, LogTime, Member};
+use kontiki_types::{GroupId, Index, LogId, LogTime, Member};
 
 use super::log_stage::LogWork;
 use super::node::Input;
 use super::opening::{replica_note, text};
+use super::sharding;
 use super::snapshots::Snapshots;
 
 /// What the stage is asked to do; in order within a group.
@@ -38,6 +39,8 @@ pub(super) struct Done {
     pub(super) log: Vec<LogWork>,
     /// What was applied: the group, the entry, its payload.
     pub(super) applied: Vec<(GroupId, LogId, Option<Bytes>)>,
+    /// The groups whose steward has acted.
+    pub(super) stewarded: Vec<GroupId>,
 }
 
 pub(super) struct ApplyStage {
@@ -50,6 +53,8 @@ pub(super) struct ApplyStage {
     pub(super) snapshots: Snapshots,
     directory: Directory<SimDisk>,
     raft: Config,
+    /// The last entry of each group's steward that the event loop has heard of.
+    stewarded: BTreeMap<GroupId, Index>,
 }
 
 impl ApplyStage {
@@ -69,7 +74,12 @@ impl ApplyStage {
             snapshots,
             directory,
             raft,
+            stewarded: BTreeMap::new(),
         }
+    }
+
+    pub(super) fn directory(&self) -> &Directory<SimDisk> {
+        &self.directory
     }
 
     /// Does everything that waits.
@@ -157,8 +167,20 @@ impl ApplyStage {
             next_due: machine.next_due(),
             outcomes,
         });
+        self.hear_steward(group, done);
         done.applied.extend(batch.into_iter().map(|(id, payload)| (group, id, payload)));
         Ok(())
+    }
+
+    /// Tells the event loop if a group's steward has acted, and of a newer configuration.
+    fn hear_steward(&mut self, group: GroupId, done: &mut Done) {
+        let Some(machine) = self.machines.get(&group) else { return };
+        let at = machine.stewarded();
+        if self.stewarded.insert(group, at).unwrap_or_default() != at {
+            let configuration = sharding::configuration(group, machine);
+            done.inputs.push(Input::Stewarded { configuration });
+            done.stewarded.push(group);
+        }
     }
 
     fn query(
@@ -194,7 +216,14 @@ impl ApplyStage {
         let state = installed.map(|machine| {
             let state = (machine.log_time(), machine.next_due());
             self.members.insert(group, (meta.membership_id, Arc::clone(&meta.membership)));
+            let configuration = sharding::configuration(group, &machine);
+            let has_steward = machine.steward().is_some();
             self.machines.insert(group, machine);
+            self.stewarded.remove(&group);
+            if has_steward {
+                done.inputs.push(Input::Stewarded { configuration });
+                done.stewarded.push(group);
+            }
             self.snapshots_installed += 1;
             state
         });
@@ -206,7 +235,7 @@ impl ApplyStage {
         self.directory.set_note(&replica_note(group), &note).map_err(text)?;
         self.engine.drop_group(group).map_err(text)?;
         let store = self.engine.open_group(group).map_err(text)?;
-        self.machines.insert(group, Machine::open(store).map_err(text)?);
+        self.machines.insert(group, sharding::machine(store).map_err(text)?);
         let mut raft = self.raft.clone();
         raft.me = member;
         done.inputs.push(Input::Opened(Box::new(Opened {

@@ -51,6 +51,12 @@ struct Here {
 }
 
 impl Checks {
+    /// Of a group whose log begins after `begins`.
+    pub(super) fn beginning_after(begins: Index) -> Self {
+        let commit_by_majority = CommitByMajority::beginning_after(begins);
+        Self { commit_by_majority, ..Self::default() }
+    }
+
     /// A replica is open on `node`, with what its book says.
     ///
     /// # Errors

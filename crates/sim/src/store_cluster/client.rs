@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kontiki_resp::Reply;
-use kontiki_types::{Instant, LogTime, NodeId};
+use kontiki_types::{GroupId, Instant, LogTime, NodeId};
 
 use kontiki_replica::{Answer, Ask, Caller, Target};
 
@@ -281,7 +281,12 @@ impl StoreCluster {
 
     /// The log time that a running node tells its clients.
     pub fn log_time_of(&self, node: NodeId) -> Option<LogTime> {
-        let log_time = self.nodes[&node].running.as_ref()?.core.log_time(GROUP);
+        self.log_time_in(GROUP, node)
+    }
+
+    /// As [`StoreCluster::log_time_of`], of some group.
+    pub fn log_time_in(&self, group: GroupId, node: NodeId) -> Option<LogTime> {
+        let log_time = self.nodes.get(&node)?.running.as_ref()?.core.log_time(group);
         // As on a real node: before the first stamp the wall clock is the best guess.
         Some(if log_time == LogTime(0) { self.clocks(node).1 } else { log_time })
     }

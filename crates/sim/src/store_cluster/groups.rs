@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kontiki_kv::Machine;
 use kontiki_raft::{Membership, Role};
 use kontiki_replica::GroupStatus;
+use kontiki_replica::steward::holdings_of;
+use kontiki_shard::{Configuration, Holdings};
 use kontiki_storage::engine::MemoryStore;
 use kontiki_types::{GroupId, Index, NodeId, Term};
 
 use super::node::Running;
+use super::sharding;
+use super::steps::{MoveStep, Stepped};
 use super::{GROUP, StoreCluster};
 
 impl StoreCluster {
@@ -55,6 +60,15 @@ impl StoreCluster {
     /// As [`StoreCluster::membership`], of some group.
     pub fn membership_of(&self, group: GroupId, node: NodeId) -> Option<Arc<Membership>> {
         Some(self.node(node)?.core.replica(group)?.status().membership)
+    }
+
+    /// Whether a running node has a replica of some group.
+    pub fn is_member(&self, node: NodeId) -> bool {
+        self.groups().into_iter().any(|group| self.has_replica(group, node))
+    }
+
+    fn has_replica(&self, group: GroupId, node: NodeId) -> bool {
+        self.node(node).is_some_and(|node| node.core.replica(group).is_some())
     }
 
     /// The term of a running node's replica.
@@ -118,5 +132,67 @@ impl StoreCluster {
     pub fn live_bytes_of(&self, group: GroupId, node: NodeId) -> u64 {
         let log = self.status_of(group, node).map_or(0, |status| status.raft.log_bytes);
         log + self.state_bytes_of(group, node).unwrap_or(0)
+    }
+
+    /// Steps of slots on their way are to be told by [`StoreCluster::take_stepped`], or no longer.
+    pub fn watch_for_steps(&mut self, watch: bool) {
+        self.watches_steps = watch;
+    }
+
+    /// The steps that were applied since this was last asked.
+    pub fn take_stepped(&mut self) -> Vec<Stepped> {
+        std::mem::take(&mut self.stepped)
+    }
+
+    /// Who owns which slot, as far as any replica of the controller has applied its log.
+    pub fn configuration(&self) -> Option<Arc<Configuration>> {
+        self.ownership.configuration().cloned()
+    }
+
+    /// What a running node's replica says of slots; `None` if it has nothing to say.
+    pub fn holdings(&self, group: GroupId, node: NodeId) -> Option<Holdings> {
+        holdings_of(self.machine(group, node)?.steward()?).ok()
+    }
+
+    /// An entry was applied: is it a step of a move, and the first time?
+    pub(super) fn look_at_step(
+        &mut self,
+        node: NodeId,
+        group: GroupId,
+        index: Index,
+        payload: Option<&Bytes>,
+    ) {
+        if self.config.shards == 0 {
+            return;
+        }
+        let newest = self.newest.entry(group).or_default();
+        let is_new = *newest < index;
+        *newest = (*newest).max(index);
+        if is_new
+            && self.watches_steps
+            && let Some(step) = payload.and_then(MoveStep::of)
+        {
+            self.note(|| format!("{node} is the first to apply {step:?} of {group} at {index}"));
+            self.stepped.push(Stepped { step, group, node });
+        }
+    }
+
+    /// A group's steward has acted at a node: what is served is whose it is.
+    pub(super) fn look_at_steward(&mut self, node: NodeId, group: GroupId) {
+        if self.config.shards == 0 {
+            return;
+        }
+        let Some(machine) = self.machine(group, node) else { return };
+        let checked = match (sharding::configuration(group, machine), machine.steward()) {
+            (Some(configuration), _) => self.ownership.owns(configuration),
+            (None, Some(steward)) => {
+                let (index, holdings) = (machine.applied().index, holdings_of(steward));
+                holdings.map_or(Ok(()), |holdings| {
+                    self.ownership.serves(group, index, holdings.serving())
+                })
+            }
+            (None, None) => Ok(()),
+        };
+        self.check(checked);
     }
 }

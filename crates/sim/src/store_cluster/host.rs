@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kontiki_replica::{Atlas, Description, Host, KillFilter, Redirect};
-use kontiki_types::{LogTime, NodeId};
+use kontiki_replica::{Atlas, Description, Host, KillFilter};
+use kontiki_types::LogTime;
 
 use crate::random::Random;
 
 /// The clocks of a node at one moment, and nothing to configure.
 pub(super) struct SimHost<'a> {
-    pub(super) id: NodeId,
     pub(super) log_time: LogTime,
     pub(super) wall: LogTime,
     pub(super) random: RefCell<&'a mut Random>,
+    pub(super) atlas: &'a Arc<Atlas>,
 }
 
 impl Host for SimHost<'_> {
@@ -24,21 +24,7 @@ impl Host for SimHost<'_> {
     }
 
     fn atlas(&self) -> Arc<Atlas> {
-        Arc::default()
-    }
-
-    fn node_id(&self) -> NodeId {
-        self.id
-    }
-
-    fn redirect(&self) -> Redirect {
-        Redirect::Auto
-    }
-
-    fn note_asked(&self, _id: u64, _library: &str) {}
-
-    fn has_asked(&self, _id: u64, _library: &str) -> bool {
-        false
+        Arc::clone(self.atlas)
     }
 
     fn wall_clock(&self) -> Duration {

@@ -16,7 +16,9 @@ mod log_book;
 mod log_stage;
 mod node;
 mod opening;
+mod sharding;
 mod snapshots;
+mod steps;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,15 +26,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use kontiki_raft::{Config, Role};
 use kontiki_replica::{Answer, Ask, ChangeFailure, ChangeKind, FIRST_GROUP, GroupConfig, Target};
+use kontiki_replica::steward::BEGINS_AFTER;
 use kontiki_resp::Reply;
 use kontiki_storage::disk::SimDisk;
 use kontiki_storage::engine::MemoryEngine;
-use kontiki_types::{GroupId, Incarnation, Instant, LogTime, Member, NodeId, ReplicaId};
+use kontiki_types::{GroupId, Incarnation, Index, Instant, LogTime, Member, NodeId, ReplicaId};
 
 pub use client::{Answered, Call, ClientId, Ended};
 pub use log_stage::DiskSpeed;
+pub use steps::{MoveStep, Stepped};
 
-use crate::invariants::{Checked, Violation};
+use crate::invariants::{Checked, SlotOwnership, Violation};
 use crate::network::{Kind, Network, Quality};
 use crate::random::{Random, mix};
 use crate::schedule::Schedule;
@@ -155,6 +159,11 @@ pub struct StoreCluster {
     answered: Vec<Answered>,
     exited: Vec<(NodeId, String)>,
     has_changed: Vec<u64>,
+    watches_steps: bool,
+    stepped: Vec<Stepped>,
+    ownership: SlotOwnership,
+    /// The last entry of each group that anybody has applied.
+    newest: BTreeMap<GroupId, Index>,
     watches_installs: bool,
     installing: Vec<NodeId>,
     changes: BTreeMap<u64, Option<Result<(), ChangeFailure>>>,
@@ -182,7 +191,9 @@ impl StoreCluster {
             .collect();
         let groups = config.groups();
         let founders: Vec<_> = groups.iter().map(|&group| (group, founders.clone())).collect();
-        let checks = groups.into_iter().map(|group| (group, Checks::default())).collect();
+        let begins = if config.shards > 0 { BEGINS_AFTER.index } else { Index(0) };
+        let checks =
+            groups.into_iter().map(|group| (group, Checks::beginning_after(begins))).collect();
         let mut nodes = BTreeMap::new();
         for (id, incarnation) in all() {
             let disk = SimDisk::new();
@@ -204,6 +215,10 @@ impl StoreCluster {
             answered: Vec::new(),
             exited: Vec::new(),
             has_changed: Vec::new(),
+            watches_steps: false,
+            stepped: Vec::new(),
+            ownership: SlotOwnership::default(),
+            newest: BTreeMap::new(),
             watches_installs: false,
             installing: Vec::new(),
             changes: BTreeMap::new(),
@@ -353,7 +368,8 @@ impl StoreCluster {
                 && self.answered.is_empty()
                 && self.exited.is_empty()
                 && self.has_changed.is_empty()
-                && self.installing.is_empty())
+                && self.installing.is_empty()
+                && self.stepped.is_empty())
             {
                 return Ok(Some(Woken::Something));
             }
@@ -406,8 +422,8 @@ impl StoreCluster {
     }
 
     /// The highest index that is known to be committed.
-    pub fn committed(&self) -> kontiki_types::Index {
-        self.checks.get(&GROUP).map_or(kontiki_types::Index(0), Checks::committed)
+    pub fn committed(&self) -> Index {
+        self.checks.get(&GROUP).map_or(Index(0), Checks::committed)
     }
 
     fn clocks(&self, id: NodeId) -> (Instant, LogTime) {
@@ -539,12 +555,14 @@ impl StoreCluster {
                         self.checked(group, |checks| checks.has_written(id));
                     }
                 }
+                Happening::Stewarded(group) => self.look_at_steward(id, group),
                 Happening::Opens(group, book) => {
                     self.checked(group, |checks| checks.opens(id, *book));
                 }
                 Happening::Applied { group, before, entry: (entry, payload) } => {
                     let content = log_book::payload(payload.as_ref());
                     self.trace_hash = mix(self.trace_hash, content);
+                    self.look_at_step(id, group, entry.index, payload.as_ref());
                     self.checked(group, |checks| checks.applies(id, before.index, entry, content));
                 }
                 Happening::BadFrame { from, error, intact } => {

@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,10 +12,11 @@ use kontiki_kv::Outcome;
 use kontiki_kv::command::Read;
 use kontiki_raft::{Receipt, Role, SnapshotMeta};
 use kontiki_replica::{
-    Answer, Ask, Caller, ChangeFailure, ChangeKind, Connection, ConnectionLimits, Core, Effect,
-    FrameError, NodeInfo, Opened, Request, Target,
+    Answer, Ask, Atlas, Caller, ChangeFailure, ChangeKind, Connection, ConnectionLimits, Core,
+    Effect, FrameError, NodeInfo, Opened, Request, Target,
 };
 use kontiki_resp::{Reply, ReplyParse, ReplyParser};
+use kontiki_shard::Configuration;
 use kontiki_storage::disk::SimDisk;
 use kontiki_storage::engine::MemoryEngine;
 use kontiki_types::{ClientId, GroupId, Instant, LogId, LogTime, Member, NodeId, Term};
@@ -57,6 +59,10 @@ pub(super) enum Input {
     Due {
         group: GroupId,
         reads: Vec<(Caller, Read)>,
+    },
+    /// The group's steward has acted; of the controller's this is what it says then.
+    Stewarded {
+        configuration: Option<Arc<Configuration>>,
     },
     EnginePersisted {
         group: GroupId,
@@ -160,6 +166,8 @@ pub(super) enum Happening {
     Installs,
     /// A replica that is new here is open.
     Opens(GroupId, Box<LogBook>),
+    /// The group's steward has acted here, or came up.
+    Stewarded(GroupId),
     Applied {
         group: GroupId,
         before: LogId,
@@ -203,6 +211,8 @@ pub(super) struct Running {
     fronts: BTreeMap<u64, Front>,
     next_connection: u64,
     clock: (Instant, LogTime),
+    /// What connections see of the cluster.
+    atlas: Arc<Atlas>,
     happenings: Vec<Happening>,
 }
 
@@ -214,6 +224,7 @@ impl Running {
         stage: ApplyStage,
         random: Random,
     ) -> Self {
+        let atlas = Arc::new(core.atlas());
         Self {
             me,
             core,
@@ -229,6 +240,7 @@ impl Running {
             fronts: BTreeMap::new(),
             next_connection: 1,
             clock: (Instant(0), LogTime(0)),
+            atlas,
             happenings: Vec::new(),
         }
     }
@@ -240,6 +252,7 @@ impl Running {
     /// A replica is open.
     pub(super) fn opens(&mut self, group: GroupId, book: LogBook) {
         self.happenings.push(Happening::Opens(group, Box::new(book)));
+        self.happenings.push(Happening::Stewarded(group));
     }
 
     /// The first steps.
@@ -435,6 +448,12 @@ impl Running {
                 core.applied(group, applied, log_time, next_due, outcomes);
             }
             Input::Due { group, reads } => core.due(group, reads),
+            Input::Stewarded { configuration } => {
+                if let Some(configuration) = configuration {
+                    core.set_configuration(configuration);
+                    self.atlas = Arc::new(core.atlas());
+                }
+            }
             Input::EnginePersisted { group, applied } => core.engine_persisted(group, applied),
             Input::SnapshotBuilt { group, built } => core.snapshot_built(group, built),
             Input::ChunkRead { group, to, meta, offset, data } => {
@@ -473,6 +492,7 @@ impl Running {
                 self.happenings.push(Happening::Changed { ticket: caller.ticket, result });
             }
             Effect::Role { group, role, term, leader } => {
+                self.atlas = Arc::new(self.core.atlas());
                 self.happenings.push(Happening::Role { group, role, term, leader });
             }
             Effect::BuildSnapshot { group } => queue.push_back(Work::BuildSnapshot { group }),
@@ -520,6 +540,7 @@ impl Running {
             let before = follows.unwrap_or(LogId::new(id.term, id.index.prev()));
             self.happenings.push(Happening::Applied { group, before, entry: (id, payload) });
         }
+        self.happenings.extend(done.stewarded.into_iter().map(Happening::Stewarded));
         for work in done.log {
             self.log.add(work);
         }
@@ -554,11 +575,11 @@ impl Running {
         let Some(front) = self.fronts.get_mut(&id) else { return };
         let log_time = self.core.log_time(GROUP);
         let host = SimHost {
-            id: self.core.me().id,
             // As on a real node: before the first stamp the wall clock is the best guess.
             log_time: if log_time == LogTime(0) { self.clock.1 } else { log_time },
             wall: self.clock.1,
             random: RefCell::new(&mut self.random),
+            atlas: &self.atlas,
         };
         let mut requests = Vec::new();
         if let Some((ticket, answer)) = answer {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kontiki_kv::Machine;
 use kontiki_raft::{Base, EntryData, Membership, Recovered};
+use kontiki_replica::steward::{BEGINS_AFTER, Beginning, CONTROLLER};
 use kontiki_replica::{Core, NodeInfo, Opened};
 use kontiki_storage::directory::{Directory, Expected, Format};
 use kontiki_storage::disk::{Disk, SimDisk};
@@ -20,6 +21,7 @@ use super::apply_stage::ApplyStage;
 use super::log_book::LogBook;
 use super::log_stage::LogStage;
 use super::node::Running;
+use super::sharding;
 use super::snapshots::Snapshots;
 use crate::random::Random;
 
@@ -86,7 +88,8 @@ pub(super) fn open(
     let mut stage = ApplyStage::new(engine, snapshots, directory, config.raft.clone());
     let mut books = Vec::new();
     for (group, (member, recovered)) in recovered {
-        let (machine, recovered) = open_machine(&mut stage, &mut log, group, recovered)?;
+        let beginning = sharding::beginning(stage.directory(), group);
+        let (machine, recovered) = open_machine(&mut stage, &mut log, group, recovered, beginning)?;
         books.push((group, LogBook::of(member, &recovered)));
         stage.members.insert(group, members_at(&recovered, machine.applied()));
         let mut raft = config.raft.clone();
@@ -102,6 +105,13 @@ pub(super) fn open(
         })
         .map_err(text)?;
         stage.machines.insert(group, machine);
+    }
+    let controller = stage.machines.get(&CONTROLLER);
+    let configuration = controller
+        .and_then(|machine| sharding::configuration(CONTROLLER, machine))
+        .or_else(|| sharding::founding_configuration(stage.directory()));
+    if let Some(configuration) = configuration {
+        core.set_configuration(configuration);
     }
     let log = LogStage::new(log, config.disk.clone(), random.fork());
     let mut running = Running::new(me, core, log, stage, random.fork());
@@ -169,7 +179,8 @@ fn replicas(
         }
         directory.use_initial(group, FOUNDER).map_err(text)?;
         let membership = Arc::new(Membership::new(initial, Vec::new()));
-        let base = Base { membership, ..Base::default() };
+        let id = sharding::beginning(directory, group).map_or(LogId::ZERO, |_| BEGINS_AFTER);
+        let base = Base { id, membership, ..Base::default() };
         log.create_group(group, base.clone()).map_err(text)?;
         let recovered = Recovered { base: Some(base), ..Recovered::default() };
         replicas.insert(group, (me(FOUNDER), recovered));
@@ -187,9 +198,10 @@ fn open_machine(
     log: &mut Log<SimDisk>,
     group: GroupId,
     recovered: Recovered<Bytes>,
+    beginning: Option<Beginning>,
 ) -> Result<(Machine<MemoryStore>, Recovered<Bytes>), StartFailure> {
     let mut recovered = recovered;
-    let machine = Machine::open(stage.engine.open_group(group).map_err(text)?);
+    let machine = sharding::machine(stage.engine.open_group(group).map_err(text)?);
     if let Ok(machine) = machine {
         let (snapshots, applied) = (stage.snapshots.files(), machine.applied());
         recovered = finish_install(log, snapshots, group, applied, recovered).map_err(text)?;
@@ -199,12 +211,16 @@ fn open_machine(
         }
     }
     let (base, last) = ends(&recovered);
-    if base != LogId::ZERO {
+    let beginning = beginning.filter(|_| base == BEGINS_AFTER);
+    if base != LogId::ZERO && beginning.is_none() {
         return Err(format!("the state of {group} is gone; its log is from {base} to {last}"));
     }
     stage.engine.drop_group(group).map_err(text)?;
-    let store = stage.engine.open_group(group).map_err(text)?;
-    Ok((Machine::open(store).map_err(text)?, recovered))
+    let mut store = stage.engine.open_group(group).map_err(text)?;
+    if let Some(beginning) = beginning {
+        store = Machine::found(store, BEGINS_AFTER, &*beginning.steward()).map_err(text)?;
+    }
+    Ok((sharding::machine(store).map_err(text)?, recovered))
 }
 
 /// The entry after which a log begins, and the one with which it ends.

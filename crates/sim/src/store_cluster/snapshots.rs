@@ -14,6 +14,7 @@ use kontiki_storage::snapshot::{
 use kontiki_types::{GroupId, LogId};
 
 use super::opening::text;
+use super::sharding;
 
 const READ_BYTES: usize = 64 << 10;
 
@@ -107,7 +108,7 @@ impl Snapshots {
         if applied != meta.id {
             return Err(format!("the snapshot holds {applied}, not {}", meta.id));
         }
-        let machine = Machine::open(store).map_err(text)?;
+        let machine = sharding::machine(store).map_err(text)?;
         engine.finish_install(group, machine.store()).map_err(text)?;
         self.files.clean(group, meta.id).map_err(text)?;
         Ok(machine)

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kontiki_raft::Membership;
-use kontiki_types::{Member, NodeId};
+use kontiki_types::{GroupId, Member, NodeId};
 
 use crate::store_cluster::StoreCluster;
 
@@ -19,16 +19,18 @@ pub(super) struct Atlas {
     damaged: BTreeSet<Member>,
     /// Nodes whose disk was damaged and that were neither replaced nor seen to be whole since.
     pub(super) suspects: BTreeSet<NodeId>,
-    /// The configuration that each node last had.
-    known: BTreeMap<NodeId, std::sync::Arc<Membership>>,
+    /// The configuration of each group that each node last had.
+    known: BTreeMap<(NodeId, GroupId), std::sync::Arc<Membership>>,
 }
 
 impl Atlas {
     /// Notes the configurations of all nodes that run.
     pub(super) fn look(&mut self, cluster: &StoreCluster) {
         for node in cluster.node_ids() {
-            if let Some(membership) = cluster.membership(node) {
-                self.known.insert(node, membership);
+            for group in cluster.groups() {
+                if let Some(membership) = cluster.membership_of(group, node) {
+                    self.known.insert((node, group), membership);
+                }
             }
         }
     }
@@ -92,6 +94,6 @@ impl Atlas {
     /// The node has another directory; the members it was before never come back.
     pub(super) fn is_replaced(&mut self, node: NodeId) {
         self.suspects.remove(&node);
-        self.known.remove(&node);
+        self.known.retain(|(of, _), _| *of != node);
     }
 }

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use kontiki_storage::disk::{Crash, Fault as DiskFault};
-use kontiki_types::NodeId;
+use kontiki_types::{GroupId, NodeId};
 
 use super::plan::{LEASE_DRIFT_PPM, Whom};
 use super::{Alarm, FaultKind, Swarm, disks};
 use crate::invariants::{Checked, Violation};
 use crate::network::Quality;
 use crate::random::Random;
+use crate::store_cluster::GROUP;
 
 /// Pairs of nodes that do not hear each other: from, to.
 pub(super) type Cuts = Vec<(NodeId, NodeId)>;
@@ -318,25 +319,37 @@ impl Swarm {
 
     /// Whom a fault hits.
     fn target(&mut self, whom: Whom, random: &mut Random) -> Option<NodeId> {
+        if let Whom::Node(node) = whom {
+            return Some(node);
+        }
+        let group = self.some_group(random);
         if whom == Whom::Leader
-            && let Some(leader) = self.cluster.leader()
+            && let Some(leader) = self.cluster.leader_of(group)
         {
             return Some(leader);
         }
         let nodes = self.cluster.node_ids();
         let members: Vec<_> =
-            nodes.iter().copied().filter(|&node| self.cluster.membership(node).is_some()).collect();
+            nodes.iter().copied().filter(|&node| self.cluster.is_member(node)).collect();
         let nodes = if members.is_empty() { nodes } else { members };
         if let Whom::Cast(part) = whom {
             if self.cast.is_empty() {
                 // Not from the fault's own chance: another one may be the first.
                 self.cast = shuffled(nodes, &mut Random::new(!self.plan.seed));
-                let leader = self.cluster.leader();
+                let leader = self.cluster.leader_of(group);
                 self.cast.sort_by_key(|&node| Some(node) != leader);
             }
             return self.cast.get(part % self.cast.len()).copied();
         }
         random.pick(&nodes).copied()
+    }
+
+    /// One of the groups.
+    pub(super) fn some_group(&self, random: &mut Random) -> GroupId {
+        match self.cluster.groups()[..] {
+            [group] => group,
+            ref groups => random.pick(groups).copied().unwrap_or(GROUP),
+        }
     }
 
     /// The moment was not right.

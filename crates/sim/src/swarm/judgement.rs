@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kontiki_replica::steward::CONTROLLER;
 use kontiki_storage::disk::Crash;
 use kontiki_types::NodeId;
 
@@ -35,6 +36,7 @@ impl Swarm {
     /// All faults stop, and the cluster recovers.
     pub(super) fn recover(&mut self) -> Checked {
         self.cluster.watch_for_installs(false);
+        self.end_moves();
         for at in 0..self.plan.faults.len() {
             // What still waits for its moment has missed it.
             self.struck[at].tries = u32::MAX / 2;
@@ -53,17 +55,22 @@ impl Swarm {
             self.set(self.cluster.now(), Alarm::Restart(node));
         }
         let begun = self.cluster.now();
-        let led = self.live(begun + ELECT_WITHIN, |swarm| swarm.cluster.leader().is_some())?;
-        if !led {
+        let all_led = |swarm: &Self| {
+            let mut groups = swarm.cluster.groups().into_iter();
+            groups.all(|group| swarm.cluster.leader_of(group).is_some())
+        };
+        if !self.live(begun + ELECT_WITHIN, all_led)? {
             return liveness(format!("nobody leads {ELECT_WITHIN:?} after the last fault"));
         }
         let repaired = self.live(begun + REPAIR_WITHIN, |swarm| {
-            swarm.operator.is_done() && swarm.cluster.all_run()
+            swarm.operator.is_done() && swarm.cluster.all_run() && swarm.moves_are_over()
         })?;
         if !repaired {
             let (wishes, running) = (self.operator.wishes(), self.cluster.running());
+            let moves = self.mover.as_ref().map_or(&[][..], |mover| mover.left());
             return liveness(format!(
-                "{REPAIR_WITHIN:?} after the last fault {wishes:?} are to do, {running:?} run"
+                "{REPAIR_WITHIN:?} after the last fault {wishes:?} are to do, {running:?} run, \
+                 {moves:?} are under way"
             ));
         }
         self.live(self.start + TIME_MIN, |_| false)?;
@@ -84,6 +91,7 @@ impl Swarm {
             return liveness("the replicas do not come level".to_owned());
         }
         self.look()?;
+        self.judge_slots()?;
         let nodes = self.members();
         if nodes.is_empty() {
             return liveness("nobody leads in the end".to_owned());
@@ -104,6 +112,28 @@ impl Swarm {
                 let seen = violation.to_string();
                 self.unordered = Some(violation);
                 return Err(Violation::new("Linearizability", seen));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every slot is served by its owner alone, and of the moves nothing is left.
+    fn judge_slots(&self) -> Checked {
+        let Some(known) = self.cluster.configuration() else { return Ok(()) };
+        for group in self.cluster.groups().into_iter().filter(|group| *group != CONTROLLER) {
+            let owned = known.slots_of(Some(group));
+            for node in self.cluster.running() {
+                let Some(holdings) = self.cluster.holdings(group, node) else { continue };
+                let serving = holdings.serving();
+                if serving != owned {
+                    let seen = format!("{group} at {node} serves {serving}, and has {owned}");
+                    return Err(Violation::new("Every slot is served by its owner", seen));
+                }
+                let open = holdings.exports().len() + holdings.imports().len();
+                if open > 0 {
+                    let seen = format!("{group} at {node} has {open} parts of moves open");
+                    return Err(Violation::new("Of a move nothing is left", seen));
+                }
             }
         }
         Ok(())
@@ -133,13 +163,15 @@ impl Swarm {
 
     /// Whether all members have applied what is committed.
     fn is_level(&self) -> bool {
-        let Some(leader) = self.cluster.leader() else { return false };
-        let Some(status) = self.cluster.status(leader) else { return false };
-        let voters = &status.raft.membership.voters;
-        voters.iter().all(|voter| {
-            self.cluster
-                .applied(voter.node)
-                .is_some_and(|applied| applied == status.raft.last.index)
+        self.cluster.groups().into_iter().all(|group| {
+            let leader = self.cluster.leader_of(group);
+            let status = leader.and_then(|leader| self.cluster.status_of(group, leader));
+            status.is_some_and(|status| {
+                let mut voters = status.raft.membership.voters.iter();
+                voters.all(|voter| {
+                    self.cluster.applied_of(group, voter.node) == Some(status.raft.last.index)
+                })
+            })
         })
     }
 
@@ -180,19 +212,24 @@ impl Swarm {
     /// What is looked at from time to time: equal states at equal positions, and sizes.
     pub(super) fn look(&mut self) -> Checked {
         let mut states = BTreeMap::new();
+        let groups = self.cluster.groups();
         for node in self.cluster.running() {
-            if let Some((index, state)) = self.cluster.state_hash(node) {
-                let (other, known) = *states.entry(index).or_insert((node, state));
+            for &group in &groups {
+                let Some((index, state)) = self.cluster.state_hash_of(group, node) else {
+                    continue;
+                };
+                let (other, known) = *states.entry((group, index)).or_insert((node, state));
                 if known != state {
                     return Err(Violation::new(
                         "Replicas at the same position have the same state",
-                        format!("{other} and {node} differ at {index}"),
+                        format!("{other} and {node} differ at {index} of {group}"),
                     ));
                 }
             }
             let Some((segments, inputs, _)) = self.cluster.sizes(node) else { continue };
             let config = &self.plan.config;
-            let bound = config.group.log_keep_bytes * 4 + SEGMENT_SLACK * config.segment_bytes;
+            let keeps = config.group.log_keep_bytes * 4 * groups.len() as u64;
+            let bound = keeps + SEGMENT_SLACK * config.segment_bytes;
             if segments > bound || inputs > INPUTS_MAX {
                 return Err(Violation::new(
                     "Everything is bounded",

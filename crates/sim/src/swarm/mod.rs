@@ -19,6 +19,7 @@ mod disks;
 mod faults;
 mod judgement;
 mod kinds;
+mod mover;
 mod operator;
 mod plan;
 mod recipes;
@@ -38,11 +39,12 @@ pub use summary::Summary;
 use crate::history::History;
 use crate::invariants::{Checked, Violation};
 use crate::linearizability;
-use crate::store_cluster::{StoreCluster, Woken};
+use crate::store_cluster::{MoveStep, StoreCluster, Woken};
 use atlas::Atlas;
 use books::Books;
 use clients::Client;
 use faults::Struck;
+use mover::Mover;
 use operator::Operator;
 use plan::{Plan, TIME_MIN};
 
@@ -54,6 +56,8 @@ pub struct SwarmConfig {
     /// Three voters, nobody else and no faults, unless `nodes` says otherwise: clients under good
     /// conditions.
     pub is_calm: bool,
+    /// A sharded store, whose slots move all the while.
+    pub is_sharded: bool,
     /// Only these of its faults, counted from 0 in the order of their times. All if `None`.
     pub only_faults: Option<Vec<usize>>,
     /// At most so many clients on connections, and so many that keep sessions.
@@ -99,6 +103,12 @@ pub struct Report {
     pub unordered: Option<linearizability::Violation>,
     /// The lines that were kept.
     pub trace: Vec<String>,
+    /// How often slots were sent on their way.
+    pub moves: u64,
+    /// How often each step of a move was seen, in the order of [`MoveStep::ALL`].
+    pub steps: [u64; MoveStep::ALL.len()],
+    /// And how often something went wrong just then.
+    pub struck: [u64; MoveStep::ALL.len()],
     /// The faults that were planned: number, time and name.
     pub plan: Vec<(usize, Duration, FaultKind)>,
 }
@@ -113,6 +123,7 @@ enum Alarm {
     Install(NodeId),
     Client(usize, u64),
     Operator,
+    Mover,
     Look,
 }
 
@@ -131,6 +142,9 @@ struct Swarm {
     counts: [u64; FaultKind::ALL.len()],
     atlas: Atlas,
     operator: Operator,
+    /// Who has slots moved, in a sharded store.
+    mover: Option<Mover>,
+    only_faults: Option<Vec<usize>>,
     /// Nodes whose disk is in another one's place.
     swapped: BTreeSet<NodeId>,
     failed_starts: BTreeMap<NodeId, u32>,
@@ -152,8 +166,6 @@ struct Swarm {
 /// Runs one seed.
 pub fn run(seed: u64, config: &SwarmConfig) -> Report {
     let mut plan = Plan::of(seed, config);
-    let planned: Vec<_> =
-        plan.faults.iter().enumerate().map(|(at, fault)| (at, fault.at, fault.kind)).collect();
     if let Some((connections, sessions)) = config.clients {
         plan.clients = (plan.clients.0.min(connections), plan.clients.1.min(sessions));
     }
@@ -163,6 +175,9 @@ pub fn run(seed: u64, config: &SwarmConfig) -> Report {
     let nodes = plan.config.voters;
     let mut swarm = Swarm::new(plan, config);
     let violation = swarm.run(config).err();
+    let faults = swarm.plan.faults.iter().enumerate();
+    let plan = faults.map(|(at, fault)| (at, fault.at, fault.kind)).collect();
+    let mover = swarm.mover.as_ref();
     Report {
         seed,
         nodes,
@@ -180,8 +195,20 @@ pub fn run(seed: u64, config: &SwarmConfig) -> Report {
         unordered: swarm.unordered.take(),
         trace: swarm.cluster.take_trace(),
         history: swarm.history,
-        plan: planned,
+        plan,
+        moves: mover.map_or(0, |mover| mover.opened),
+        steps: mover.map_or([0; MoveStep::ALL.len()], |mover| mover.steps),
+        struck: mover.map_or([0; MoveStep::ALL.len()], |mover| mover.struck),
     }
+}
+
+/// Runs one seed with a sharded store, whose slots move all the while.
+///
+/// # Errors
+/// What does not hold.
+pub fn shards(seed: u64) -> Checked {
+    let config = SwarmConfig { is_sharded: true, ..SwarmConfig::default() };
+    run(seed, &config).violation.map_or(Ok(()), Err)
 }
 
 impl Swarm {
@@ -202,6 +229,8 @@ impl Swarm {
             counts: [0; FaultKind::ALL.len()],
             atlas: Atlas::default(),
             operator: Operator::default(),
+            mover: None,
+            only_faults: config.only_faults.clone(),
             swapped: BTreeSet::new(),
             failed_starts: BTreeMap::new(),
             clients: Vec::new(),
@@ -228,6 +257,7 @@ impl Swarm {
         }
         self.set(self.start + LOOK, Alarm::Look);
         self.make_clients();
+        self.begin_moves();
         let until = self.start + self.plan.faults_until;
         self.live(until, |_| false)?;
         self.recover()?;
@@ -272,6 +302,10 @@ impl Swarm {
             }
             Alarm::Client(client, generation) => self.client_alarm(client, generation),
             Alarm::Operator => self.operate(),
+            Alarm::Mover => {
+                self.move_slots();
+                Ok(())
+            }
             Alarm::Look => {
                 self.set(self.cluster.now() + LOOK, Alarm::Look);
                 self.look()
@@ -284,7 +318,12 @@ impl Swarm {
             self.connection_hears(ended)?;
         }
         for answered in self.cluster.take_answered() {
-            self.session_hears(answered)?;
+            if let Some(answered) = self.mover_hears(answered)? {
+                self.session_hears(answered)?;
+            }
+        }
+        for stepped in self.cluster.take_stepped() {
+            self.slots_stepped(stepped)?;
         }
         for (node, _) in self.cluster.take_exited() {
             self.crashes += 1;

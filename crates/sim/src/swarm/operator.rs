@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kontiki_replica::ChangeKind;
 use kontiki_storage::disk::Crash;
-use kontiki_types::{Instant, Member, NodeId};
+use kontiki_types::{GroupId, Instant, Member, NodeId};
 
 use super::{Alarm, FaultKind, Swarm};
 use crate::invariants::{Checked, Violation};
@@ -14,14 +14,24 @@ use crate::random::Random;
 /// What the operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// A replica on this node.
+    /// A replica of each group on this node.
     Add(NodeId),
     /// No replica on this node.
     Remove(NodeId),
-    /// This node leads.
-    Transfer(NodeId),
+    /// This node leads the group.
+    Transfer(GroupId, NodeId),
     /// The node's disk is lost: its replica leaves, and an empty node comes in its place.
     Rebuild(NodeId),
+}
+
+/// What is next for a wish.
+enum Next {
+    /// This is to be asked of this leader.
+    Ask(NodeId, ChangeKind),
+    /// Nothing yet.
+    Wait,
+    /// The group is as it is wished.
+    Nothing,
 }
 
 /// What the operator does.
@@ -49,7 +59,7 @@ impl Operator {
     pub(super) fn leaving(&self) -> impl Iterator<Item = NodeId> {
         self.wishes.iter().filter_map(|wish| match *wish {
             Wish::Remove(node) | Wish::Rebuild(node) => Some(node),
-            Wish::Add(_) | Wish::Transfer(_) => None,
+            Wish::Add(_) | Wish::Transfer(..) => None,
         })
     }
 
@@ -81,7 +91,7 @@ impl Swarm {
             Ok(()) => {
                 self.failed_starts.remove(&node);
                 self.atlas.look(&self.cluster);
-                if self.atlas.suspects.contains(&node) && self.cluster.membership(node).is_some() {
+                if self.atlas.suspects.contains(&node) && self.cluster.is_member(node) {
                     // All of its log was read and found whole.
                     self.atlas.is_whole(node);
                 }
@@ -135,7 +145,9 @@ impl Swarm {
         target: NodeId,
         random: &mut Random,
     ) -> bool {
-        let voters = self.cluster.leader().and_then(|leader| self.cluster.membership(leader));
+        let group = self.some_group(random);
+        let leader = self.cluster.leader_of(group);
+        let voters = leader.and_then(|leader| self.cluster.membership_of(group, leader));
         let Some(voters) = voters else { return false };
         let votes = |node: NodeId| voters.voters.iter().any(|voter| voter.node == node);
         let nodes = self.cluster.node_ids();
@@ -145,7 +157,7 @@ impl Swarm {
         match kind {
             FaultKind::LeadershipTransfer => {
                 let Some(&to) = random.pick(&others) else { return false };
-                self.wish(Wish::Transfer(to));
+                self.wish(Wish::Transfer(group, to));
             }
             FaultKind::ReplicaAdded => {
                 let Some(&spare) = random.pick(&spares) else { return false };
@@ -183,7 +195,7 @@ impl Swarm {
             }
             let done = matches!(self.cluster.changed(ticket), Some(Ok(())));
             self.operator.asked = None;
-            if matches!(self.operator.wishes.first(), Some(Wish::Transfer(_)))
+            if matches!(self.operator.wishes.first(), Some(Wish::Transfer(..)))
                 && (done || self.cluster.changed(ticket).is_some())
             {
                 self.operator.wishes.remove(0);
@@ -197,16 +209,40 @@ impl Swarm {
     }
 
     fn pursue(&mut self, wish: Wish) -> Checked {
-        let Some(leader) = self.cluster.leader() else { return Ok(()) };
-        let Some(status) = self.cluster.status(leader) else { return Ok(()) };
+        for group in self.cluster.groups() {
+            match self.next_change(wish, group) {
+                Next::Ask(leader, kind) => {
+                    let ticket = self.cluster.change_of(group, leader, kind);
+                    self.operator.asked = Some((ticket, self.cluster.now() + PATIENCE));
+                    return Ok(());
+                }
+                Next::Wait => return Ok(()),
+                Next::Nothing => {}
+            }
+        }
+        if let Wish::Rebuild(node) = wish {
+            self.rebuild(node)?;
+        }
+        self.operator.wishes.retain(|other| *other != wish);
+        Ok(())
+    }
+
+    /// What a wish wants of a group.
+    fn next_change(&mut self, wish: Wish, group: GroupId) -> Next {
+        if matches!(wish, Wish::Transfer(of, _) if of != group) {
+            return Next::Nothing;
+        }
+        let Some(leader) = self.cluster.leader_of(group) else { return Next::Wait };
+        let Some(status) = self.cluster.status_of(group, leader) else { return Next::Wait };
         let membership = status.raft.membership;
         // What is not committed may be undone by the next leader.
         let settled =
             membership.outgoing.is_empty() && status.raft.membership_id.index <= status.raft.commit;
         // A leader that nobody follows any more tells of times gone by.
-        let follows = |voter: Member| self.cluster.term(voter.node) == Some(status.raft.term);
+        let term = status.raft.term;
+        let follows = |voter: Member| self.cluster.term_of(group, voter.node) == Some(term);
         if !settled || !membership.majority(follows) {
-            return Ok(());
+            return Next::Wait;
         }
         let incarnation = |node| self.cluster.incarnation(node);
         let is_member = |node| membership.members().any(|member| member.node == node);
@@ -221,26 +257,15 @@ impl Swarm {
             Wish::Remove(node)
                 if is_member(node) && !self.atlas.may_remove(&self.cluster, node) =>
             {
-                return Ok(());
+                return Next::Wait;
             }
             Wish::Remove(node) | Wish::Rebuild(node) if is_member(node) => {
                 Some(ChangeKind::Remove(node))
             }
-            Wish::Remove(_) => None,
-            Wish::Rebuild(node) => {
-                self.rebuild(node)?;
-                None
-            }
-            Wish::Transfer(node) => Some(ChangeKind::Transfer(node)),
+            Wish::Remove(_) | Wish::Rebuild(_) => None,
+            Wish::Transfer(_, node) => Some(ChangeKind::Transfer(node)),
         };
-        match kind {
-            Some(kind) => {
-                let ticket = self.cluster.change(leader, kind);
-                self.operator.asked = Some((ticket, self.cluster.now() + PATIENCE));
-            }
-            None => self.operator.wishes.retain(|other| *other != wish),
-        }
-        Ok(())
+        kind.map_or(Next::Nothing, |kind| Next::Ask(leader, kind))
     }
 
     /// The replica has left: the node gets an empty disk and joins anew.

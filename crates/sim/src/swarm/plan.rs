@@ -8,6 +8,8 @@ use std::time::Duration;
 use kontiki_raft::Lease;
 use kontiki_replica::GroupConfig;
 
+use kontiki_types::NodeId;
+
 use super::{FaultKind, SwarmConfig, recipes};
 use crate::network::Quality;
 use crate::random::Random;
@@ -31,6 +33,8 @@ pub(super) enum Whom {
     Leader,
     /// One of the recipe's cast: 0 led when its first fault came, the others were drawn then.
     Cast(usize),
+    /// This one.
+    Node(NodeId),
 }
 
 /// A fault that is to come.
@@ -78,6 +82,9 @@ impl Plan {
         config.group.silent_after = config.raft.election_timeout;
         if of.is_calm {
             config.spares = 0;
+        }
+        if of.is_sharded {
+            config.shards = Random::new(seed ^ 0x5a4d).between(2, 3) as u32;
         }
         let count = if of.is_calm { 0 } else { random.between(2, 6) };
         let mut faults: Vec<Fault> = (0..count).map(|at| fault(at == 0, &mut random)).collect();
@@ -128,6 +135,35 @@ fn config(voters: u64, random: &mut Random) -> StoreConfig {
     }
     config
 }
+
+/// What goes wrong just when slots come a step further.
+pub(super) const AT_STEPS: &[FaultKind] = {
+    use FaultKind::*;
+    &[
+        PowerLoss,
+        PartialPowerLoss,
+        Kill,
+        TornWrite,
+        RestartLoop,
+        Blackout,
+        Isolation,
+        Split,
+        Mute,
+        Deaf,
+        OneWay,
+        Pause,
+        Losses,
+        Duplicates,
+        Reordering,
+        WallClockJump,
+        ClockDrift,
+        DiskStall,
+        SyncFailure,
+        DiskFull,
+        LeadershipTransfer,
+        LeadershipTransfer,
+    ]
+};
 
 /// By how much clocks may run apart when leases are on.
 pub(super) const LEASE_DRIFT_PPM: u32 = 10_000;
