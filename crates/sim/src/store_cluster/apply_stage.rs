@@ -7,7 +7,8 @@ use bytes::Bytes;
 use kontiki_kv::command::Read;
 use kontiki_kv::{Machine, QueryAnswer};
 use kontiki_raft::{Config, Entries, EntryData, Membership, Recovered, SnapshotMeta};
-use kontiki_replica::{Answer, Caller, Failure, Opened};
+use kontiki_replica::{Answer, Caller, Failure, Look, Opened};
+use kontiki_shard::Step;
 use kontiki_storage::directory::Directory;
 use kontiki_storage::disk::SimDisk;
 use kontiki_storage::engine::{Engine, GroupStore, MemoryEngine, MemoryStore, Persist};
@@ -27,6 +28,7 @@ pub(super) enum Work {
     ReadChunk { group: GroupId, to: Member, meta: Box<SnapshotMeta>, offset: u64, max: usize },
     WriteChunk { group: GroupId, meta: Box<SnapshotMeta>, offset: u64, data: Vec<u8> },
     InstallSnapshot { group: GroupId, meta: Box<SnapshotMeta> },
+    Look { ticket: u64, group: GroupId, look: Box<Look> },
     Create { group: GroupId, member: Member },
     Remove { group: GroupId, member: Member },
 }
@@ -39,6 +41,8 @@ pub(super) struct Done {
     pub(super) log: Vec<LogWork>,
     /// What was applied: the group, the entry, its payload.
     pub(super) applied: Vec<(GroupId, LogId, Option<Bytes>)>,
+    /// What is next for moves of slots.
+    pub(super) looked: Vec<(u64, Option<Step>)>,
     /// The groups whose steward has acted.
     pub(super) stewarded: Vec<GroupId>,
 }
@@ -123,6 +127,10 @@ impl ApplyStage {
                 }
             }
             Work::InstallSnapshot { group, meta } => self.install(group, meta, done),
+            Work::Look { ticket, group, look } => {
+                let step = self.machines.get(&group).map(|machine| look.take(machine));
+                done.looked.push((ticket, step.transpose().map_err(text)?.flatten()));
+            }
             Work::Create { group, member } => self.create(group, member, done)?,
             Work::Remove { group, member } => {
                 self.directory.set_removed(group, member.replica).map_err(text)?;
@@ -178,9 +186,17 @@ impl ApplyStage {
         let at = machine.stewarded();
         if self.stewarded.insert(group, at).unwrap_or_default() != at {
             let configuration = sharding::configuration(group, machine);
-            done.inputs.push(Input::Stewarded { configuration });
+            done.inputs.push(Input::Stewarded { group, configuration });
             done.stewarded.push(group);
         }
+    }
+
+    /// Deletes what slots have left behind, as a stage does that has nothing else to do.
+    pub(super) fn tidy(&mut self) -> Result<(), String> {
+        for machine in self.machines.values_mut() {
+            machine.tidy().map_err(text)?;
+        }
+        Ok(())
     }
 
     fn query(
@@ -221,7 +237,7 @@ impl ApplyStage {
             self.machines.insert(group, machine);
             self.stewarded.remove(&group);
             if has_steward {
-                done.inputs.push(Input::Stewarded { configuration });
+                done.inputs.push(Input::Stewarded { group, configuration });
                 done.stewarded.push(group);
             }
             self.snapshots_installed += 1;

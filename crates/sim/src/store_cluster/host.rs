@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kontiki_replica::{Atlas, Description, Host, KillFilter};
-use kontiki_types::LogTime;
+use kontiki_replica::{Atlas, Description, Host, KillFilter, Redirect};
+use kontiki_types::{LogTime, NodeId};
 
 use crate::random::Random;
 
 /// The clocks of a node at one moment, and nothing to configure.
 pub(super) struct SimHost<'a> {
+    pub(super) id: NodeId,
     pub(super) log_time: LogTime,
     pub(super) wall: LogTime,
     pub(super) random: RefCell<&'a mut Random>,
@@ -25,6 +26,20 @@ impl Host for SimHost<'_> {
 
     fn atlas(&self) -> Arc<Atlas> {
         Arc::clone(self.atlas)
+    }
+
+    fn node_id(&self) -> NodeId {
+        self.id
+    }
+
+    fn redirect(&self) -> Redirect {
+        Redirect::Auto
+    }
+
+    fn note_asked(&self, _id: u64, _library: &str) {}
+
+    fn has_asked(&self, _id: u64, _library: &str) -> bool {
+        false
     }
 
     fn wall_clock(&self) -> Duration {

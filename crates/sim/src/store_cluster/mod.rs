@@ -14,6 +14,7 @@ mod groups;
 mod host;
 mod log_book;
 mod log_stage;
+mod moving;
 mod node;
 mod opening;
 mod sharding;
@@ -25,8 +26,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kontiki_raft::{Config, Role};
-use kontiki_replica::{Answer, Ask, ChangeFailure, ChangeKind, FIRST_GROUP, GroupConfig, Target};
 use kontiki_replica::steward::BEGINS_AFTER;
+use kontiki_replica::{
+    Answer, Ask, ChangeFailure, ChangeKind, FIRST_GROUP, GroupConfig, MoverLimits, Target,
+};
 use kontiki_resp::Reply;
 use kontiki_storage::disk::SimDisk;
 use kontiki_storage::engine::MemoryEngine;
@@ -68,6 +71,8 @@ pub struct StoreConfig {
     /// Groups that share the key space, beside a controller. 0: one group has it all, and there is
     /// no controller.
     pub shards: u32,
+    /// Bounds of moves of slots.
+    pub moves: MoverLimits,
 }
 
 impl StoreConfig {
@@ -92,6 +97,7 @@ impl Default for StoreConfig {
             group: GroupConfig::default(),
             segment_bytes: 128 << 10,
             shards: 0,
+            moves: MoverLimits::default(),
         }
     }
 }
@@ -517,9 +523,9 @@ impl StoreCluster {
                 Happening::Later(delay, step) => {
                     self.schedule.add(self.now + delay, Event::Step { node: id, life, step });
                 }
-                Happening::Timer(set) => {
+                Happening::Timer(set, step) => {
                     let wait = set.since(clock.monotonic(self.now));
-                    let (at, step) = (self.now + clock.true_wait(wait), Step::Timer(set));
+                    let at = self.now + clock.true_wait(wait);
                     self.schedule.add(at, Event::Step { node: id, life, step });
                 }
                 Happening::Frame { to, frame } => self.send(id, to, frame),
@@ -555,6 +561,7 @@ impl StoreCluster {
                         self.checked(group, |checks| checks.has_written(id));
                     }
                 }
+                Happening::Moves(report) => self.note(|| format!("{id} moves: {report:?}")),
                 Happening::Stewarded(group) => self.look_at_steward(id, group),
                 Happening::Opens(group, book) => {
                     self.checked(group, |checks| checks.opens(id, *book));

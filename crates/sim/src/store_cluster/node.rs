@@ -13,7 +13,7 @@ use kontiki_kv::command::Read;
 use kontiki_raft::{Receipt, Role, SnapshotMeta};
 use kontiki_replica::{
     Answer, Ask, Atlas, Caller, ChangeFailure, ChangeKind, Connection, ConnectionLimits, Core,
-    Effect, FrameError, NodeInfo, Opened, Request, Target,
+    Effect, FrameError, MoverOutput, NodeInfo, Opened, Report, Request, Target,
 };
 use kontiki_resp::{Reply, ReplyParse, ReplyParser};
 use kontiki_shard::Configuration;
@@ -26,6 +26,7 @@ use super::apply_stage::{ApplyStage, Work};
 use super::host::SimHost;
 use super::log_book::{Change, LogBook};
 use super::log_stage::{LogStage, LogWork, Reading};
+use super::moving::Moving;
 use crate::random::Random;
 
 /// Everything that can happen to a node.
@@ -62,6 +63,7 @@ pub(super) enum Input {
     },
     /// The group's steward has acted; of the controller's this is what it says then.
     Stewarded {
+        group: GroupId,
         configuration: Option<Arc<Configuration>>,
     },
     EnginePersisted {
@@ -113,6 +115,8 @@ pub(super) enum Step {
     Seal(u64),
     /// What is done from time to time.
     Housekeeping,
+    /// Moves of slots are looked at: by the timer that was set for this moment, if there is one.
+    Move(Option<Instant>),
 }
 
 impl Step {
@@ -126,6 +130,7 @@ impl Step {
             Self::EnginePersisted(_) => 5,
             Self::Seal(_) => 6,
             Self::Housekeeping => 7,
+            Self::Move(_) => 8,
         }
     }
 }
@@ -133,8 +138,10 @@ impl Step {
 /// What a step leads to.
 pub(super) enum Happening {
     Later(Duration, Step),
-    /// The event loop is to be woken at this time of the node's own clock.
-    Timer(Instant),
+    /// A timer is set: for this time of the node's own clock.
+    Timer(Instant, Step),
+    /// What a move of slots has come to.
+    Moves(Report),
     Frame {
         to: NodeId,
         frame: Bytes,
@@ -213,6 +220,7 @@ pub(super) struct Running {
     clock: (Instant, LogTime),
     /// What connections see of the cluster.
     atlas: Arc<Atlas>,
+    moving: Moving,
     happenings: Vec<Happening>,
 }
 
@@ -222,6 +230,7 @@ impl Running {
         core: Core,
         log: LogStage,
         stage: ApplyStage,
+        moving: Moving,
         random: Random,
     ) -> Self {
         let atlas = Arc::new(core.atlas());
@@ -241,6 +250,7 @@ impl Running {
             next_connection: 1,
             clock: (Instant(0), LogTime(0)),
             atlas,
+            moving,
             happenings: Vec::new(),
         }
     }
@@ -259,6 +269,7 @@ impl Running {
     pub(super) fn begin(&mut self) {
         self.wake();
         self.later(HOUSEKEEPING, Step::Housekeeping);
+        self.wake_moving();
     }
 
     /// Exchanges what has happened for an empty list.
@@ -323,6 +334,7 @@ impl Running {
     pub(super) fn is_moot(&self, step: Step) -> bool {
         match step {
             Step::Timer(set) => set != self.timer,
+            Step::Move(set) => self.moving.is_moot(set),
             Step::Seal(moment) => self.log.unsealed() != Some(moment),
             _ => false,
         }
@@ -335,12 +347,12 @@ impl Running {
             Step::Act => self.act(),
             Step::Timer(set) if self.clock.0 < set => {
                 // The clock runs slower than when this was set.
-                self.happenings.push(Happening::Timer(set));
+                self.happenings.push(Happening::Timer(set, step));
                 Ok(())
             }
             Step::Timer(_) if self.has_nothing_due() => {
                 self.timer = self.core.next_deadline();
-                self.happenings.push(Happening::Timer(self.timer));
+                self.happenings.push(Happening::Timer(self.timer, Step::Timer(self.timer)));
                 Ok(())
             }
             Step::Timer(_) => self.act(),
@@ -367,7 +379,18 @@ impl Running {
                 }
                 Ok(())
             }
+            Step::Move(set) if set.is_some_and(|set| self.clock.0 < set) => {
+                self.happenings.extend(set.map(|set| Happening::Timer(set, step)));
+                Ok(())
+            }
+            Step::Move(_) => {
+                self.move_slots();
+                Ok(())
+            }
             Step::Housekeeping => {
+                if self.moving.is_sharded() {
+                    self.stage.tidy()?;
+                }
                 if let Some(full) = self.log.look_for_space() {
                     self.input(Input::StorageFull(full));
                 }
@@ -415,10 +438,11 @@ impl Running {
         }
         self.begin_log();
         self.begin_apply();
+        self.wake_moving();
         let deadline = self.core.next_deadline().max(now + Duration::from_micros(1));
         if deadline < self.timer {
             self.timer = deadline;
-            self.happenings.push(Happening::Timer(deadline));
+            self.happenings.push(Happening::Timer(deadline, Step::Timer(deadline)));
         }
         Ok(())
     }
@@ -448,7 +472,8 @@ impl Running {
                 core.applied(group, applied, log_time, next_due, outcomes);
             }
             Input::Due { group, reads } => core.due(group, reads),
-            Input::Stewarded { configuration } => {
+            Input::Stewarded { group, configuration } => {
+                self.moving.hears_steward(group);
                 if let Some(configuration) = configuration {
                     core.set_configuration(configuration);
                     self.atlas = Arc::new(core.atlas());
@@ -468,7 +493,10 @@ impl Running {
                 self.happenings.push(Happening::Opens(opened.group, Box::new(book)));
                 core.open(*opened).map_err(|error| error.to_string())?;
             }
-            Input::Closed { group, member } => core.close(group, member.replica),
+            Input::Closed { group, member } => {
+                self.moving.closed(group);
+                core.close(group, member.replica);
+            }
         }
         Ok(())
     }
@@ -493,6 +521,7 @@ impl Running {
             }
             Effect::Role { group, role, term, leader } => {
                 self.atlas = Arc::new(self.core.atlas());
+                self.moving.role(group, (role == Role::Leader).then_some(term));
                 self.happenings.push(Happening::Role { group, role, term, leader });
             }
             Effect::BuildSnapshot { group } => queue.push_back(Work::BuildSnapshot { group }),
@@ -512,6 +541,35 @@ impl Running {
             Effect::Mismatch { .. } | Effect::Info(_) => {}
         }
         Ok(())
+    }
+
+    /// Has moves of slots looked at soon, if something has happened to them.
+    fn wake_moving(&mut self) {
+        if self.moving.wakes() {
+            let delay = self.random.time(LOOP_MIN, LOOP_MAX);
+            self.later(delay, Step::Move(None));
+        }
+    }
+
+    /// Does what moves of slots need.
+    fn move_slots(&mut self) {
+        let (now, wall) = self.clock;
+        for output in self.moving.poll(now, wall) {
+            match output {
+                MoverOutput::Ask { ticket, to, ask } => {
+                    let caller = Caller { connection: MOVING, ticket };
+                    self.input(Input::Request { to: Target::Group(to), caller, ask });
+                }
+                MoverOutput::Look { ticket, group, look } => {
+                    self.stage.queue.push_back(Work::Look { ticket, group, look });
+                }
+                MoverOutput::Report(report) => self.happenings.push(Happening::Moves(report)),
+            }
+        }
+        self.begin_apply();
+        if let Some(at) = self.moving.timer(now) {
+            self.happenings.push(Happening::Timer(at, Step::Move(Some(at))));
+        }
     }
 
     fn begin_log(&mut self) {
@@ -548,6 +606,10 @@ impl Running {
         for (caller, answer) in done.answers {
             self.answer(caller, answer);
         }
+        for (ticket, step) in done.looked {
+            self.moving.looked(ticket, step);
+        }
+        self.wake_moving();
         // As on a real node: if nobody here waits for what was applied, it is told with whatever
         // comes next.
         let is_quiet = self.core.pending_writes() == 0
@@ -563,6 +625,10 @@ impl Running {
     }
 
     fn answer(&mut self, caller: Caller, answer: Answer) {
+        if caller.connection == MOVING {
+            self.moving.answer(caller.ticket, answer);
+            return self.wake_moving();
+        }
         if caller.connection == 0 {
             self.happenings.push(Happening::Answer { ticket: caller.ticket, answer });
             return;
@@ -575,6 +641,7 @@ impl Running {
         let Some(front) = self.fronts.get_mut(&id) else { return };
         let log_time = self.core.log_time(GROUP);
         let host = SimHost {
+            id: self.core.me().id,
             // As on a real node: before the first stamp the wall clock is the best guess.
             log_time: if log_time == LogTime(0) { self.clock.1 } else { log_time },
             wall: self.clock.1,
@@ -629,6 +696,8 @@ impl Running {
     }
 }
 
+/// The caller of what moves of slots ask for.
+const MOVING: u64 = u64::MAX;
 const LOOP_MIN: Duration = Duration::from_micros(5);
 const LOOP_MAX: Duration = Duration::from_micros(40);
 const APPLY_MIN: Duration = Duration::from_micros(10);

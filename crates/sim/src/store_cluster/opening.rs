@@ -20,6 +20,7 @@ use super::StoreConfig;
 use super::apply_stage::ApplyStage;
 use super::log_book::LogBook;
 use super::log_stage::LogStage;
+use super::moving::Moving;
 use super::node::Running;
 use super::sharding;
 use super::snapshots::Snapshots;
@@ -114,7 +115,9 @@ pub(super) fn open(
         core.set_configuration(configuration);
     }
     let log = LogStage::new(log, config.disk.clone(), random.fork());
-    let mut running = Running::new(me, core, log, stage, random.fork());
+    let has_controller = stage.machines.contains_key(&CONTROLLER);
+    let moving = Moving::new(config, &me, has_controller);
+    let mut running = Running::new(me, core, log, stage, moving, random.fork());
     for (group, book) in books {
         running.opens(group, book);
     }

@@ -84,7 +84,7 @@ impl Plan {
             config.spares = 0;
         }
         if of.is_sharded {
-            config.shards = Random::new(seed ^ 0x5a4d).between(2, 3) as u32;
+            shard(&mut config, &mut Random::new(seed ^ 0x5a4d));
         }
         let count = if of.is_calm { 0 } else { random.between(2, 6) };
         let mut faults: Vec<Fault> = (0..count).map(|at| fault(at == 0, &mut random)).collect();
@@ -134,6 +134,18 @@ fn config(voters: u64, random: &mut Random) -> StoreConfig {
         config.raft.lease = Some(Lease { drift_ppm: LEASE_DRIFT_PPM });
     }
     config
+}
+
+/// So many groups share the keys, and what moves is cut into parts, so that there are steps enough.
+fn shard(config: &mut StoreConfig, random: &mut Random) {
+    let mut random = random.fork();
+    config.shards = random.between(2, 3) as u32;
+    let moves = &mut config.moves;
+    moves.step.chunk_bytes = random.between(60, 2000) as usize;
+    moves.step.freeze_bytes = random.between(0, 600);
+    moves.chunks_in_flight = random.between(1, 4) as usize;
+    moves.attempt = random.time(Duration::from_millis(1500), Duration::from_secs(8));
+    moves.freeze = random.time(Duration::from_millis(300), Duration::from_secs(2));
 }
 
 /// What goes wrong just when slots come a step further.
