@@ -8,7 +8,7 @@ use kontiki_types::{Index, LogTime, Slot};
 use crate::command::ScanPosition;
 use crate::layout::{self, Header, data_row, read_header};
 use crate::ledger::{Ledger, Tables};
-use crate::moving;
+use crate::moving::{self, Tallies};
 use crate::overlay::{Merged, Overlay};
 use crate::scan::Walk;
 use crate::steward::first_unserved;
@@ -30,6 +30,7 @@ pub(crate) struct Batch<'a, S> {
     pub(crate) index: Index,
     /// The row that was read last from the store. Commands that change a value read it first.
     pub(crate) last_read: &'a RefCell<LastRead>,
+    pub(crate) tallies: &'a mut Tallies,
     /// The first failure; what came after it does not count, since nothing is committed.
     pub(crate) failed: Cell<Option<MachineError>>,
 }

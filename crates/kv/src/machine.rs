@@ -14,6 +14,7 @@ use crate::hash::hash64;
 use crate::layout::{self, FORMAT};
 use crate::ledger::{Ledger, Tables, free_reply};
 use crate::litter::{self, Litter};
+use crate::moving::Tallies;
 use crate::overlay::{Merged, Overlay, Stored};
 use crate::query::View;
 use crate::steward::{Closed, first_closed};
@@ -50,6 +51,8 @@ pub struct Machine<S> {
     stewards: Option<Box<dyn Stewards>>,
     /// The last entry since the machine was opened that was the steward's.
     stewarded: Index,
+    /// Slots on their way out that are counted.
+    tallies: Tallies,
     /// The entry at hand.
     applying: Index,
     is_new: bool,
@@ -81,6 +84,7 @@ impl<S: Store> Machine<S> {
             steward: None,
             stewards: None,
             stewarded: Index(0),
+            tallies: Tallies::default(),
             applying: Index(0),
             is_new,
             has_failed: false,
@@ -257,6 +261,14 @@ impl<S: Store> Machine<S> {
 
     pub(crate) fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    pub(crate) fn tallies(&mut self) -> &mut Tallies {
+        &mut self.tallies
+    }
+
+    pub(crate) fn tallies_known(&self) -> &Tallies {
+        &self.tallies
     }
 
     fn check_usable(&self) -> Result<(), MachineError> {
@@ -484,6 +496,7 @@ impl<S: Store> Machine<S> {
             ledger: &mut self.ledger,
             index: self.applying,
             last_read: &self.last_read,
+            tallies: &mut self.tallies,
             failed: Cell::new(None),
         }
     }

@@ -315,7 +315,7 @@ impl<E: Engine> ApplyStage<E> {
                 Ok(())
             }
             Work::Look { group, look, taken } => {
-                let step = self.machines.get(&group).map(|machine| look.take(machine));
+                let step = self.machines.get_mut(&group).map(|machine| look.take(machine));
                 match step.transpose() {
                     // Whoever asked may have gone.
                     Ok(step) => drop(taken.send(step.flatten())),

@@ -27,8 +27,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use kontiki_kv::command::{Read, Write};
 use kontiki_kv::{Machine, MachineError, Proposal, Store, WriteRequest};
 use kontiki_shard::{
-    Answer as Said, Call, ImportStatus, Limits, Move, MoveId, Query, Source, Step, Told, Verdict,
-    source_step, target_step,
+    Answer as Said, Call, GroupOp, ImportStatus, Limits, Move, MoveId, Phase, Query, Source, Step,
+    Told, Verdict, source_step, target_step,
 };
 use kontiki_types::{ClientId, GroupId, Instant, LogTime, Seq, Slot, Term};
 
@@ -36,6 +36,10 @@ use crate::connection::{Answer, Ask, RETENTION_MILLIS, SessionWrite};
 use crate::steward::{CONTROLLER, SourceRows, answered, ask, holdings_of, tell, told};
 use duties::Duties;
 use task::{Task, TaskId};
+
+/// Bytes of rows that are counted with each chunk, as a multiple of the chunk's: counting is to be
+/// through before copying is.
+const COUNTED_PER_CHUNK: usize = 2;
 
 /// Bounds of what moves may take.
 #[derive(Clone, Copy, Debug)]
@@ -151,11 +155,12 @@ enum LookSide {
 }
 
 impl Look {
-    /// Looks. `None` while the state has no entry of the leader's term, or has no steward.
+    /// Looks. `None` while the state has no entry of the leader's term, or has no steward, and while
+    /// slots that would be frozen are not counted.
     ///
     /// # Errors
     /// The rows could not be read.
-    pub fn take<S: Store>(&self, machine: &Machine<S>) -> Result<Option<Step>, MachineError> {
+    pub fn take<S: Store>(&self, machine: &mut Machine<S>) -> Result<Option<Step>, MachineError> {
         let Some(steward) = machine.steward() else { return Ok(None) };
         if machine.applied().term != self.term {
             return Ok(None);
@@ -164,17 +169,31 @@ impl Look {
         let found = &self.found;
         match &self.side {
             LookSide::Target => Ok(Some(target_step(&holdings, found))),
-            LookSide::Source { target, clock, is_late, limits } => source_step(&Source {
-                holdings: &holdings,
-                data: &SourceRows(machine),
-                term: self.term,
-                clock: *clock,
-                found,
-                target: target.as_ref(),
-                is_late: *is_late,
-                limits: *limits,
-            })
-            .map(Some),
+            LookSide::Source { target, clock, is_late, limits } => {
+                // The slots are counted while they are copied, and at the freeze there is little left.
+                let is_counted = match holdings.export(found.tag.id) {
+                    Some(export) if found.phase == Phase::Planned => {
+                        let slots: Vec<Slot> = export.slots.iter().collect();
+                        machine.tally(&slots, COUNTED_PER_CHUNK * limits.chunk_bytes)?
+                    }
+                    _ => true,
+                };
+                let step = source_step(&Source {
+                    holdings: &holdings,
+                    data: &SourceRows(machine),
+                    term: self.term,
+                    clock: *clock,
+                    found,
+                    target: target.as_ref(),
+                    is_late: *is_late,
+                    limits: *limits,
+                })?;
+                let freezes = matches!(
+                    &step,
+                    Step::Propose(command) if command.op == GroupOp::Freeze
+                );
+                Ok(Some(step).filter(|_| is_counted || !freezes))
+            }
         }
     }
 }

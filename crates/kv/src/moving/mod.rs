@@ -14,13 +14,14 @@
 //!   goes on in other slots.
 //! - All of it is in snapshots and in the state hash.
 //!
-//! Sums (PROTOCOL 12) of what is staged are kept as rows come and go. Missing so far: those of the
-//! source are taken by reading every row of the slots, not kept as they change.
+//! Sums (PROTOCOL 12) of what is staged are kept as rows come and go; those of the source are counted
+//! in pieces before the freeze, and follow each change (`Machine::tally`).
 
 mod item;
 mod outward;
 mod staging;
 mod sums;
+mod tally;
 
 use bytes::Bytes;
 use kontiki_types::{Index, LogTime, Slot};
@@ -29,6 +30,7 @@ use crate::BadBytes;
 
 pub(crate) use staging::{clear_tracked, note_change, redo_due};
 pub(crate) use sums::each_row;
+pub(crate) use tally::Tallies;
 
 /// What a steward's entry may do to rows. Slots are given in their order, each once.
 pub trait SlotRows {

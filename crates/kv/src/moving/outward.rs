@@ -1,5 +1,7 @@
 //! What the leader of the source reads, between entries.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use kontiki_types::{Index, Slot};
 
@@ -50,6 +52,13 @@ impl<S: Store> Machine<S> {
     ) -> Result<SlotChanges, MachineError> {
         let mut changes: Vec<(Index, Slot, Option<Bytes>)> = Vec::new();
         for slot in slots {
+            if let Some(known) = self.tallies_known().changes(*slot, after) {
+                // Of a key that has changed twice, the last change counts.
+                let mut last = BTreeMap::new();
+                last.extend(known.map(|(index, key)| (key.clone(), *index)));
+                changes.extend(last.into_iter().map(|(key, index)| (index, *slot, key)));
+                continue;
+            }
             for (from, to) in [layout::cleared_of(*slot), layout::changed_of(*slot)] {
                 each_row(&Stored(self.store()), from, &to, |key, row| {
                     let index = Index(Cursor::new(row).u64()?);
@@ -141,7 +150,8 @@ impl<S: Store> Machine<S> {
         Ok(SlotPiece { payload: out.into(), next: None })
     }
 
-    /// What the live rows of frozen `slots` add up to, with what was pinned. Reads them all.
+    /// What the live rows of frozen `slots` add up to, with what was pinned. Reads them all, but for
+    /// those that [`Machine::tally`] has counted.
     ///
     /// # Errors
     /// [`MachineError`].
@@ -149,7 +159,13 @@ impl<S: Store> Machine<S> {
         let mut sums = SlotSums::default();
         for slot in slots {
             let state = self.tables().slots.get(*slot);
-            add_rows(&mut sums, &Stored(self.store()), *slot, state.incarnation)?;
+            match self.tallied(*slot)? {
+                Some(counted) => {
+                    sums.keys += counted.keys;
+                    sums.rows = sums.rows.wrapping_add(counted.rows);
+                }
+                None => add_rows(&mut sums, &Stored(self.store()), *slot, state.incarnation)?,
+            }
             add_rest(&mut sums, &Stored(self.store()), *slot, state)?;
         }
         Ok(sums)

@@ -50,6 +50,19 @@ pub(crate) fn note_change<S: Store>(batch: &mut Batch<'_, S>, slot: Slot, key: &
     if batch.is_tracked(slot) {
         let index = Bytes::copy_from_slice(&batch.index.0.to_be_bytes());
         batch.overlay.put(layout::changed(slot, key), index);
+        if batch.tallies.has(slot) {
+            let merged = Merged { store: batch.store, overlay: batch.overlay };
+            let mut failed = None;
+            let row = |row_key: &[u8]| {
+                merged.get(row_key).unwrap_or_else(|error| {
+                    failed = Some(error);
+                    None
+                })
+            };
+            let incarnation = batch.tables.slots.get(slot).incarnation;
+            batch.tallies.key_changes(slot, incarnation, key, batch.index, row);
+            batch.check(failed.map_or(Ok(()), Err));
+        }
     }
 }
 
@@ -58,6 +71,7 @@ pub(crate) fn clear_tracked<S: Store>(batch: &mut Batch<'_, S>, slot: Slot) {
     if batch.is_tracked(slot) {
         let index = Bytes::copy_from_slice(&batch.index.0.to_be_bytes());
         batch.overlay.put(Bytes::copy_from_slice(&layout::cleared(slot)), index);
+        batch.tallies.slot_empties(slot, batch.index);
     }
 }
 
@@ -343,6 +357,7 @@ impl<S: Store> SlotRows for Batch<'_, S> {
     }
 
     fn untrack(&mut self, slots: &[Slot]) {
+        slots.iter().for_each(|slot| self.tallies.forget(*slot));
         self.attempt(|batch| {
             slots.iter().try_for_each(|slot| {
                 batch.delete_range(layout::cleared_of(*slot))?;

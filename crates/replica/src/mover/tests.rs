@@ -170,7 +170,8 @@ impl World {
         match output {
             MoverOutput::Report(_) => {}
             MoverOutput::Look { ticket, group, look } => {
-                let step = look.take(&self.machines[&group]).expect("sound");
+                let machine = self.machines.get_mut(&group).expect("a group");
+                let step = look.take(machine).expect("sound");
                 self.movers[at].looked(ticket, step);
             }
             MoverOutput::Ask { ticket, to, ask } => {

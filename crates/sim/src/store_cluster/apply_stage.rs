@@ -128,7 +128,7 @@ impl ApplyStage {
             }
             Work::InstallSnapshot { group, meta } => self.install(group, meta, done),
             Work::Look { ticket, group, look } => {
-                let step = self.machines.get(&group).map(|machine| look.take(machine));
+                let step = self.machines.get_mut(&group).map(|machine| look.take(machine));
                 done.looked.push((ticket, step.transpose().map_err(text)?.flatten()));
             }
             Work::Create { group, member } => self.create(group, member, done)?,
