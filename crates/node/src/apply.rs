@@ -15,7 +15,7 @@ use kontiki_kv::command::Read;
 use kontiki_kv::{Machine, QueryAnswer, Reply};
 use kontiki_raft::{Base, Entries, Entry, EntryData, Membership, Recovered, SnapshotMeta};
 use kontiki_replica::steward::{BEGINS_AFTER, Beginning};
-use kontiki_replica::{Answer, Caller, Failure, Look, NodeInfo, Opened};
+use kontiki_replica::{Answer, Failure, Look, NodeInfo, Opened, Question};
 use kontiki_shard::Step;
 use kontiki_storage::engine::{Engine, GroupStore, Persist};
 use kontiki_types::{GroupId, Index, LogId, LogTime, Member};
@@ -41,7 +41,7 @@ pub(crate) enum Work {
     Query {
         group: GroupId,
         log_time: LogTime,
-        reads: Vec<(Caller, Read)>,
+        reads: Vec<Question>,
     },
     /// Make the state engine durable, so that the log can be compacted.
     PersistEngine {
@@ -236,7 +236,7 @@ impl<E: Engine> ApplyStage<E> {
                 }
                 Work::Query { reads: some, .. } => {
                     reads += some.len();
-                    if some.iter().any(|(_, read)| !is_quick(read)) {
+                    if some.iter().any(|question| !is_quick(&question.read)) {
                         return false;
                     }
                 }
@@ -407,38 +407,50 @@ impl<E: Engine> ApplyStage<E> {
         &mut self,
         group: GroupId,
         log_time: LogTime,
-        reads: Vec<(Caller, Read)>,
+        reads: Vec<Question>,
     ) -> Result<(), (GroupId, String)> {
         self.node.metrics.queries.inc_by(reads.len() as u64);
         let mut answers = Vec::with_capacity(reads.len());
-        let Some(machine) = self.machines.get_mut(&group) else {
-            let failed = || Answer::Failed(Failure::Unavailable);
-            answers.extend(reads.into_iter().map(|(caller, _)| (caller, failed())));
-            self.node.registry.deliver(answers);
-            return Ok(());
-        };
-        let mut due = Vec::new();
+        let mut inward = Vec::new();
+        let (mut due, mut barred) = (Vec::new(), Vec::new());
         let mut bytes = 0;
-        for (caller, read) in reads {
-            match machine.query(&read, log_time).map_err(|e| (group, e.to_string()))? {
-                QueryAnswer::Reply(reply) => {
-                    let answer = Answer::Reply(reply);
-                    bytes += registry::weight(&answer);
-                    answers.push((caller, answer));
-                }
-                QueryAnswer::Due => due.push((caller, read)),
-                // A group has every slot, so none is closed.
-                QueryAnswer::Closed { .. } => {
-                    answers.push((caller, Answer::Failed(Failure::Unavailable)));
+        match self.machines.get(&group) {
+            None => {
+                let failed = || Answer::Failed(Failure::Unavailable);
+                for Question { caller, .. } in reads {
+                    let to = if caller.is_inward() { &mut inward } else { &mut answers };
+                    to.push((caller, failed()));
                 }
             }
-            // Large ones are handed over as they come: whose outbox is full is cut off there.
-            if bytes > ANSWER_BYTES {
-                self.node.registry.deliver(answers.drain(..));
-                bytes = 0;
+            Some(machine) => {
+                for question in reads {
+                    let answer = machine.query(&question.read, log_time);
+                    match answer.map_err(|e| (group, e.to_string()))? {
+                        QueryAnswer::Reply(reply) => {
+                            let answer = Answer::Reply(reply);
+                            bytes += registry::weight(&answer);
+                            let caller = question.caller;
+                            let to = if caller.is_inward() { &mut inward } else { &mut answers };
+                            to.push((caller, answer));
+                        }
+                        QueryAnswer::Due => due.push(question),
+                        QueryAnswer::Closed { slot, gate } => barred.push((question, slot, gate)),
+                    }
+                    // Large ones are handed over as they come: whose outbox is full is cut off there.
+                    if bytes > ANSWER_BYTES {
+                        self.node.registry.deliver(answers.drain(..));
+                        bytes = 0;
+                    }
+                }
             }
         }
         self.node.registry.deliver(answers);
+        if !inward.is_empty() {
+            self.send(Input::Answered(inward));
+        }
+        if !barred.is_empty() {
+            self.send(Input::Barred { group, reads: barred });
+        }
         if !due.is_empty() {
             self.send(Input::Due { group, reads: due });
         }

@@ -6,17 +6,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kontiki_kv::Outcome;
-use kontiki_kv::command::Read;
+use kontiki_kv::{Gate, Outcome};
 use kontiki_net::PeerTransport;
 use kontiki_raft::{Entries, Receipt, Role, SnapshotMeta};
 use kontiki_replica::steward::{Beginning, CONTROLLER};
 use kontiki_replica::{
-    Ask, Caller, ChangeFailure, ChangeKind, Core, Effect, FIRST_GROUP, GroupStatus, Look, NodeInfo,
-    Opened, Request, Target,
+    Answer, Ask, Caller, ChangeFailure, ChangeKind, Core, Effect, FIRST_GROUP, GroupStatus, Look,
+    NodeInfo, Opened, Question, Request, Target,
 };
 use kontiki_shard::{Configuration, Step};
-use kontiki_types::{GroupId, Index, LogId, LogTime, Member, NodeId};
+use kontiki_types::{GroupId, Index, LogId, LogTime, Member, NodeId, Slot};
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
@@ -70,7 +69,11 @@ pub(crate) enum Input {
         outcomes: Vec<Outcome>,
     },
     /// From the apply stage: reads that wait for log time.
-    Due { group: GroupId, reads: Vec<(Caller, Read)> },
+    Due { group: GroupId, reads: Vec<Question> },
+    /// From the apply stage: reads that met a slot that is not served, each with it.
+    Barred { group: GroupId, reads: Vec<(Question, Slot, Gate)> },
+    /// From the apply stage: answers to reads that the core asked for by itself or for other nodes.
+    Answered(Vec<(Caller, Answer)>),
     /// From the apply stage: the group's steward has acted. If it is the controller, this is the
     /// configuration after it.
     Stewarded { group: GroupId, configuration: Option<Arc<Configuration>> },
@@ -135,8 +138,8 @@ pub(crate) struct EventLoop {
     changes: std::collections::BTreeMap<u64, oneshot::Sender<Result<(), ChangeFailure>>>,
     next_change: u64,
     outgrown_at: kontiki_types::Instant,
-    /// Connections are to see another atlas at the end of the turn.
-    atlas_changed: bool,
+    /// Version of the atlas that connections see.
+    atlas_shown: Option<u64>,
 }
 
 impl EventLoop {
@@ -158,7 +161,7 @@ impl EventLoop {
             changes: std::collections::BTreeMap::new(),
             next_change: 0,
             outgrown_at: kontiki_types::Instant(0),
-            atlas_changed: false,
+            atlas_shown: None,
         }
     }
 
@@ -266,14 +269,16 @@ impl EventLoop {
                 core.applied(group, applied, log_time, next_due, outcomes);
             }
             Input::Due { group, reads } => core.due(group, reads),
+            Input::Barred { group, reads } => core.barred(group, reads),
+            Input::Answered(answers) => core.answered(answers),
             Input::Stewarded { group, configuration } => {
+                core.stewarded(group);
                 if group == CONTROLLER {
                     self.node.moving.tell(News::Controller);
                 }
                 if let Some(configuration) = configuration {
                     debug!(%group, epoch = %configuration.epoch(), "configuration");
                     core.set_configuration(configuration);
-                    self.atlas_changed = true;
                 }
             }
             Input::EnginePersisted { group, applied } => core.engine_persisted(group, applied),
@@ -405,7 +410,6 @@ impl EventLoop {
     ) {
         info!(%group, ?role, %term, leader = leader.map(|leader| leader.node.0), "role");
         self.node.metrics.role_changed(role == Role::Leader);
-        self.atlas_changed = true;
         self.node.moving.tell(News::Role(group, (role == Role::Leader).then_some(term)));
         if group == DATA_GROUP {
             let leader = leader.map_or(0, |leader| leader.node.0);
@@ -427,12 +431,14 @@ impl EventLoop {
     /// Shows other threads what they may want to see, and has the state engine persisted when the
     /// log has outgrown its bound.
     fn show(&mut self) {
-        if std::mem::take(&mut self.atlas_changed) {
+        let now = clock::now();
+        let atlas = Some(self.core.atlas_version());
+        if self.atlas_shown != atlas {
+            self.atlas_shown = atlas;
             self.node.set_atlas(Arc::new(self.core.atlas()));
         }
-        let now = clock::now();
         let view = &self.node.view;
-        view.log_time.store(self.core.log_time(DATA_GROUP).0, Ordering::Relaxed);
+        view.log_time.store(self.core.latest_log_time().0, Ordering::Relaxed);
         view.log_time_at.store(now.0, Ordering::Relaxed);
         view.pending.store(self.core.pending_writes(), Ordering::Relaxed);
         let led = self.core.leader(DATA_GROUP).is_some();

@@ -371,6 +371,8 @@ pub(crate) fn told(failure: Failure) -> NetFailure {
         Failure::NumberReused => NetFailure::not_applied(FailureCode::StampReused, message),
         Failure::Unknown => NetFailure::unknown(FailureCode::Timeout, message),
         Failure::Superseded => NetFailure::unknown(FailureCode::Conflict, message),
+        Failure::ReplyTooLarge => NetFailure::unknown(FailureCode::TooLarge, message),
+        Failure::NotHere => NetFailure::may_retry(FailureCode::NoLeader, message),
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) struct Shared {
 /// What the event loop shows of itself; each value by itself is current, not all together.
 #[derive(Debug, Default)]
 pub(crate) struct View {
-    /// Log time of group 1 and when it was read.
+    /// Log time of the group that is ahead, and when it was read.
     pub(crate) log_time: AtomicU64,
     pub(crate) log_time_at: AtomicU64,
     /// Node that leads group 1; 0: none known.

@@ -15,7 +15,7 @@ use crate::peer::NodeInfo;
 pub const FIRST_GROUP: GroupId = GroupId(1);
 
 /// Where a request goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// To the group that owns the slot when it gets there, wherever that is.
     Slot(Slot),

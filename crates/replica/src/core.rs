@@ -1,28 +1,34 @@
 //! A node's side of all its groups: the one value that the event loop owns.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+mod held;
+mod news;
+mod routing;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kontiki_kv::Outcome;
-use kontiki_kv::command::Read;
+use kontiki_kv::{Gate, Outcome};
 use kontiki_raft::{
     Config, Entries, Raft, Receipt, Recovered, RestartError, Role, SnapshotMeta, WriteBatch,
 };
-use kontiki_shard::Configuration;
 use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{
-    GroupId, Incarnation, Index, Instant, LogId, LogTime, Member, NodeId, ReplicaId, Term,
+    GroupId, Incarnation, Index, Instant, LogId, LogTime, Member, NodeId, ReplicaId, Slot, Term,
 };
 
-use crate::atlas::{Atlas, FIRST_GROUP, Target};
+use crate::atlas::Target;
 use crate::clock::WallClocks;
-use crate::connection::{Answer, Ask, Failure};
-use crate::group::{ChangeFailure, ChangeKind, Group, GroupConfig, GroupStatus, Node, State};
+use crate::connection::{Answer, Ask};
+use crate::group::{
+    ChangeFailure, ChangeKind, Group, GroupConfig, GroupStatus, Node, Question, State,
+};
 use crate::peer::{Frame, FrameBuilder, FrameError, NodeInfo, PeerMessage, Taken};
+use crate::routed::{Returned, Routed, Why};
 use crate::timers::Timers;
 use crate::watch::Watch;
+use news::Gossip;
+use routing::Router;
 
 /// A node that was not heard for this long counts as not alive, for the status only.
 const ALIVE_FOR: Duration = Duration::from_secs(2);
@@ -34,6 +40,21 @@ pub struct Caller {
     pub connection: u64,
     /// The request on it.
     pub ticket: u64,
+}
+
+impl Caller {
+    /// Whether the core itself waits for the answer, for another node or to learn from it. The
+    /// driver gives such an answer to [`Core::answered`].
+    pub fn is_inward(self) -> bool {
+        self.connection == Self::INWARD
+    }
+
+    /// The number of no connection.
+    const INWARD: u64 = u64::MAX;
+
+    pub(crate) fn inward(ticket: u64) -> Self {
+        Self { connection: Self::INWARD, ticket }
+    }
 }
 
 /// What the driver must do. Effects of one group are to be carried out in order by each stage:
@@ -55,14 +76,16 @@ pub enum Effect {
         entries: Entries<Bytes>,
     },
     /// Answer the reads from the state after all entries handed out before, all from one state.
-    /// Those that meet a key that is due at `log_time` come back by [`Core::due`].
+    /// Those that meet a key that is due at `log_time` come back by [`Core::due`], those that meet a
+    /// slot that is not served by [`Core::barred`], and answers to callers that are
+    /// [inward](Caller::is_inward) go to [`Core::answered`].
     Query {
         /// The group.
         group: GroupId,
         /// Log time as estimated when the reads were released.
         log_time: LogTime,
         /// The reads.
-        reads: Vec<(Caller, Read)>,
+        reads: Vec<Question>,
     },
     /// Answer a caller.
     Answer {
@@ -244,12 +267,17 @@ pub struct Core {
     tombstones: BTreeSet<(GroupId, ReplicaId)>,
     creating: BTreeSet<GroupId>,
     infos: BTreeMap<NodeId, NodeInfo>,
-    /// The newest configuration heard of; none in a store that is not sharded.
-    configuration: Option<Arc<Configuration>>,
+    gossip: Gossip,
     walls: WallClocks,
     taken: Taken,
     frames: Frames,
     effects: Vec<Effect>,
+    /// Groups of which the leader or the voters changed since the last flush.
+    places: Vec<GroupId>,
+    router: Router,
+    /// Requests that groups gave back, and answers to callers that are inward, since the last flush.
+    returned: VecDeque<Returned>,
+    inward: VecDeque<(Caller, Answer)>,
     info_at: Instant,
     now: Instant,
     wall: LogTime,
@@ -278,11 +306,15 @@ impl Core {
             pending_writes: 0,
             tombstones: tombstones.into_iter().collect(),
             creating: BTreeSet::new(),
-            configuration: None,
+            gossip: Gossip::default(),
             walls: WallClocks::default(),
             taken: Taken::default(),
             frames: Frames::default(),
             effects: Vec::new(),
+            places: Vec::new(),
+            router: Router::default(),
+            returned: VecDeque::new(),
+            inward: VecDeque::new(),
             info_at: Instant(0),
             now: Instant(0),
             wall: LogTime(0),
@@ -326,6 +358,7 @@ impl Core {
             Group::new(group, config, me, raft, State { applied, log_time, next_due }, self.now);
         self.creating.remove(&group);
         self.groups.insert(group, replica);
+        self.places.push(group);
         self.dirty.insert(group);
         Ok(())
     }
@@ -339,22 +372,13 @@ impl Core {
             self.watch.set(group, closed.scheduled.rest.as_ref(), None);
             self.pending_writes -= closed.scheduled.pending_writes;
         }
+        self.places.push(group);
     }
 
     /// A caller's request.
     pub fn request(&mut self, to: Target, caller: Caller, ask: Ask) {
-        let group = match to {
-            Target::Group(group) => group,
-            Target::Slot(_) => FIRST_GROUP,
-        };
-        let done = self.with(group, |group, node| match ask {
-            Ask::Read(read) => group.read(caller, read, node),
-            Ask::Write(write) => group.write(caller, write, node),
-        });
-        if done.is_none() {
-            let answer = Answer::Failed(Failure::Unavailable);
-            self.effects.push(Effect::Answer { caller, answer });
-        }
+        let give_up = self.now + self.config.request_timeout;
+        self.route(Routed { caller, to, ask, give_up, attempts: 0 });
     }
 
     /// An operator's request; answered by [`Effect::Changed`].
@@ -401,6 +425,19 @@ impl Core {
                     });
                 }
                 PeerMessage::Info(info) => self.hear_info(from, info),
+                PeerMessage::News(news) => self.hear_news(from, news),
+                PeerMessage::Led(led) => self.hear_led(from, led),
+                PeerMessage::Configuration(configuration) => {
+                    self.hear_configuration(configuration);
+                }
+                PeerMessage::Ask(passed) => {
+                    let taken = &mut self.taken;
+                    if !*is_first.get_or_insert_with(|| taken.is_first(from, frame.checksum())) {
+                        continue;
+                    }
+                    self.passed_ask(from, passed);
+                }
+                PeerMessage::Answer(asker, answer) => self.passed_answer(from, asker, answer),
             }
         }
         Ok(())
@@ -432,6 +469,7 @@ impl Core {
         });
         if is_news {
             let known = self.infos.insert(info.id, info.clone());
+            self.atlas_changed();
             if known.is_some_and(|known| {
                 (known.incarnation, known.boot) != (info.incarnation, info.boot)
             }) {
@@ -479,8 +517,16 @@ impl Core {
     }
 
     /// Reads that wait for log time to pass a key's expiry.
-    pub fn due(&mut self, group: GroupId, reads: Vec<(Caller, Read)>) {
+    pub fn due(&mut self, group: GroupId, reads: Vec<Question>) {
         self.with(group, |group, node| group.read_again(reads, node));
+    }
+
+    /// Reads that met a slot that is not served, each with the slot and how it is closed.
+    pub fn barred(&mut self, group: GroupId, reads: Vec<(Question, Slot, Gate)>) {
+        for (question, slot, gate) in reads {
+            let (routed, why) = (question.into(), Why::Closed(slot, gate));
+            self.returned.push_back(Returned { group, routed, why });
+        }
     }
 
     /// The state engine has everything up to `applied` on stable storage.
@@ -563,6 +609,7 @@ impl Core {
                     self.frames.to(peer).info(info);
                 }
             }
+            self.spread_news();
         }
     }
 
@@ -570,7 +617,7 @@ impl Core {
     pub fn next_deadline(&self) -> Instant {
         let GroupConfig { alive_interval, silent_after, .. } = self.config;
         let watch = self.watch.next(&self.walls, alive_interval, silent_after);
-        let deadline = self.timers.next().min(self.info_at).min(watch);
+        let deadline = self.timers.next().min(self.info_at).min(watch).min(self.router.deadline());
         #[cfg(feature = "plants")]
         let deadline = deadline + self.stopped;
         deadline
@@ -579,13 +626,20 @@ impl Core {
     /// Lets every group with inputs act, and returns what is to be done. Call it after a batch of
     /// inputs: what arrived together leaves together.
     pub fn flush(&mut self) -> Vec<Effect> {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for &group in &dirty.0 {
-            self.at(group, Group::flush);
-            self.settle(group);
+        self.settle_requests();
+        self.look_after_requests();
+        while !self.dirty.0.is_empty() {
+            let mut dirty = std::mem::take(&mut self.dirty);
+            for &group in &dirty.0 {
+                self.at(group, Group::flush);
+                self.settle(group);
+            }
+            dirty.0.clear();
+            self.dirty = dirty;
+            self.settle_requests();
         }
-        dirty.0.clear();
-        self.dirty = dirty;
+        self.look_at_places();
+        self.spread_changes();
         std::mem::take(&mut self.effects)
     }
 
@@ -613,27 +667,6 @@ impl Core {
         let mut nodes: Vec<_> = others.chain([(self.me.clone(), true)]).collect();
         nodes.sort_by_key(|(info, _)| info.id);
         nodes
-    }
-
-    /// Takes a configuration that the controller's log holds: from a replica of group 0 here, or
-    /// from what the directory remembers. An older one than is known changes nothing.
-    pub fn set_configuration(&mut self, configuration: Arc<Configuration>) {
-        let known = self.configuration.as_ref().map(|known| known.epoch());
-        if known.is_none_or(|known| known < configuration.epoch()) {
-            self.configuration = Some(configuration);
-        }
-    }
-
-    /// What this node knows of its cluster.
-    pub fn atlas(&self) -> Atlas {
-        let groups = self.groups.iter().map(|(&id, group)| (id, group.place()));
-        let nodes = self.nodes().into_iter().map(|(info, alive)| (info.id, (info, alive)));
-        Atlas {
-            configuration: self.configuration.clone(),
-            groups: groups.collect(),
-            nodes: nodes.collect(),
-            ..Atlas::default()
-        }
     }
 
     /// Where a node is.
@@ -674,6 +707,13 @@ impl Core {
     /// Log time of a group as estimated here, zero for an unknown group.
     pub fn log_time(&self, group: GroupId) -> LogTime {
         self.groups.get(&group).map_or(LogTime(0), |group| group.log_time(self.now))
+    }
+
+    /// Notes what has changed of who leads and who votes.
+    fn look_at_places(&mut self) {
+        while let Some(group) = self.places.pop() {
+            self.place_changed(group);
+        }
     }
 
     /// Takes over what has become of a group: when it is due, whether it rests, what is pending.
@@ -724,6 +764,9 @@ impl Core {
             walls: &self.walls,
             frames: &mut self.frames,
             effects: &mut self.effects,
+            places: &mut self.places,
+            returned: &mut self.returned,
+            inward: &mut self.inward,
         };
         Some(act(replica, &mut node))
     }

@@ -3,28 +3,35 @@
 //! A write is *pending* at the node that its caller talks to until this node itself has applied it:
 //! nobody sends results from node to node. That node passes the write to whoever leads, and again
 //! to the next leader, under the same (client, seq), which makes a second arrival harmless
-//! (PROTOCOL 1). A read waits for a read index and then for the state to have reached it.
+//! (PROTOCOL 1). A read waits for a read index and then for the state to have reached it. What
+//! comes out of the state machine without an effect, since the group does not serve its slot, the
+//! group gives back, and it goes its way from there ([`crate::routed`]).
 
 mod change;
 mod reads;
 mod writes;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kontiki_raft::{Output, Raft, Receipt, Role, Status};
+use kontiki_raft::{EntryData, Output, Raft, Receipt, Role, Status};
 use kontiki_types::plant::{Plant, planted};
-use kontiki_types::{GroupId, Index, Instant, LogId, LogTime, Member, NodeId, Term};
+use kontiki_types::{GroupId, Index, Instant, LogId, LogTime, Member, NodeId, Slot, Term};
 
-use crate::atlas::GroupPlace;
+use crate::atlas::{GroupPlace, Target};
 use crate::clock::{GroupClock, WallClocks};
-use crate::core::{Effect, Frames};
+use crate::connection::{Answer, Ask, Failure};
+use crate::core::{Caller, Effect, Frames};
+use crate::routed::{Returned, Routed, Why};
 use crate::watch::Rest;
 use change::Change;
 use reads::Reads;
-use writes::Writes;
+use writes::{Pending, Writes};
 
 pub use change::{ChangeFailure, ChangeKind};
+pub use reads::Question;
+pub(crate) use writes::is_sound;
 
 /// Timing and limits of a node's side of a group.
 #[derive(Clone, Debug)]
@@ -89,6 +96,27 @@ pub(crate) struct Node<'a> {
     pub(crate) walls: &'a WallClocks,
     pub(crate) frames: &'a mut Frames,
     pub(crate) effects: &'a mut Vec<Effect>,
+    /// Where a group says that its leader or its voters changed.
+    pub(crate) places: &'a mut Vec<GroupId>,
+    /// Requests that a group gives back.
+    pub(crate) returned: &'a mut VecDeque<Returned>,
+    /// Answers to callers that are inward.
+    pub(crate) inward: &'a mut VecDeque<(Caller, Answer)>,
+}
+
+impl Node<'_> {
+    /// Answers a caller.
+    pub(crate) fn answer(&mut self, caller: Caller, answer: Answer) {
+        if caller.is_inward() {
+            self.inward.push_back((caller, answer));
+        } else {
+            self.effects.push(Effect::Answer { caller, answer });
+        }
+    }
+
+    pub(crate) fn fail(&mut self, caller: Caller, failure: Failure) {
+        self.answer(caller, Answer::Failed(failure));
+    }
 }
 
 /// What the state machine has come to.
@@ -208,6 +236,34 @@ impl Group {
         self.leader
     }
 
+    /// Takes a request.
+    pub(crate) fn take(&mut self, routed: Routed, node: &mut Node<'_>) {
+        let Routed { caller, to, ask, give_up, attempts } = routed;
+        match ask {
+            Ask::Read(read) => self.read(Question { caller, read, to, give_up }, node),
+            Ask::Write(write) => {
+                let pending = Pending::new(caller, to, write.proposal, give_up, attempts);
+                self.write((write.client, write.seq), pending, node);
+            }
+        }
+    }
+
+    /// Whether any request waits.
+    pub(crate) fn has_requests(&self) -> bool {
+        self.writes.len() > 0 || self.reads.len() > 0
+    }
+
+    /// Gives back the requests for slots that the group does not own any more.
+    pub(crate) fn give_up_moved(
+        &mut self,
+        mut owns: impl FnMut(Slot) -> bool,
+        node: &mut Node<'_>,
+    ) {
+        let mut has_moved = |to| matches!(to, Target::Slot(slot) if !owns(slot));
+        self.give_back_writes(Why::Moved, &mut has_moved, node);
+        self.give_back_reads(Why::Moved, &mut has_moved, node);
+    }
+
     /// What others may know of the group.
     pub(crate) fn place(&self) -> GroupPlace {
         GroupPlace { leader: self.leader.map(|leader| leader.node), nodes: self.voters.clone() }
@@ -226,6 +282,11 @@ impl Group {
             pending_writes: self.writes.len(),
             waiting_reads: self.reads.len(),
         }
+    }
+
+    /// The term, as of the last change of role.
+    pub(crate) fn term(&self) -> Term {
+        self.term
     }
 
     fn look_at_voters(&mut self) {
@@ -360,6 +421,10 @@ impl Group {
             Output::Apply(entries) => {
                 if let Some(last) = entries.last() {
                     self.handed = last.id.index;
+                    if entries.iter().any(|entry| matches!(entry.data, EntryData::Membership(_))) {
+                        self.look_at_voters();
+                        node.places.push(self.id);
+                    }
                     node.effects.push(Effect::Apply { group, entries });
                     self.release_reads(node);
                 }
@@ -399,6 +464,7 @@ impl Group {
     ) {
         let other_leader = leader != self.leader || term != self.term;
         (self.role, self.term, self.leader) = (role, term, leader);
+        node.places.push(self.id);
         node.effects.push(Effect::Role { group: self.id, role, term, leader });
         self.look_at_voters();
         if other_leader {
@@ -427,10 +493,10 @@ impl Group {
         self.applied(now, applied, log_time, next_due);
     }
 
-    /// The replica is closed: whoever waits is told so.
+    /// The replica is closed: what waits goes elsewhere.
     pub(crate) fn abandon(&mut self, node: &mut Node<'_>) {
-        self.abandon_writes(node);
-        self.abandon_reads(node);
+        self.give_back_writes(Why::Gone, &mut |_| true, node);
+        self.give_back_reads(Why::Gone, &mut |_| true, node);
         self.abandon_change(node);
     }
 }

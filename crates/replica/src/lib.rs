@@ -19,6 +19,7 @@ mod group;
 mod mover;
 mod peer;
 pub mod placement;
+mod routed;
 pub mod steward;
 mod timers;
 mod watch;
@@ -29,6 +30,9 @@ pub use connection::{
     Answer, Ask, COMPATIBLE_WITH, Connection, ConnectionLimits, Description, Failure, Host,
     KillFilter, RETENTION_MILLIS, Redirect, Request, SessionWrite,
 };
-pub use group::{ChangeFailure, ChangeKind, GroupConfig, GroupStatus};
+pub use group::{ChangeFailure, ChangeKind, GroupConfig, GroupStatus, Question};
 pub use mover::{Look, Mover, MoverLimits, MoverOutput, Report};
-pub use peer::{Frame, FrameError, NodeInfo, PEER_VERSION, PeerMessage, Refusal};
+pub use peer::{
+    Asker, Frame, FrameError, Led, LedGroup, Life, News, NodeInfo, PEER_VERSION, Passed,
+    PassedAnswer, PassedAsk, PeerMessage, Refusal,
+};

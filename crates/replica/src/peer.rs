@@ -9,16 +9,24 @@
 //! make its replica differ from the others for good, and TCP's 16 bits let one in 65,536 such
 //! flips through.
 
+mod news;
+mod passed;
+
 use core::ops::Range;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kontiki_raft::{Message, wire};
+use kontiki_shard::Configuration;
 use kontiki_types::{ClientId, GroupId, Incarnation, LogTime, NodeId, Seq};
 use thiserror::Error;
 
+pub use news::{Led, LedGroup, Life, News};
+pub use passed::{Asker, Passed, PassedAnswer, PassedAsk};
+
 /// The version of the frame format this build speaks.
-pub const PEER_VERSION: u8 = 2;
+pub const PEER_VERSION: u8 = 3;
 
 /// Where a node can be reached, and what runs there. Nodes tell each other, so that an address can
 /// change without a change of membership.
@@ -62,6 +70,16 @@ pub enum PeerMessage {
     Refused(GroupId, ClientId, Seq, Refusal),
     /// The sender's own whereabouts and those it knows.
     Info(NodeInfo),
+    /// What the sender has and knows.
+    News(News),
+    /// What changed of what the sender leads.
+    Led(Led),
+    /// The newest configuration that the sender knows.
+    Configuration(Arc<Configuration>),
+    /// A request for a group of which the receiver has a replica.
+    Ask(Passed),
+    /// The answer to such a request.
+    Answer(Asker, PassedAnswer),
 }
 
 /// Bytes that are no frame of this version.
@@ -93,6 +111,11 @@ const RAFT: u8 = 1;
 const FORWARD: u8 = 2;
 const REFUSED: u8 = 3;
 const INFO: u8 = 4;
+const NEWS: u8 = 5;
+const LED: u8 = 6;
+const CONFIGURATION: u8 = 7;
+const ASK: u8 = 8;
+const ANSWER: u8 = 9;
 
 /// Where the checksum stands, and what it covers begins.
 const CHECKSUM: Range<usize> = 1..5;
@@ -296,6 +319,11 @@ impl Frame {
                 grpc: self.address(end)?,
                 http: self.address(end)?,
             }),
+            NEWS => self.news(end)?,
+            LED => self.led(end)?,
+            CONFIGURATION => self.configuration(end)?,
+            ASK => self.ask(end)?,
+            ANSWER => self.answer(end)?,
             _ => return self.bad("unknown kind of message"),
         };
         self.at = end;
@@ -351,7 +379,11 @@ impl Frame {
 
 #[cfg(test)]
 mod tests {
+    use kontiki_kv::{Gate, Reply};
+    use kontiki_types::{Epoch, Slot, Term};
+
     use super::*;
+    use crate::connection::Failure;
 
     fn sample() -> Bytes {
         let mut builder = FrameBuilder::default();
@@ -363,7 +395,46 @@ mod tests {
             resp: "127.0.0.1:7003".into(),
             ..NodeInfo::default()
         });
+        let life = Life { incarnation: Incarnation(5), boot: 1 };
+        builder.news(&News {
+            life,
+            epoch: Some(Epoch(0)),
+            led: 3,
+            log_time: LogTime(9),
+            your_life: Life::default(),
+            your_led: 7,
+        });
+        builder.led(&led());
+        let asker = Asker { life, number: 4 };
+        let what = PassedAsk::Write(Bytes::from_static(b"proposal"));
+        builder.ask(&Passed { asker, group: GroupId(2), wait_ms: 500, what });
+        for answer in answers() {
+            builder.answer(asker, &answer);
+        }
         builder.take(LogTime(77)).expect("messages were added")
+    }
+
+    fn led() -> Led {
+        let voters = vec![NodeId(1), NodeId(2)];
+        let groups = [1, 2].map(|id| LedGroup {
+            group: GroupId(id),
+            term: Term(u64::from(id)),
+            voters: voters.clone(),
+        });
+        Led { life: Life::default(), from: 1, to: 3, groups: groups.into() }
+    }
+
+    fn answers() -> Vec<PassedAnswer> {
+        let slot = Slot::of(b"k");
+        vec![
+            PassedAnswer::Reply(Reply::Array(vec![Reply::Integer(7), Reply::Nil])),
+            PassedAnswer::Failed(Failure::ReplyTooLarge),
+            PassedAnswer::Closed { slot, gate: Gate::Frozen },
+            PassedAnswer::Closed { slot, gate: Gate::Away },
+            PassedAnswer::SentBack,
+            PassedAnswer::NotHere(None),
+            PassedAnswer::NotHere(Some(Epoch(4))),
+        ]
     }
 
     fn read_all(bytes: Bytes) -> Result<Vec<PeerMessage>, FrameError> {
@@ -385,6 +456,33 @@ mod tests {
         );
         assert!(matches!(messages[1], PeerMessage::Refused(_, _, _, Refusal::Overloaded)));
         assert!(matches!(&messages[2], PeerMessage::Info(info) if info.resp == "127.0.0.1:7003"));
+        assert!(matches!(&messages[3], PeerMessage::News(news)
+            if news.epoch == Some(Epoch(0)) && news.life.boot == 1 && news.your_led == 7));
+        assert!(matches!(&messages[4], PeerMessage::Led(told) if *told == led()));
+        assert!(matches!(&messages[5], PeerMessage::Ask(Passed { wait_ms: 500, what, .. })
+            if matches!(what, PassedAsk::Write(bytes) if bytes == "proposal")));
+        let shown = |answer: &PassedAnswer| format!("{answer:?}");
+        let received = messages[6..].iter().map(|message| match message {
+            PeerMessage::Answer(Asker { number: 4, .. }, answer) => shown(answer),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(received.collect::<Vec<_>>(), answers().iter().map(shown).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_reply_that_is_too_large_to_be_passed_on_is_a_failure() {
+        let mut builder = FrameBuilder::default();
+        let value = Bytes::from(vec![b'x'; 3 << 20]);
+        let asker = Asker { life: Life::default(), number: 1 };
+        let reply = Reply::Array(vec![Reply::Bulk(value); 3]);
+        builder.answer(asker, &PassedAnswer::Reply(reply));
+        let frame = builder.take(LogTime(1)).expect("a message was added");
+        assert!(frame.len() < 100);
+        let messages = read_all(frame).expect("well-formed");
+        let [PeerMessage::Answer(_, PassedAnswer::Failed(failure))] = &messages[..] else {
+            panic!("{messages:?}");
+        };
+        assert_eq!(*failure, Failure::ReplyTooLarge);
     }
 
     #[test]

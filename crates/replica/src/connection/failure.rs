@@ -17,17 +17,22 @@ pub enum Failure {
     NumberReused,
     /// The same write was asked for again on another call, which gets the answer.
     Superseded,
+    /// The command was carried out at another node, and its reply is larger than nodes pass to each
+    /// other.
+    ReplyTooLarge,
+    /// The group that the request was for does not serve its slot. It had no effect.
+    NotHere,
 }
 
 impl Failure {
     /// Whether the request certainly had no effect and never will.
     pub fn was_not_applied(self) -> bool {
-        !matches!(self, Self::Unknown | Self::Superseded)
+        !matches!(self, Self::Unknown | Self::Superseded | Self::ReplyTooLarge)
     }
 
     /// Whether it is sensible to send the request again as it is.
     pub fn may_retry(self) -> bool {
-        matches!(self, Self::Unavailable | Self::Overloaded)
+        matches!(self, Self::Unavailable | Self::Overloaded | Self::NotHere)
     }
 
     /// The error line of a Redis client, code first.
@@ -54,6 +59,13 @@ impl Failure {
                  written"
             }
             Self::Superseded => "ERR the same write was sent again on another call",
+            Self::ReplyTooLarge => {
+                "ERR the reply is larger than nodes pass to each other; the command was carried \
+                 out, ask a node with a replica of the group, or for less at once"
+            }
+            Self::NotHere => {
+                "TRYAGAIN the group does not serve the slot; nothing was read or written, try again"
+            }
         }
     }
 }

@@ -29,7 +29,8 @@ pub struct KillFilter {
 /// The node, as a connection sees it. The driver implements it over shared state; nothing in it
 /// may block.
 pub trait Host {
-    /// Log time of the group as last applied here, and running on since.
+    /// Log time of the group that is ahead, as far as known here, and running on since:
+    /// [`Core::latest_log_time`](crate::Core::latest_log_time).
     fn log_time(&self) -> LogTime;
     /// What the node knows of its cluster.
     fn atlas(&self) -> Arc<Atlas>;

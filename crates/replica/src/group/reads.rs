@@ -12,8 +12,10 @@ use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{Index, Instant};
 
 use super::{Group, Node};
-use crate::connection::{Answer, Failure};
+use crate::atlas::Target;
+use crate::connection::{Ask, Failure};
 use crate::core::{Caller, Effect};
+use crate::routed::{Returned, Routed, Why};
 
 /// Questions for a read index that are open at once. Two keep the pipe full: one on its way while
 /// the other is confirmed.
@@ -21,17 +23,27 @@ const ROUNDS_MAX: usize = 2;
 
 /// A read that is not served yet.
 #[derive(Debug)]
-pub(crate) struct Waiting {
-    pub(crate) caller: Caller,
-    pub(crate) read: Read,
-    give_up: Instant,
+pub struct Question {
+    /// Who waits.
+    pub caller: Caller,
+    /// What is to be read.
+    pub read: Read,
+    pub(crate) to: Target,
+    pub(crate) give_up: Instant,
+}
+
+impl From<Question> for Routed {
+    fn from(question: Question) -> Self {
+        let Question { caller, read, to, give_up } = question;
+        Self { caller, to, ask: Ask::Read(read), give_up, attempts: 0 }
+    }
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Reads {
-    gathering: Vec<Waiting>,
-    asked: BTreeMap<u64, Vec<Waiting>>,
-    confirmed: BTreeMap<Index, Vec<Waiting>>,
+    gathering: Vec<Question>,
+    asked: BTreeMap<u64, Vec<Question>>,
+    confirmed: BTreeMap<Index, Vec<Question>>,
     next_token: u64,
     count: usize,
 }
@@ -40,24 +52,27 @@ impl Reads {
     pub(super) fn len(&self) -> usize {
         self.count
     }
+
+    fn lists(&mut self) -> impl Iterator<Item = &mut Vec<Question>> {
+        let (asked, confirmed) = (self.asked.values_mut(), self.confirmed.values_mut());
+        std::iter::once(&mut self.gathering).chain(asked).chain(confirmed)
+    }
 }
 
 impl Group {
     /// Takes a caller's read.
-    pub(crate) fn read(&mut self, caller: Caller, read: Read, node: &mut Node<'_>) {
+    pub(super) fn read(&mut self, question: Question, node: &mut Node<'_>) {
         if self.reads.count >= self.config.waiting_max {
-            let answer = Answer::Failed(Failure::Overloaded);
-            return node.effects.push(Effect::Answer { caller, answer });
+            return node.fail(question.caller, Failure::Overloaded);
         }
-        let give_up = node.now + self.config.request_timeout;
         self.reads.count += 1;
-        self.reads.gathering.push(Waiting { caller, read, give_up });
+        self.reads.gathering.push(question);
     }
 
     /// Reads that met a key whose time has come, but not in log time yet: they wait for the tick.
-    pub(crate) fn read_again(&mut self, reads: Vec<(Caller, Read)>, node: &mut Node<'_>) {
-        for (caller, read) in reads {
-            self.read(caller, read, node);
+    pub(crate) fn read_again(&mut self, reads: Vec<Question>, node: &mut Node<'_>) {
+        for question in reads {
+            self.read(question, node);
         }
     }
 
@@ -108,42 +123,36 @@ impl Group {
                 } else {
                     self.clock.estimate(node.now)
                 },
-                reads: reads.into_iter().map(|waiting| (waiting.caller, waiting.read)).collect(),
+                reads,
             });
         }
     }
 
-    /// The replica is gone: its callers hear no more.
-    pub(super) fn abandon_reads(&mut self, node: &mut Node<'_>) {
-        let Reads { gathering, asked, confirmed, .. } = std::mem::take(&mut self.reads);
-        let lists = asked.into_values().chain(confirmed.into_values()).flatten();
-        for waiting in gathering.into_iter().chain(lists) {
-            let answer = Answer::Failed(Failure::Unavailable);
-            node.effects.push(Effect::Answer { caller: waiting.caller, answer });
+    /// Gives back the reads that `are_meant`.
+    pub(super) fn give_back_reads(
+        &mut self,
+        why: Why,
+        are_meant: &mut dyn FnMut(Target) -> bool,
+        node: &mut Node<'_>,
+    ) {
+        let (group, before) = (self.id, node.returned.len());
+        for list in self.reads.lists() {
+            for question in list.extract_if(.., |question| are_meant(question.to)) {
+                node.returned.push_back(Returned { group, routed: question.into(), why });
+            }
         }
+        self.reads.count -= node.returned.len() - before;
     }
 
     /// Gives up on reads that are out of time.
     pub(super) fn expire_reads(&mut self, node: &mut Node<'_>) {
-        let mut expired = Vec::new();
-        let reads = &mut self.reads;
-        let lists = [&mut reads.gathering]
-            .into_iter()
-            .chain(reads.asked.values_mut())
-            .chain(reads.confirmed.values_mut());
-        for list in lists {
-            list.retain(|waiting| {
-                let live = waiting.give_up > node.now;
-                if !live {
-                    expired.push(waiting.caller);
-                }
-                live
-            });
+        let (now, mut expired) = (node.now, 0);
+        for list in self.reads.lists() {
+            for question in list.extract_if(.., |question| question.give_up <= now) {
+                expired += 1;
+                node.fail(question.caller, Failure::Unavailable);
+            }
         }
-        reads.count -= expired.len();
-        for caller in expired {
-            let answer = Answer::Failed(Failure::Unavailable);
-            node.effects.push(Effect::Answer { caller, answer });
-        }
+        self.reads.count -= expired;
     }
 }

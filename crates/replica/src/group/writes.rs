@@ -6,21 +6,25 @@ use bytes::Bytes;
 use kontiki_kv::command::Write;
 use kontiki_kv::{Body, Outcome, Proposal, Verdict};
 use kontiki_raft::Reason;
+#[cfg(feature = "plants")]
 use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{ClientId, Instant, LogId, LogTime, NodeId, Seq, Term};
 
 use super::{Group, Node};
-use crate::connection::{Answer, Failure, RETENTION_MILLIS, SessionWrite};
-use crate::core::{Caller, Effect};
+use crate::atlas::Target;
+use crate::connection::{Answer, Ask, Failure, RETENTION_MILLIS, SessionWrite};
+use crate::core::Caller;
 use crate::peer::Refusal;
+use crate::routed::{Returned, Routed, Why, failure};
 use crate::steward::is_sound_call;
 
 type Id = (ClientId, Seq);
 
 /// A write that is not applied here yet.
 #[derive(Debug)]
-struct Pending {
+pub(super) struct Pending {
     caller: Caller,
+    to: Target,
     /// The encoded proposal; its stamp is the leader's to fill in.
     proposal: Bytes,
     /// To whom it was last given, and when.
@@ -28,6 +32,8 @@ struct Pending {
     /// How often it was given to a leader. If ever, it may be in a log, and giving up leaves the
     /// outcome unknown.
     attempts: u32,
+    /// It was given to nobody before it came here.
+    is_new: bool,
     /// Entries were skipped by a snapshot since it came, and it may have been among them.
     skipped: bool,
     give_up: Instant,
@@ -48,26 +54,53 @@ impl Writes {
 }
 
 impl Pending {
-    /// What giving up on it means.
-    fn failure(&self) -> Failure {
-        if self.attempts > 0 && !planted(Plant::UnknownCalledRefused) {
-            Failure::Unknown
-        } else {
-            Failure::Unavailable
+    pub(super) fn new(
+        caller: Caller,
+        to: Target,
+        proposal: Bytes,
+        give_up: Instant,
+        attempts: u32,
+    ) -> Self {
+        Self {
+            caller,
+            to,
+            proposal,
+            given: None,
+            attempts,
+            is_new: attempts == 0,
+            skipped: false,
+            give_up,
+            #[cfg(feature = "plants")]
+            index: kontiki_types::Index(0),
+        }
+    }
+
+    fn into_routed(self, (client, seq): Id) -> Routed {
+        let Self { caller, to, proposal, give_up, attempts, .. } = self;
+        let ask = Ask::Write(SessionWrite { client, seq, proposal });
+        Routed { caller, to, ask, give_up, attempts }
+    }
+
+    /// The write before it on its slot, if it names one.
+    fn after(&self) -> Option<Seq> {
+        match Proposal::decode(&self.proposal) {
+            Ok(Proposal { body: Body::Write(request), .. }) => request.after,
+            _ => None,
         }
     }
 
     /// Gives a write that was born too late another deadline: this node's notion of log time is old
     /// for a moment after a start. Only for a session of this node, whose write was never given
     /// before it was pending here: then every entry that held it has been seen, none had an effect,
-    /// and with its deadline over none ever will. `false` if that is not so.
+    /// and with its deadline over none ever will; a copy in another group's log could. `false` if
+    /// that is not so.
     fn renew(&mut self, log_time: LogTime) -> bool {
         let Ok(Proposal { stamp, body: Body::Write(mut request) }) =
             Proposal::decode(&self.proposal)
         else {
             return false;
         };
-        if self.skipped || request.deadline >= log_time {
+        if !self.is_new || self.skipped || request.deadline >= log_time {
             return false;
         }
         request.deadline = LogTime(log_time.0.saturating_add(RETENTION_MILLIS));
@@ -87,28 +120,24 @@ enum Given {
 
 impl Group {
     /// Takes a caller's write.
-    pub(crate) fn write(&mut self, caller: Caller, write: SessionWrite, node: &mut Node<'_>) {
-        let SessionWrite { client, seq, proposal } = write;
-        let id = (client, seq);
+    pub(super) fn write(&mut self, id: Id, mut pending: Pending, node: &mut Node<'_>) {
         if self.writes.len() >= self.config.waiting_max {
-            return answer(node, caller, Failure::Overloaded);
+            let is_sure = pending.attempts == 0;
+            let failure = if is_sure { Failure::Overloaded } else { Failure::Unknown };
+            return node.fail(pending.caller, failure);
         }
-        let mut pending = Pending {
-            caller,
-            proposal,
-            given: None,
-            attempts: 0,
-            skipped: false,
-            give_up: node.now + self.config.request_timeout,
-            #[cfg(feature = "plants")]
-            index: kontiki_types::Index(0),
-        };
         if let Given::Refused(failure) = self.give(id, &mut pending, node) {
-            return answer(node, caller, failure);
+            return node.fail(pending.caller, failure);
         }
         if let Some(before) = self.writes.pending.insert(id, pending) {
-            // A native client asked again; it reads only the answer to its last call.
-            answer(node, before.caller, Failure::Superseded);
+            // It was asked for again, by a native client or by another node that heard nothing; who
+            // asks reads only the answer to the last call. What was given stays given.
+            if let Some(pending) = self.writes.pending.get_mut(&id) {
+                pending.attempts += before.attempts;
+                pending.is_new &= before.is_new;
+                pending.skipped |= before.skipped;
+            }
+            node.fail(before.caller, Failure::Superseded);
         }
     }
 
@@ -200,7 +229,7 @@ impl Group {
         if pending.attempts == 1 {
             let caller = pending.caller;
             self.writes.pending.remove(&id);
-            answer(node, caller, failure);
+            node.fail(caller, failure);
         }
     }
 
@@ -216,30 +245,79 @@ impl Group {
             let id = (outcome.client, outcome.seq);
             #[cfg(feature = "plants")]
             let id = self.waits_for_index(id, outcome.index);
-            if let Some(pending) = self.writes.pending.get_mut(&id)
-                && (outcome.verdict == Verdict::SentBack
-                    || outcome.verdict == Verdict::Unknown
-                        && outcome.client.incarnation == self.me.incarnation
-                        && pending.renew(log_time))
-            {
-                pending.given = None;
-                sent_back = true;
-                continue;
+            match outcome.verdict {
+                Verdict::SentBack => {
+                    sent_back |= self.sent_back(id, node);
+                    continue;
+                }
+                Verdict::Closed { slot, gate } => {
+                    self.give_back(id, Why::Closed(slot, gate), node);
+                    continue;
+                }
+                Verdict::Unknown if outcome.client.incarnation == self.me.incarnation => {
+                    if let Some(pending) = self.writes.pending.get_mut(&id)
+                        && pending.renew(log_time)
+                    {
+                        pending.given = None;
+                        sent_back = true;
+                        continue;
+                    }
+                }
+                _ => {}
             }
             let Some(pending) = self.writes.pending.remove(&id) else { continue };
             let answer = match outcome.verdict {
                 Verdict::Done(reply) => Answer::Reply(reply),
                 Verdict::DigestMismatch => Answer::Failed(Failure::NumberReused),
-                // A group has every slot, so none is closed.
                 Verdict::Unknown | Verdict::SentBack | Verdict::Closed { .. } => {
                     Answer::Failed(Failure::Unknown)
                 }
             };
-            node.effects.push(Effect::Answer { caller: pending.caller, answer });
+            node.answer(pending.caller, answer);
         }
         if sent_back {
             // What was missing is earlier in this order, so it goes first.
             self.dispatch_ungiven(node);
+        }
+    }
+
+    /// The write before one on its slot is missing. If that is pending here, both go again, and this
+    /// says so; otherwise the one is given back, so that it is tried again when there is hope.
+    fn sent_back(&mut self, id: Id, node: &mut Node<'_>) -> bool {
+        let Some(pending) = self.writes.pending.get_mut(&id) else { return false };
+        pending.given = None;
+        let before = pending.after().map(|after| (id.0, after));
+        match before.and_then(|before| self.writes.pending.get_mut(&before)) {
+            Some(before) => {
+                before.given = None;
+                true
+            }
+            None => {
+                self.give_back(id, Why::SentBack, node);
+                false
+            }
+        }
+    }
+
+    /// Gives back a write that an entry here did not carry out.
+    fn give_back(&mut self, id: Id, why: Why, node: &mut Node<'_>) {
+        if let Some(pending) = self.writes.pending.remove(&id) {
+            let routed = pending.into_routed(id);
+            node.returned.push_back(Returned { group: self.id, routed, why });
+        }
+    }
+
+    /// Gives back the writes that `are_meant`.
+    pub(super) fn give_back_writes(
+        &mut self,
+        why: Why,
+        are_meant: &mut dyn FnMut(Target) -> bool,
+        node: &mut Node<'_>,
+    ) {
+        let group = self.id;
+        let meant = self.writes.pending.extract_if(.., |_, pending| are_meant(pending.to));
+        for (id, pending) in meant {
+            node.returned.push_back(Returned { group, routed: pending.into_routed(id), why });
         }
     }
 
@@ -255,13 +333,6 @@ impl Group {
     pub(super) fn outcomes_skipped(&mut self) {
         for pending in self.writes.pending.values_mut() {
             pending.skipped = true;
-        }
-    }
-
-    /// The replica is gone: its callers hear no more.
-    pub(super) fn abandon_writes(&mut self, node: &mut Node<'_>) {
-        for pending in std::mem::take(&mut self.writes.pending).into_values() {
-            answer(node, pending.caller, pending.failure());
         }
     }
 
@@ -282,7 +353,7 @@ impl Group {
             match self.give(id, pending, node) {
                 Given::Yes | Given::Later => true,
                 Given::Refused(failure) => {
-                    answer(node, pending.caller, failure);
+                    node.fail(pending.caller, failure);
                     false
                 }
             }
@@ -296,7 +367,7 @@ impl Group {
         let retry_after = self.config.retry_after;
         self.writes.pending.retain(|_, pending| {
             if pending.give_up <= node.now {
-                answer(node, pending.caller, pending.failure());
+                node.fail(pending.caller, failure(pending.attempts));
                 return false;
             }
             if matches!(pending.given, Some((_, _, at)) if at + retry_after <= node.now) {
@@ -309,7 +380,7 @@ impl Group {
 }
 
 /// Whether this build can apply a proposal.
-fn is_sound(proposal: &Bytes) -> bool {
+pub(crate) fn is_sound(proposal: &Bytes) -> bool {
     match Proposal::decode(proposal) {
         Ok(Proposal { body: Body::Write(write), .. }) => match Write::decode(&write.command) {
             Ok(Write::Steward { call }) => is_sound_call(&call),
@@ -317,8 +388,4 @@ fn is_sound(proposal: &Bytes) -> bool {
         },
         _ => false,
     }
-}
-
-fn answer(node: &mut Node<'_>, caller: Caller, failure: Failure) {
-    node.effects.push(Effect::Answer { caller, answer: Answer::Failed(failure) });
 }

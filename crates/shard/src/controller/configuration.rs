@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 
 use kontiki_types::{Epoch, GroupId, LogId, NodeId, Slot};
 
+use crate::controller::{GROUPS_MAX, NODES_PER_GROUP_MAX};
 use crate::runs::Runs;
-use crate::wire::wire;
+use crate::wire::{BadBytes, from_bytes, to_bytes, wire};
 use crate::{GroupRef, SlotSet};
+
+/// The version of the byte form by which nodes tell each other a configuration.
+const VERSION: u8 = 1;
 
 /// A group as the controller knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -45,6 +49,29 @@ impl Configuration {
     /// Number 0: no group, no slot owned.
     pub(crate) fn first() -> Self {
         Self { epoch: Epoch(0), groups: BTreeMap::new(), owners: Runs::filled(None) }
+    }
+
+    /// The byte form, by which nodes tell each other: 20 bytes a group and 5 a run of slots, or so.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        to_bytes(VERSION, self)
+    }
+
+    /// Reads [`Configuration::to_bytes`].
+    ///
+    /// # Errors
+    /// The bytes are of another version or cut, or say what no controller would: more groups or
+    /// nodes than it allows, or an owner that is no group.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, BadBytes> {
+        let read: Self = from_bytes(VERSION, bytes)?;
+        let too_many = read.groups.len() > GROUPS_MAX
+            || read.groups.values().any(|group| group.nodes.len() > NODES_PER_GROUP_MAX);
+        if too_many {
+            return Err(BadBytes::Broken("more groups or nodes than there may be"));
+        }
+        if read.runs().any(|(.., owner)| owner.is_some_and(|id| read.group(id).is_none())) {
+            return Err(BadBytes::Broken("a slot is owned by a group that is not there"));
+        }
+        Ok(read)
     }
 
     /// Its number; each change makes a following one.
@@ -91,5 +118,37 @@ impl Configuration {
             Some((first, ..)) => Err(Slot::new(first).unwrap_or_default()),
             None => Ok(owner),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two_groups() -> Configuration {
+        let entry = |joined| GroupEntry { joined, nodes: vec![NodeId(1)], is_leaving: false };
+        let groups = BTreeMap::from([(GroupId(1), entry(3)), (GroupId(2), entry(4))]);
+        let mut owners = Runs::filled(Some(GroupId(1)));
+        let second: SlotSet = (100..200).filter_map(Slot::new).collect();
+        owners.change(&second, |_| Some(GroupId(2)));
+        Configuration { epoch: Epoch(9), groups, owners }
+    }
+
+    #[test]
+    fn configurations_survive_their_bytes_and_every_cut_is_refused() {
+        let whole = two_groups();
+        let bytes = whole.to_bytes();
+        assert_eq!(Configuration::from_bytes(&bytes), Ok(whole));
+        for end in 0..bytes.len() {
+            assert!(Configuration::from_bytes(&bytes[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn an_owner_that_is_no_group_is_refused() {
+        let mut broken = two_groups();
+        broken.groups.remove(&GroupId(2));
+        let read = Configuration::from_bytes(&broken.to_bytes());
+        assert!(matches!(read, Err(BadBytes::Broken(_))), "{read:?}");
     }
 }

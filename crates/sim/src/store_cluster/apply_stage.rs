@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kontiki_kv::command::Read;
 use kontiki_kv::{Machine, QueryAnswer};
 use kontiki_raft::{Config, Entries, EntryData, Membership, Recovered, SnapshotMeta};
-use kontiki_replica::{Answer, Caller, Failure, Look, Opened};
+use kontiki_replica::{Answer, Caller, Failure, Look, Opened, Question};
 use kontiki_shard::Step;
 use kontiki_storage::directory::Directory;
 use kontiki_storage::disk::SimDisk;
@@ -23,7 +22,7 @@ use super::snapshots::Snapshots;
 /// What the stage is asked to do; in order within a group.
 pub(super) enum Work {
     Apply { group: GroupId, entries: Entries<Bytes> },
-    Query { group: GroupId, log_time: LogTime, reads: Vec<(Caller, Read)> },
+    Query { group: GroupId, log_time: LogTime, reads: Vec<Question> },
     BuildSnapshot { group: GroupId },
     ReadChunk { group: GroupId, to: Member, meta: Box<SnapshotMeta>, offset: u64, max: usize },
     WriteChunk { group: GroupId, meta: Box<SnapshotMeta>, offset: u64, data: Vec<u8> },
@@ -45,6 +44,17 @@ pub(super) struct Done {
     pub(super) looked: Vec<(u64, Option<Step>)>,
     /// The groups whose steward has acted.
     pub(super) stewarded: Vec<GroupId>,
+}
+
+impl Done {
+    /// An answer to a client, or to the core itself.
+    fn answer(&mut self, caller: Caller, answer: Answer) {
+        if caller.is_inward() {
+            self.inputs.push(Input::Answered(caller, answer));
+        } else {
+            self.answers.push((caller, answer));
+        }
+    }
 }
 
 pub(super) struct ApplyStage {
@@ -203,23 +213,26 @@ impl ApplyStage {
         &mut self,
         group: GroupId,
         log_time: LogTime,
-        reads: Vec<(Caller, Read)>,
+        reads: Vec<Question>,
         done: &mut Done,
     ) -> Result<(), String> {
         let Some(machine) = self.machines.get(&group) else {
             let failed = || Answer::Failed(Failure::Unavailable);
-            done.answers.extend(reads.into_iter().map(|(caller, _)| (caller, failed())));
+            for question in reads {
+                done.answer(question.caller, failed());
+            }
             return Ok(());
         };
-        let mut due = Vec::new();
-        for (caller, read) in reads {
-            match machine.query(&read, log_time).map_err(text)? {
-                QueryAnswer::Reply(reply) => done.answers.push((caller, Answer::Reply(reply))),
-                QueryAnswer::Due => due.push((caller, read)),
-                QueryAnswer::Closed { .. } => {
-                    done.answers.push((caller, Answer::Failed(Failure::Unavailable)));
-                }
+        let (mut due, mut barred) = (Vec::new(), Vec::new());
+        for question in reads {
+            match machine.query(&question.read, log_time).map_err(text)? {
+                QueryAnswer::Reply(reply) => done.answer(question.caller, Answer::Reply(reply)),
+                QueryAnswer::Due => due.push(question),
+                QueryAnswer::Closed { slot, gate } => barred.push((question, slot, gate)),
             }
+        }
+        if !barred.is_empty() {
+            done.inputs.push(Input::Barred { group, reads: barred });
         }
         if !due.is_empty() {
             done.inputs.push(Input::Due { group, reads: due });

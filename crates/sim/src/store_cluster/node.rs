@@ -8,20 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use kontiki_kv::Outcome;
-use kontiki_kv::command::Read;
+use kontiki_kv::{Gate, Outcome};
 use kontiki_raft::{Receipt, Role, SnapshotMeta};
 use kontiki_replica::{
     Answer, Ask, Atlas, Caller, ChangeFailure, ChangeKind, Connection, ConnectionLimits, Core,
-    Effect, FrameError, MoverOutput, NodeInfo, Opened, Report, Request, Target,
+    Effect, FrameError, MoverOutput, NodeInfo, Opened, Question, Report, Request, Target,
 };
 use kontiki_resp::{Reply, ReplyParse, ReplyParser};
 use kontiki_shard::Configuration;
 use kontiki_storage::disk::SimDisk;
 use kontiki_storage::engine::MemoryEngine;
-use kontiki_types::{ClientId, GroupId, Instant, LogId, LogTime, Member, NodeId, Term};
+use kontiki_types::{ClientId, GroupId, Instant, LogId, LogTime, Member, NodeId, Slot, Term};
 
-use super::GROUP;
 use super::apply_stage::{ApplyStage, Work};
 use super::host::SimHost;
 use super::log_book::{Change, LogBook};
@@ -59,13 +57,19 @@ pub(super) enum Input {
     },
     Due {
         group: GroupId,
-        reads: Vec<(Caller, Read)>,
+        reads: Vec<Question>,
     },
     /// The group's steward has acted; of the controller's this is what it says then.
     Stewarded {
         group: GroupId,
         configuration: Option<Arc<Configuration>>,
     },
+    Barred {
+        group: GroupId,
+        reads: Vec<(Question, Slot, Gate)>,
+    },
+    /// What the core asked for by itself or for another node.
+    Answered(Caller, Answer),
     EnginePersisted {
         group: GroupId,
         applied: LogId,
@@ -220,6 +224,7 @@ pub(super) struct Running {
     clock: (Instant, LogTime),
     /// What connections see of the cluster.
     atlas: Arc<Atlas>,
+    atlas_version: u64,
     moving: Moving,
     happenings: Vec<Happening>,
 }
@@ -233,7 +238,7 @@ impl Running {
         moving: Moving,
         random: Random,
     ) -> Self {
-        let atlas = Arc::new(core.atlas());
+        let (atlas, atlas_version) = (Arc::new(core.atlas()), core.atlas_version());
         Self {
             me,
             core,
@@ -250,6 +255,7 @@ impl Running {
             next_connection: 1,
             clock: (Instant(0), LogTime(0)),
             atlas,
+            atlas_version,
             moving,
             happenings: Vec::new(),
         }
@@ -430,6 +436,10 @@ impl Running {
         self.emptied = inputs;
         self.core.tick();
         let effects = self.core.flush();
+        if self.atlas_version != self.core.atlas_version() {
+            self.atlas_version = self.core.atlas_version();
+            self.atlas = Arc::new(self.core.atlas());
+        }
         for (to, frame) in self.core.take_frames() {
             self.happenings.push(Happening::Frame { to, frame });
         }
@@ -472,11 +482,13 @@ impl Running {
                 core.applied(group, applied, log_time, next_due, outcomes);
             }
             Input::Due { group, reads } => core.due(group, reads),
+            Input::Barred { group, reads } => core.barred(group, reads),
+            Input::Answered(caller, answer) => core.answered(vec![(caller, answer)]),
             Input::Stewarded { group, configuration } => {
+                core.stewarded(group);
                 self.moving.hears_steward(group);
                 if let Some(configuration) = configuration {
                     core.set_configuration(configuration);
-                    self.atlas = Arc::new(core.atlas());
                 }
             }
             Input::EnginePersisted { group, applied } => core.engine_persisted(group, applied),
@@ -520,7 +532,6 @@ impl Running {
                 self.happenings.push(Happening::Changed { ticket: caller.ticket, result });
             }
             Effect::Role { group, role, term, leader } => {
-                self.atlas = Arc::new(self.core.atlas());
                 self.moving.role(group, (role == Role::Leader).then_some(term));
                 self.happenings.push(Happening::Role { group, role, term, leader });
             }
@@ -639,7 +650,7 @@ impl Running {
     /// Gives a connection an answer, if there is one, and then what its client has sent.
     fn serve(&mut self, id: u64, answer: Option<(u64, Answer)>) {
         let Some(front) = self.fronts.get_mut(&id) else { return };
-        let log_time = self.core.log_time(GROUP);
+        let log_time = self.core.latest_log_time();
         let host = SimHost {
             id: self.core.me().id,
             // As on a real node: before the first stamp the wall clock is the best guess.

@@ -1,0 +1,67 @@
+//! Requests that wait until their slot is served.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use kontiki_types::{ClientId, Instant, Seq};
+
+use crate::connection::Ask;
+use crate::routed::Routed;
+
+/// Those of one slot. One of them at a time is tried; the others wait for what comes of it, and so
+/// do requests that come meanwhile.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// In the order in which they must take effect.
+    writes: BTreeMap<(ClientId, Seq), Routed>,
+    reads: VecDeque<Routed>,
+    /// The number of the one that is being tried.
+    pub(super) probe: Option<u64>,
+    /// None is tried before.
+    pub(super) not_before: Instant,
+}
+
+impl Held {
+    pub(super) fn new(not_before: Instant) -> Self {
+        Self { writes: BTreeMap::new(), reads: VecDeque::new(), probe: None, not_before }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.writes.len() + self.reads.len()
+    }
+
+    /// Adds a request; the one that it takes the place of, if it is the same write again.
+    pub(super) fn add(&mut self, mut routed: Routed) -> Option<Routed> {
+        match &routed.ask {
+            Ask::Read(_) => {
+                self.reads.push_back(routed);
+                None
+            }
+            Ask::Write(write) => {
+                let id = (write.client, write.seq);
+                let before = self.writes.remove(&id);
+                routed.attempts += before.as_ref().map_or(0, |before| before.attempts);
+                self.writes.insert(id, routed);
+                before
+            }
+        }
+    }
+
+    /// Takes out the one that goes first.
+    pub(super) fn take_first(&mut self) -> Option<Routed> {
+        match self.writes.pop_first() {
+            Some((_, write)) => Some(write),
+            None => self.reads.pop_front(),
+        }
+    }
+
+    /// Takes out those that are out of time.
+    pub(super) fn expire(&mut self, now: Instant, expired: &mut Vec<Routed>) {
+        if self.writes.values().any(|write| write.give_up <= now) {
+            let out = self.writes.extract_if(.., |_, write| write.give_up <= now);
+            expired.extend(out.map(|(_, write)| write));
+        }
+        while let Some(at) = self.reads.iter().position(|read| read.give_up <= now) {
+            expired.extend(self.reads.remove(at));
+        }
+    }
+}
