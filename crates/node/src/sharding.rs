@@ -35,11 +35,11 @@ pub(crate) fn set_initials(
         let odd = most - usize::from(most.is_multiple_of(2));
         directory.set_initial(CONTROLLER, nodes.iter().take(odd).copied().collect())?;
     }
-    for (at, group) in (FIRST_GROUP.0..).map(GroupId).take(groups.max(1)).enumerate() {
+    let ids = (FIRST_GROUP.0..).map(GroupId).take(groups.max(1));
+    directory.set_initials(ids.enumerate().map(|(at, group)| {
         let from = nodes.iter().cycle().skip(at % nodes.len().max(1));
-        directory.set_initial(group, from.take(replicas).copied().collect())?;
-    }
-    Ok(())
+        (group, from.take(replicas).copied().collect())
+    }))
 }
 
 /// The configuration as of what the controller's machine has applied.
@@ -117,15 +117,12 @@ pub(crate) fn beginning(directory: &Directory<RealDisk>, group: GroupId) -> Opti
         return read_beginning(group, note);
     }
     directory.initial(CONTROLLER)?;
-    let nodes = |members: &[Member]| members.iter().map(|member| member.node).collect();
-    let founders: Vec<(GroupId, Vec<NodeId>)> = directory
-        .initials()
-        .filter(|(id, _)| *id != CONTROLLER)
-        .map(|(id, members)| (id, nodes(members)))
-        .collect();
+    let founders = || directory.initials().filter(|(id, _)| *id != CONTROLLER);
     if group == CONTROLLER {
-        return Some(Beginning::FoundingController(founders));
+        let nodes = |members: &[Member]| members.iter().map(|member| member.node).collect();
+        let founders = founders().map(|(id, members)| (id, nodes(members)));
+        return Some(Beginning::FoundingController(founders.collect()));
     }
-    let at = founders.iter().position(|(id, _)| *id == group)?;
-    Some(Beginning::FoundingGroup { group, at, of: founders.len() })
+    let at = founders().position(|(id, _)| id == group)?;
+    Some(Beginning::FoundingGroup { group, at, of: founders().count() })
 }

@@ -442,21 +442,26 @@ fn found_groups(
     let founder = me(FOUNDING_REPLICA);
     let initials: Vec<_> =
         directory.initials().map(|(group, members)| (group, members.to_vec())).collect();
-    for (group, initial) in initials {
-        if !initial.contains(&founder)
-            || replicas.contains_key(&group)
-            || directory.is_removed(group, FOUNDING_REPLICA)
-        {
-            continue;
-        }
-        directory.use_initial(group, FOUNDING_REPLICA)?;
+    let founded: Vec<_> = initials
+        .into_iter()
+        .filter(|(group, initial)| {
+            initial.contains(&founder)
+                && !replicas.contains_key(group)
+                && !directory.is_removed(*group, FOUNDING_REPLICA)
+        })
+        .collect();
+    let ids: Vec<GroupId> = founded.iter().map(|(group, _)| *group).collect();
+    directory.use_initials(&ids, FOUNDING_REPLICA)?;
+    let mut bases = Vec::new();
+    for (group, initial) in founded {
         let membership = Arc::new(Voters::new(initial, Vec::new()));
         let id = sharding::beginning(directory, group).map_or(LogId::ZERO, |_| BEGINS_AFTER);
         let base = Base { id, membership, ..Base::default() };
-        log.create_group(group, base.clone())?;
+        bases.push((group, base.clone()));
         let recovered = Recovered { base: Some(base), ..Recovered::default() };
         replicas.insert(group, (founder, recovered));
     }
+    log.create_groups(&bases)?;
     Ok(replicas)
 }
 

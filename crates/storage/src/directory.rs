@@ -247,6 +247,21 @@ impl<D: Disk> Directory<D> {
         })
     }
 
+    /// [`Directory::set_initial`] of many groups, with one write.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Io`].
+    pub fn set_initials(
+        &mut self,
+        groups: impl IntoIterator<Item = (GroupId, Vec<Member>)>,
+    ) -> Result<(), DirectoryError> {
+        self.change(|state| {
+            for (group, members) in groups {
+                state.initial.entry(group).or_insert((false, members));
+            }
+        })
+    }
+
     /// The first configuration of a group, if one is noted.
     pub fn initial(&self, group: GroupId) -> Option<&[Member]> {
         self.state.initial.get(&group).map(|(_, members)| members.as_slice())
@@ -277,6 +292,33 @@ impl<D: Disk> Directory<D> {
             }
         })?;
         Ok(true)
+    }
+
+    /// [`Directory::use_initial`] of many groups as the same replica, with one write. Returns those
+    /// for which it holds.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Io`].
+    pub fn use_initials(
+        &mut self,
+        groups: &[GroupId],
+        replica: ReplicaId,
+    ) -> Result<Vec<GroupId>, DirectoryError> {
+        let is_free = |group: &GroupId| {
+            self.state.initial.get(group).is_some_and(|(used, _)| !used)
+                && !self.is_removed(*group, replica)
+        };
+        let free: Vec<GroupId> = groups.iter().copied().filter(is_free).collect();
+        if !free.is_empty() {
+            self.change(|state| {
+                for group in &free {
+                    if let Some((used, _)) = state.initial.get_mut(group) {
+                        *used = true;
+                    }
+                }
+            })?;
+        }
+        Ok(free)
     }
 
     /// Sets a tombstone, durably: this replica of the group never votes or serves again.

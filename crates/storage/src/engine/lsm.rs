@@ -7,7 +7,8 @@
 //! by bulk ingestion, which syncs the tables and then names them in a synced manifest, all or
 //! nothing. The position applied is a row of the same run.
 //!
-//! Each group has a tree in a directory `g<group>.<number>`. A snapshot is installed into the next
+//! Each group has a tree in a directory `g<group>.<number>`, begun when something is persisted for
+//! the first time: a group that has never been written much costs no file. A snapshot is installed into the next
 //! number; the row with the applied position, durable after everything else, is what makes that
 //! tree the group's. A start keeps the highest such tree of a group and removes the others.
 
@@ -16,7 +17,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -69,7 +70,7 @@ impl Default for FjallConfig {
 pub struct FjallEngine {
     path: PathBuf,
     config: FjallConfig,
-    trees: Trees,
+    trees: Arc<Trees>,
     groups: BTreeMap<GroupId, Tree>,
     installing: BTreeMap<GroupId, Tree>,
     counters: Arc<EngineCounters>,
@@ -119,31 +120,65 @@ struct Trees {
 /// A tree, and the views of it that compaction must leave intact.
 #[derive(Clone)]
 struct Tree {
-    tree: AnyTree,
+    trees: Arc<Trees>,
+    /// Empty until something is persisted.
+    tables: Arc<OnceLock<Tables>>,
     path: PathBuf,
     number: u64,
-    visible: SequenceNumberCounter,
     /// Instants of open views, with how many views have each.
     views: Arc<Mutex<BTreeMap<SeqNo, usize>>>,
 }
 
+/// What a tree has on disk.
+struct Tables {
+    tree: AnyTree,
+    visible: SequenceNumberCounter,
+}
+
+/// The sequence number that a tree begins with. Not 0: an instant of 0 would mean the oldest version
+/// that is kept.
+const FIRST: SeqNo = 1;
+
 impl Trees {
-    fn open(&self, path: &Path, number: u64) -> Result<Tree, lsm_tree::Error> {
-        // From 1: an instant of 0 would mean the oldest version that is kept.
-        let (next, visible) = (SequenceNumberCounter::new(1), SequenceNumberCounter::new(1));
+    fn open(&self, path: &Path) -> Result<Tables, lsm_tree::Error> {
+        let (next, visible) =
+            (SequenceNumberCounter::new(FIRST), SequenceNumberCounter::new(FIRST));
         let tree = Config::new(path, next.clone(), visible.clone())
             .use_cache(Arc::clone(&self.cache))
             .use_descriptor_table(Some(Arc::clone(&self.descriptors)))
             .open()?;
         // Newer rows win by their sequence numbers, so they go on where the tables end.
-        let after = tree.get_highest_persisted_seqno().map_or(1, |highest| highest + 1);
+        let after = tree.get_highest_persisted_seqno().map_or(FIRST, |highest| highest + 1);
         next.fetch_max(after);
         visible.fetch_max(after);
-        Ok(Tree { tree, path: path.to_path_buf(), number, visible, views: Arc::default() })
+        Ok(Tables { tree, visible })
     }
 }
 
 impl Tree {
+    fn new(trees: &Arc<Trees>, path: PathBuf, number: u64) -> Self {
+        let (tables, views) = (Arc::default(), Arc::default());
+        Self { trees: Arc::clone(trees), tables, path, number, views }
+    }
+
+    /// The tables, begun if there are none. One caller at a time.
+    fn begin(&self) -> Result<&Tables, lsm_tree::Error> {
+        if let Some(tables) = self.tables.get() {
+            return Ok(tables);
+        }
+        let is_new = !self.path.exists();
+        let tables = self.trees.open(&self.path)?;
+        if is_new && let Some(parent) = self.path.parent() {
+            RealDisk.sync_dir(parent)?;
+        }
+        Ok(self.tables.get_or_init(|| tables))
+    }
+
+    /// What is visible has a lower sequence number.
+    fn visible(&self) -> SeqNo {
+        self.tables.get().map_or(FIRST, |tables| tables.visible.get())
+    }
+
     fn views(&self) -> MutexGuard<'_, BTreeMap<SeqNo, usize>> {
         self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -151,7 +186,7 @@ impl Tree {
     /// An instant that stays readable until it is closed.
     fn open_view(&self) -> SeqNo {
         let mut views = self.views();
-        let instant = self.visible.get();
+        let instant = self.visible();
         *views.entry(instant).or_default() += 1;
         instant
     }
@@ -169,18 +204,21 @@ impl Tree {
     fn compact(&self) -> Result<(), lsm_tree::Error> {
         let oldest = {
             let views = self.views();
-            views.keys().next().copied().unwrap_or_else(|| self.visible.get())
+            views.keys().next().copied().unwrap_or_else(|| self.visible())
         };
-        self.tree.compact(Arc::new(Leveled::default()), oldest.saturating_sub(1))
+        let Some(tables) = self.tables.get() else { return Ok(()) };
+        tables.tree.compact(Arc::new(Leveled::default()), oldest.saturating_sub(1))
     }
 
     fn get(&self, key: &[u8], instant: SeqNo) -> Result<Option<Bytes>, StoreError> {
-        let row = self.tree.get(row_key(key), instant).map_err(StoreError::new)?;
+        let Some(tables) = self.tables.get() else { return Ok(None) };
+        let row = tables.tree.get(row_key(key), instant).map_err(StoreError::new)?;
         Ok(row.map(|row| Bytes::copy_from_slice(&row)))
     }
 
     fn range(&self, from: &[u8], to: &[u8], instant: SeqNo) -> Source<'_> {
-        let rows = self.tree.range(row_key(from)..row_key(to), instant, None);
+        let Some(tables) = self.tables.get() else { return Box::new(std::iter::empty()) };
+        let rows = tables.tree.range(row_key(from)..row_key(to), instant, None);
         Box::new(rows.map(|row| {
             let (key, value) = row.into_inner().map_err(StoreError::new)?;
             Ok((Bytes::copy_from_slice(&key[1..]), Some(Bytes::copy_from_slice(&value))))
@@ -188,14 +226,18 @@ impl Tree {
     }
 
     fn applied(&self) -> Result<Option<LogId>, String> {
-        let value = self.tree.get(APPLIED, SeqNo::MAX).map_err(|error| error.to_string())?;
+        let Some(tables) = self.tables.get() else { return Ok(None) };
+        let value = tables.tree.get(APPLIED, SeqNo::MAX).map_err(|error| error.to_string())?;
         value.map(|value| decode_applied(&value)).transpose()
     }
 
     /// Removes the tree's directory, so that a crash leaves it whole or gone.
     fn remove(self) -> std::io::Result<()> {
-        let Self { tree, path, .. } = self;
-        drop(tree);
+        let Self { tables, path, .. } = self;
+        if tables.get().is_none() {
+            return Ok(());
+        }
+        drop(tables);
         let mut gone = path.clone().into_os_string();
         gone.push(GONE);
         fs::rename(&path, &gone)?;
@@ -217,10 +259,10 @@ impl FjallEngine {
         let lock_path = path.join("lock");
         let lock = RealDisk.lock(&lock_path).map_err(io("lock", &lock_path))?;
         let lock = lock.ok_or_else(|| EngineError::Locked(path.to_path_buf()))?;
-        let trees = Trees {
+        let trees = Arc::new(Trees {
             cache: Arc::new(BlockCache::with_capacity_bytes(config.block_cache_bytes)),
             descriptors: Arc::new(DescriptorTable::new(OPEN_FILES)),
-        };
+        });
         let groups = choose_trees(path, &trees)?;
         Ok(Self {
             path: path.to_path_buf(),
@@ -253,7 +295,8 @@ impl FjallEngine {
 
     /// Bytes that the tables take on disk.
     pub fn disk_bytes(&self) -> u64 {
-        self.groups.values().map(|tree| tree.tree.disk_space()).sum()
+        let tables = self.groups.values().filter_map(|tree| tree.tables.get());
+        tables.map(|tables| tables.tree.disk_space()).sum()
     }
 
     fn store(
@@ -277,12 +320,8 @@ impl FjallEngine {
         Ok(FjallStore { shared: Arc::new(shared) })
     }
 
-    fn create(&self, group: GroupId, number: u64) -> Result<Tree, EngineError> {
-        let path = self.path.join(tree_name(group, number));
-        let tree =
-            self.trees.open(&path, number).map_err(|error| failed("create", group, &error))?;
-        RealDisk.sync_dir(&self.path).map_err(io("sync", &self.path))?;
-        Ok(tree)
+    fn create(&self, group: GroupId, number: u64) -> Tree {
+        Tree::new(&self.trees, self.path.join(tree_name(group, number)), number)
     }
 
     fn remove(tree: Tree) -> Result<(), EngineError> {
@@ -302,7 +341,7 @@ impl Engine for FjallEngine {
         let tree = match self.groups.get(&group) {
             Some(tree) => tree.clone(),
             None => {
-                let tree = self.create(group, 1)?;
+                let tree = self.create(group, 1);
                 self.groups.insert(group, tree.clone());
                 tree
             }
@@ -321,7 +360,7 @@ impl Engine for FjallEngine {
         let abandoned = self.installing.remove(&group);
         let used = abandoned.iter().chain(self.groups.get(&group)).map(|tree| tree.number).max();
         abandoned.map_or(Ok(()), Self::remove)?;
-        let tree = self.create(group, used.map_or(1, |number| number + 1))?;
+        let tree = self.create(group, used.map_or(1, |number| number + 1));
         self.installing.insert(group, tree.clone());
         self.store(group, tree, true)
     }
@@ -350,7 +389,7 @@ impl Shared {
             self.persist_alone(false)?;
         }
         drop(one_at_a_time);
-        if self.tree.tree.l0_run_count() > RUNS_MAX {
+        if self.tree.tables.get().is_some_and(|tables| tables.tree.l0_run_count() > RUNS_MAX) {
             self.compact()?;
         }
         Ok(())
@@ -407,7 +446,8 @@ impl Shared {
     }
 
     fn write(&self, batch: &Batch) -> Result<(), Failure> {
-        let mut ingestion = self.tree.tree.ingestion().map_err(Failure::Tables)?;
+        let tables = self.tree.begin().map_err(Failure::Tables)?;
+        let mut ingestion = tables.tree.ingestion().map_err(Failure::Tables)?;
         if !self.installing.load(Ordering::Acquire) {
             let value = encode_applied(batch.applied);
             ingestion.write(APPLIED, value.as_slice()).map_err(Failure::Tables)?;
@@ -594,7 +634,7 @@ fn parse_name(name: &str) -> Option<(GroupId, u64)> {
 
 /// For each group the highest tree that has an applied position, else the lowest; the others are
 /// what a crash left of an install.
-fn choose_trees(path: &Path, trees: &Trees) -> Result<BTreeMap<GroupId, Tree>, EngineError> {
+fn choose_trees(path: &Path, trees: &Arc<Trees>) -> Result<BTreeMap<GroupId, Tree>, EngineError> {
     let mut found: BTreeMap<(GroupId, u64), PathBuf> = BTreeMap::new();
     for name in RealDisk.list(path).map_err(io("list", path))? {
         let file = path.join(&name);
@@ -619,11 +659,12 @@ fn choose_trees(path: &Path, trees: &Trees) -> Result<BTreeMap<GroupId, Tree>, E
 }
 
 /// A tree, and whether it has an applied position.
-fn open_checked(trees: &Trees, path: &Path, number: u64) -> Result<(Tree, bool), EngineError> {
+fn open_checked(trees: &Arc<Trees>, path: &Path, number: u64) -> Result<(Tree, bool), EngineError> {
     let unusable = |detail: String| EngineError::Unusable { path: path.to_path_buf(), detail };
     // The tree has assertions on what it reads from files; a panic there is an error here.
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        let tree = trees.open(path, number).map_err(|error| error.to_string())?;
+        let tree = Tree::new(trees, path.to_path_buf(), number);
+        tree.begin().map_err(|error| error.to_string())?;
         let complete = tree.applied()?.is_some();
         Ok((tree, complete))
     }));

@@ -69,6 +69,8 @@ pub use verify::{LogReport, verify_log};
 const PAGE: u64 = 4096;
 /// A buffer that one large frame has grown beyond this is given back.
 const BUFFER_MAX: usize = 4 << 20;
+/// Groups whose first states share a frame.
+const CREATED_AT_ONCE: usize = 256;
 
 /// How a log is kept.
 #[derive(Clone)]
@@ -340,6 +342,19 @@ impl<D: Disk> Log<D> {
     /// As [`StableStorage::write_and_sync`].
     pub fn create_group(&mut self, group: GroupId, base: Base) -> Result<(), LogError> {
         self.update(&[(group, Update { base: Some(base), ..Update::default() })])
+    }
+
+    /// [`Log::create_group`] of many groups, with one sync.
+    ///
+    /// # Errors
+    /// As [`StableStorage::write_and_sync`].
+    pub fn create_groups(&mut self, groups: &[(GroupId, Base)]) -> Result<(), LogError> {
+        for some in groups.chunks(CREATED_AT_ONCE) {
+            let update = |base: &Base| Update { base: Some(base.clone()), ..Update::default() };
+            let updates: Vec<_> = some.iter().map(|(id, base)| (*id, update(base))).collect();
+            self.write(&updates)?;
+        }
+        self.sync()
     }
 
     /// Drops everything about a group. Durable on return. The replica's tombstone, which must

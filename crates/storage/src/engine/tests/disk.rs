@@ -189,3 +189,30 @@ fn a_key_too_long_for_the_tables_is_refused() {
     store.commit(&mut batch, at(1)).unwrap();
     store.persister().persist().unwrap();
 }
+
+// A node may have a thousand groups of which most hold little.
+#[test]
+fn a_group_that_was_never_persisted_has_no_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = open(directory.path()).unwrap();
+    let before = files(directory.path());
+    let mut store = engine.open_group(ONE).unwrap();
+    commit(&mut store, 1, &[put("a", "1"), put("b", "1")]);
+    let earlier = store.view().unwrap();
+    assert_eq!(rows(&store).len(), 2);
+    assert_eq!(files(directory.path()), before);
+    assert_eq!(engine.disk_bytes(), 0);
+    store.persister().persist().unwrap();
+    assert_ne!(files(directory.path()), before);
+    commit(&mut store, 2, &[put("a", "2"), delete("b")]);
+    store.persister().persist().unwrap();
+    // What came into the tables after the view was taken is not in it.
+    assert_eq!(view_rows(&earlier).get(&bytes("a")), Some(&bytes("1")));
+    assert_eq!(view_rows(&earlier).len(), 2);
+    assert_eq!(rows(&store).into_keys().collect::<Vec<_>>(), [bytes("a")]);
+    // One without files can be dropped like another.
+    engine.open_group(TWO).unwrap();
+    engine.drop_group(TWO).unwrap();
+    engine.drop_group(ONE).unwrap();
+    assert_eq!(files(directory.path()), before);
+}
