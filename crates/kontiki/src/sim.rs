@@ -187,6 +187,7 @@ fn config(args: &SimArgs) -> SwarmConfig {
         clients: args.clients,
         faults_until: args.faults_until.map(Duration::from_secs),
         keep_trace: args.trace,
+        ..SwarmConfig::default()
     }
 }
 
