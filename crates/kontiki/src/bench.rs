@@ -61,6 +61,9 @@ struct KvArgs {
     /// Operations that a client sends before it waits.
     #[arg(long, default_value_t = 1)]
     pipeline: usize,
+    /// Replicas that WAIT, sent behind each write, must say have it; of Redis-like targets.
+    #[arg(long, default_value_t = 0)]
+    wait: u32,
     /// Bytes of a value.
     #[arg(long, default_value_t = 128)]
     value_bytes: usize,
@@ -118,6 +121,7 @@ fn kv(args: KvArgs) -> Result<()> {
         clients: args.clients,
         connections: args.connections,
         pipeline: args.pipeline,
+        wait: args.wait,
         value_bytes: args.value_bytes,
         keys: args.keys,
         read_share: args.read_share,

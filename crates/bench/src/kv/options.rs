@@ -63,6 +63,9 @@ pub struct KvOptions {
     /// Operations that a client sends before it waits. Default 1. etcd gets them as concurrent
     /// calls.
     pub pipeline: usize,
+    /// Replicas that a RESP target must have waited for before a write counts, by `WAIT` sent right
+    /// behind it; fewer is an error. Default 0: `WAIT` is not sent.
+    pub wait: u32,
     /// Bytes of a value. Default 128.
     pub value_bytes: usize,
     /// Distinct keys, of 16 bytes each, chosen uniformly. Default 10,000.
@@ -96,6 +99,7 @@ impl KvOptions {
             clients: 64,
             connections: None,
             pipeline: 1,
+            wait: 0,
             value_bytes: 128,
             keys: 10_000,
             read_share: 0.0,

@@ -11,6 +11,7 @@ use kontiki_resp::{Reply, ReplyParse, ReplyParser, encode_request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::KvOptions;
 use super::cluster::{Redirect, SlotMap};
 use super::recorder::Recorder;
 use super::workload::{Kind, Operation, Workload, key};
@@ -20,6 +21,9 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
 
 /// How often an operation follows redirections before it counts as an error.
 const REDIRECTS_MAX: usize = 5;
+
+/// How long `WAIT` may take, in milliseconds.
+const WAIT_MILLIS: &str = "5000";
 
 const READ_BUFFER_BYTES: usize = 16 * 1024;
 
@@ -78,6 +82,8 @@ struct Sent {
     redirects: usize,
     /// It was sent after `ASKING`, whose reply comes before its own.
     asks: bool,
+    /// `WAIT` was sent behind it, whose reply comes after its own.
+    waits: bool,
 }
 
 /// One node as a client sees it.
@@ -93,6 +99,7 @@ pub(crate) struct Client {
     pub map: Rc<RefCell<SlotMap>>,
     pub password: Option<String>,
     pub pipeline: usize,
+    pub wait: u32,
     pub workload: Workload,
     pub recorder: Rc<Recorder>,
     nodes: Vec<Node>,
@@ -103,13 +110,14 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(
         map: Rc<RefCell<SlotMap>>,
-        password: Option<String>,
-        pipeline: usize,
+        options: &KvOptions,
         workload: Workload,
         recorder: Rc<Recorder>,
     ) -> Self {
-        let nodes = Vec::new();
-        Self { map, password, pipeline, workload, recorder, nodes, redirected: Vec::new() }
+        let (nodes, redirected) = (Vec::new(), Vec::new());
+        let KvOptions { pipeline, wait, .. } = *options;
+        let password = options.password.clone();
+        Self { map, password, pipeline, wait, workload, recorder, nodes, redirected }
     }
 
     /// Runs until the recorder says stop.
@@ -118,7 +126,9 @@ impl Client {
             for _ in 0..self.pipeline {
                 let Some(operation) = self.recorder.next(&mut self.workload) else { break };
                 let node = self.map.borrow().node_of(&key(operation.key));
-                self.queue(node, Sent { operation, at: Instant::now(), redirects: 0, asks: false });
+                let waits = self.wait > 0 && operation.kind == Kind::Write;
+                let at = Instant::now();
+                self.queue(node, Sent { operation, at, redirects: 0, asks: false, waits });
             }
             if self.nodes.iter().all(|node| node.sent.is_empty()) {
                 return;
@@ -147,6 +157,10 @@ impl Client {
             Kind::Write => {
                 encode_request(&mut node.out, &[&b"SET"[..], &key, self.workload.value()]);
             }
+        }
+        if sent.waits {
+            let replicas = self.wait.to_string();
+            encode_request(&mut node.out, &["WAIT", &replicas, WAIT_MILLIS]);
         }
         node.sent.push_back(sent);
     }
@@ -189,7 +203,14 @@ impl Client {
         if asked {
             connection.reply().await?;
         }
-        let reply = connection.reply().await?;
+        let mut reply = connection.reply().await?;
+        if node.sent.front().is_some_and(|sent| sent.waits) {
+            let waited = connection.reply().await?;
+            let enough = matches!(waited, Reply::Integer(count) if count >= i64::from(self.wait));
+            if !enough && !matches!(reply, Reply::Error(_)) {
+                reply = Reply::Error(format!("WAIT answered {waited:?}").into());
+            }
+        }
         let Some(sent) = node.sent.pop_front() else { return Ok(()) };
         match reply {
             Reply::Error(text) => self.refused(sent, &text),

@@ -131,8 +131,7 @@ impl<'a> Load<'a> {
             match &self.servers {
                 Servers::Resp(maps) => {
                     let map = maps[client % maps.len()].clone();
-                    let password = options.password.clone();
-                    let client = resp::Client::new(map, password, pipeline, workload, recorder);
+                    let client = resp::Client::new(map, options, workload, recorder);
                     clients.spawn_local(client.run());
                 }
                 Servers::Etcd(channels) => {
