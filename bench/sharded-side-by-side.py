@@ -17,9 +17,9 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -157,16 +157,26 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--groups", type=int, default=3)
-    parser.add_argument("--output", default=str(ROOT / "bench/results/kv-sharded.json"))
+    parser.add_argument("--out", default=str(ROOT / "bench/results/kv-sharded.json"))
+    parser.add_argument("--dir", default=str(ROOT / "target/sharded-side-by-side"),
+                        help="for the servers' data: on the disk to be measured; emptied")
     arguments = parser.parse_args()
     missing = [name for name in ("redis-server", "redis-cli", "etcd") if not shutil.which(name)]
     if missing:
         raise SystemExit(f"error: not installed: {', '.join(missing)}")
-    with tempfile.TemporaryDirectory(prefix="sharded-", dir=ROOT / "target") as directory:
-        found = run(arguments, Path(directory))
-    Path(arguments.output).write_text(json.dumps(found, indent=2) + "\n")
-    print(base.table(found["results"]))
-    print(json.dumps(found["comparisons"]))
+    # Ends by an exception, so that the servers are stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    directory = Path(arguments.dir)
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    document = run(arguments, directory)
+    shutil.rmtree(directory, ignore_errors=True)
+    out = Path(arguments.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(document, indent=2) + "\n")
+    print(base.table(document["results"]))
+    for name, value in document["comparisons"].items():
+        print(f"{name}: {value}")
 
 
 main()

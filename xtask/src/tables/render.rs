@@ -13,8 +13,9 @@ pub fn table(root: &Path, name: &str) -> Result<String> {
     };
     let results: Value = serde_json::from_str(&text).with_context(|| format!("{name}.json"))?;
     match name {
-        "issue-2" | "issue-3" | "issue-4" => Ok(acceptance(&results)),
+        "issue-2" | "issue-3" | "issue-4" | "issue-5" => Ok(acceptance(&results)),
         "kv-side-by-side" => Ok(side_by_side(&results)),
+        "kv-sharded" => Ok(sharded(&results)),
         "mr" => Ok(map_reduce(&results)),
         "raft" => Ok(raft(&results)),
         _ => bail!("nothing renders the table {name}\nhint: xtask/src/tables/render.rs"),
@@ -136,25 +137,64 @@ fn side_by_side(results: &Value) -> String {
             }
         }
     }
+    out + &run_line(results, "side-by-side.py")
+}
+
+/// How a comparison of stores was made.
+fn run_line(results: &Value, script: &str) -> String {
     let (machine, setting, versions) =
         (&results["machine"], &results["setting"], &results["versions"]);
-    let _ = writeln!(
-        out,
-        "\n`python3 bench/side-by-side.py`: medians of {} interleaved rounds of {} s, {} B values; \
-         etcd {}, Redis {}; {}, {} cores, Linux {}, an fdatasync takes {} µs; {}; commit {}.",
+    let redis = match &versions["redis"] {
+        Value::Null => &versions["redis-cluster"],
+        version => version,
+    };
+    format!(
+        "\n`python3 bench/{script}`: medians of {} interleaved rounds of {} s, {} B values; \
+         etcd {}, Redis {}; {}, {} cores, Linux {}, an fdatasync takes {} µs; {}; commit {}.\n",
         setting["rounds"],
         setting["seconds"],
         setting["value_bytes"],
         text(&versions["etcd"]),
-        text(&versions["redis"]),
+        text(redis),
         text(&machine["cpu"]),
         machine["cpus"],
         text(&machine["kernel"]),
         machine["fdatasync_us"],
         text(&results["date"]),
         text(&results["commit"]).get(..12).unwrap_or_default(),
+    )
+}
+
+const SHARDED: [(&str, &str); 4] = [
+    ("kontiki", "Kontiki, 3 nodes, 3 groups of 3 replicas"),
+    ("redis-cluster-wait-1", "Redis Cluster, 3 masters and 3 replicas, `WAIT 1`"),
+    ("redis-cluster", "Redis Cluster, 3 masters and 3 replicas, no `WAIT`"),
+    ("etcd", "etcd, 3 nodes"),
+];
+
+/// A block of rows for each kind of load on sharded stores.
+fn sharded(results: &Value) -> String {
+    let mut out = String::from(
+        "| load | system | ops/s | p50 ms | p99 ms | ops per server CPU s |\n\
+         |---|---|---:|---:|---:|---:|\n",
     );
-    out
+    for (cell, words) in CELLS {
+        for (system, title) in SHARDED {
+            let figures = &results["results"][system][cell];
+            if figures.is_null() {
+                continue;
+            }
+            let _ = writeln!(
+                out,
+                "| {words} | {title} | {} | {} | {} | {} |",
+                number(&figures["ops_per_second"], 1.0, 0),
+                number(&figures["p50_us"], 1e-3, 2),
+                number(&figures["p99_us"], 1e-3, 2),
+                number(&figures["ops_per_server_cpu_second"], 1.0, 0),
+            );
+        }
+    }
+    out + &run_line(results, "sharded-side-by-side.py")
 }
 
 /// What each cell of the MapReduce run is, in words.

@@ -3,6 +3,7 @@
 mod back_and_forth;
 mod kills;
 mod shards;
+mod side_by_side;
 
 use super::Item;
 use std::time::Duration;
@@ -11,7 +12,7 @@ const fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
 }
 
-pub static ITEMS: [Item; 2] = [
+pub static ITEMS: [Item; 3] = [
     Item {
         name: "3",
         title: "nodes killed with -9 while slots move in both directions: nothing lost or doubled",
@@ -23,5 +24,11 @@ pub static ITEMS: [Item; 2] = [
         title: "slots moved to another group and back, again and again under load: nothing lost",
         limit: minutes(20),
         run: back_and_forth::run,
+    },
+    Item {
+        name: "7",
+        title: "beside Redis Cluster with WAIT 1 and etcd in one run: writes at least as fast",
+        limit: minutes(20),
+        run: side_by_side::run,
     },
 ];
