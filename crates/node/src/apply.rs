@@ -22,7 +22,7 @@ use kontiki_types::{GroupId, Index, LogId, LogTime, Member};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use crate::event_loop::{FailOnPanic, Input};
+use crate::event_loop::{DATA_GROUP, FailOnPanic, Input};
 use crate::log_writer::LogWork;
 use crate::mailbox::{InboxSender, Receiver, Sender, mailbox};
 use crate::registry;
@@ -379,9 +379,10 @@ impl<E: Engine> ApplyStage<E> {
         let metrics = &self.node.metrics;
         metrics.entries_applied.inc_by(batch.len() as u64);
         metrics.apply_seconds.observe(begun.elapsed().as_secs_f64());
-        let view = &self.node.view;
-        view.applied.store(applied.index.0, Ordering::Relaxed);
-        view.keys.store(keys, Ordering::Relaxed);
+        self.node.set_keys(group, Some(keys));
+        if group == DATA_GROUP {
+            self.node.view.applied.store(applied.index.0, Ordering::Relaxed);
+        }
         self.send(Input::Applied { group, applied, log_time, next_due, outcomes });
         self.hear_steward(group);
         if due {
@@ -571,6 +572,7 @@ impl<E: Engine> ApplyStage<E> {
         // The tombstone first: without the state but with it, the replica can't come back.
         self.opener.bury(group, member.replica).map_err(failed)?;
         self.machines.remove(&group);
+        self.node.set_keys(group, None);
         self.members.remove(&group);
         self.engine.drop_group(group).map_err(|e| failed(e.to_string()))?;
         self.snapshots.forget(group).map_err(|e| failed(e.to_string()))?;

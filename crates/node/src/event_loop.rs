@@ -27,7 +27,7 @@ use crate::moving::News;
 use crate::shared::Shared;
 use crate::views::Taken;
 
-/// The group whose state the node's front shows: the only one until there is sharding.
+/// The group of a store that is not sharded.
 pub(crate) const DATA_GROUP: GroupId = FIRST_GROUP;
 
 /// How often a turn looks for more to come before it begins.
@@ -409,16 +409,12 @@ impl EventLoop {
         leader: Option<Member>,
     ) {
         info!(%group, ?role, %term, leader = leader.map(|leader| leader.node.0), "role");
-        self.node.metrics.role_changed(role == Role::Leader);
+        self.node.metrics.role_changed(self.core.groups_led());
         self.node.moving.tell(News::Role(group, (role == Role::Leader).then_some(term)));
         if group == DATA_GROUP {
             let leader = leader.map_or(0, |leader| leader.node.0);
             self.node.view.leader.store(leader, Ordering::Relaxed);
             self.node.view.term.store(term.0, Ordering::Relaxed);
-            if let Some(replica) = self.core.replica(group) {
-                let voters = replica.membership().voters.len();
-                self.node.view.voters.store(voters, Ordering::Relaxed);
-            }
         }
     }
 
@@ -435,14 +431,17 @@ impl EventLoop {
         let atlas = Some(self.core.atlas_version());
         if self.atlas_shown != atlas {
             self.atlas_shown = atlas;
-            self.node.set_atlas(Arc::new(self.core.atlas()));
+            let atlas = self.core.atlas();
+            let voters = atlas.data_groups().map(|(_, place)| place.nodes.len()).min();
+            let view = &self.node.view;
+            view.voters.store(voters.unwrap_or(0), Ordering::Relaxed);
+            view.serving.store(u32::from(atlas.is_served()), Ordering::Relaxed);
+            self.node.set_atlas(Arc::new(atlas));
         }
         let view = &self.node.view;
         view.log_time.store(self.core.latest_log_time().0, Ordering::Relaxed);
         view.log_time_at.store(now.0, Ordering::Relaxed);
         view.pending.store(self.core.pending_writes(), Ordering::Relaxed);
-        let led = self.core.leader(DATA_GROUP).is_some();
-        view.serving.store(u32::from(led), Ordering::Relaxed);
         if self.outgrown_at <= now {
             self.outgrown_at = now + Duration::from_secs(1);
             for group in self.core.outgrown() {

@@ -37,19 +37,16 @@ pub(crate) async fn serve(
 async fn metrics(State(node): State<Arc<Shared>>) -> impl IntoResponse {
     let (open, ..) = node.registry.counts();
     node.metrics.connections.set(open as i64);
-    node.metrics.keys.set(node.view.keys.load(Ordering::Relaxed).cast_signed());
+    node.metrics.keys.set(node.keys().cast_signed());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], node.metrics.text())
 }
 
-/// Ready means: a leader is known and this node has applied something in its term.
+/// Ready means: whoever leads each group that owns slots is known here, and alive.
 async fn ready(State(node): State<Arc<Shared>>) -> impl IntoResponse {
     if node.view.serving.load(Ordering::Relaxed) == 1 {
         (StatusCode::OK, "ready\n")
     } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "no leader of group 1 is known, or its log is not applied\n",
-        )
+        (StatusCode::SERVICE_UNAVAILABLE, "no leader is known of a group that owns slots\n")
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn text(node: &Shared, sections: &[String]) -> String {
 fn section_lines(node: &Shared, section: &str) -> Vec<String> {
     let view = &node.view;
     let (open, accepted, refused) = node.registry.counts();
-    let leads = view.leader.load(Ordering::Relaxed) == node.id.0;
+    let leads = node.atlas().data_groups().any(|(_, place)| place.leader == Some(node.id));
     let is_sharded = node.atlas().is_sharded();
     let title = {
         let mut letters = section.chars();
@@ -98,7 +98,7 @@ fn section_lines(node: &Shared, section: &str) -> Vec<String> {
             vec![format!("used_cpu_sys:{system:.6}"), format!("used_cpu_user:{user:.6}")]
         }
         "cluster" => vec![format!("cluster_enabled:{}", u8::from(is_sharded))],
-        "keyspace" => match view.keys.load(Ordering::Relaxed) {
+        "keyspace" => match node.keys() {
             0 => Vec::new(),
             keys => vec![format!("db0:keys={keys},expires=0,avg_ttl=0")],
         },

@@ -5,7 +5,6 @@ use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kontiki_raft::Role;
 use kontiki_replica::GroupStatus;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -106,7 +105,7 @@ impl Metrics {
                 Counter::default()
             ),
             role_changes: metric!("role_changes", "Changes of role or leader", Counter::default()),
-            leader: metric!("leader", "Whether this node leads its data group", Gauge::default()),
+            leader: metric!("leader", "Groups that this node leads", Gauge::default()),
             resting: metric!(
                 "groups_resting",
                 "Replicas that have nothing to do and run no timers",
@@ -191,9 +190,10 @@ impl Metrics {
         self.log_bytes_written.inc_by(bytes_written.saturating_sub(self.log_bytes_written.get()));
     }
 
-    pub(crate) fn role_changed(&self, leads: bool) {
+    /// `led`: how many groups this node leads after it.
+    pub(crate) fn role_changed(&self, led: usize) {
         self.role_changes.inc();
-        self.leader.set(i64::from(leads));
+        self.leader.set(led as i64);
     }
 
     pub(crate) fn show_resting(&self, groups: usize) {
@@ -216,9 +216,6 @@ impl Metrics {
         show(&self.uncommitted_bytes, raft.uncommitted_bytes);
         show(&self.pending_writes, status.pending_writes as u64);
         show(&self.waiting_reads, status.waiting_reads as u64);
-        if raft.role != Role::Leader {
-            self.leader.set(0);
-        }
     }
 
     /// The page.

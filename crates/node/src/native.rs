@@ -10,12 +10,16 @@ use kontiki_net::{Failure as NetFailure, FailureCode};
 use kontiki_replica::{
     Answer, Ask, Atlas, Caller, FIRST_GROUP, Failure, Host, RETENTION_MILLIS, SessionWrite, Target,
 };
-use kontiki_types::{ClientId, LogTime, Seq, Slot};
+use kontiki_types::{ClientId, GroupId, LogTime, Seq, Slot};
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
-use crate::event_loop::{DATA_GROUP, Input};
+use crate::event_loop::Input;
 use crate::shared::Shared;
+
+/// A command of a sharded store must keep to one slot, since slots are with different groups.
+const CROSS_SLOT: &str = "CROSSSLOT the keys are in different slots, which need not be with one \
+                          group; keys with the same {tag} are in one slot";
 
 /// The service.
 pub(crate) struct Native(pub(crate) Arc<Shared>);
@@ -23,11 +27,11 @@ pub(crate) struct Native(pub(crate) Arc<Shared>);
 type Answered<T> = Result<Response<T>, Status>;
 
 impl Native {
-    async fn ask(&self, ask: Ask) -> Result<Reply, Status> {
+    async fn ask(&self, to: Target, ask: Ask) -> Result<Reply, Status> {
         let (sender, receiver) = oneshot::channel();
         let ticket = self.0.registry.call(sender);
         let caller = Caller { connection: 0, ticket };
-        self.0.events.send(Input::Ask { to: Target::Group(DATA_GROUP), caller, ask });
+        self.0.events.send(Input::Ask { to, caller, ask });
         let log_time = self.0.log_time().0;
         match receiver.await {
             Ok(Answer::Reply(Reply::Error(line))) => {
@@ -43,8 +47,30 @@ impl Native {
         }
     }
 
-    pub(crate) async fn read(&self, read: Read) -> Result<Reply, Status> {
-        self.ask(Ask::Read(read)).await
+    async fn read(&self, read: Read) -> Result<Reply, Status> {
+        let mut keys = 0;
+        read.each_key(&mut |_| keys += 1);
+        let to = self.target(read.slot(), keys)?;
+        self.ask(to, Ask::Read(read)).await
+    }
+
+    /// Once it is answered, everything acknowledged before the call has been applied at whoever
+    /// answers: the replica of the group here, if there is one.
+    pub(crate) async fn catch_up(&self, group: GroupId) -> Result<(), Status> {
+        self.ask(Target::Group(group), Ask::Read(Read::Exists { keys: Vec::new() })).await?;
+        Ok(())
+    }
+
+    /// Where a command goes that is about keys of this slot; if there is none, about so many keys.
+    fn target(&self, slot: Option<Slot>, keys: usize) -> Result<Target, Status> {
+        if !self.0.atlas().is_sharded() {
+            return Ok(Target::Group(FIRST_GROUP));
+        }
+        match slot {
+            Some(slot) => Ok(Target::Slot(slot)),
+            None if keys == 0 => Ok(Target::Slot(Slot::default())),
+            None => Err(invalid(CROSS_SLOT)),
+        }
     }
 
     async fn write(&self, session: Option<proto::Session>, write: Write) -> Result<Reply, Status> {
@@ -64,6 +90,9 @@ impl Native {
             let message = format!("the write has {} bytes, entries at most {max}", command.len());
             return Err(NetFailure::not_applied(FailureCode::TooLarge, message).into());
         }
+        let mut keys = 0;
+        write.each_key(&mut |_| keys += 1);
+        let to = self.target(write.slot(), keys)?;
         let (client, seq) = (ClientId::from_bytes(&id), Seq(session.seq));
         let request = WriteRequest {
             client,
@@ -75,7 +104,7 @@ impl Native {
             command: command.into(),
         };
         let proposal = Proposal::write(LogTime(0), request).to_bytes();
-        self.ask(Ask::Write(SessionWrite { client, seq, proposal })).await
+        self.ask(to, Ask::Write(SessionWrite { client, seq, proposal })).await
     }
 
     fn now(&self) -> u64 {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kontiki_kv::command::Read;
 use kontiki_net::proto::{self, KeyAndValue};
 use kontiki_net::{Failure, FailureCode};
 use kontiki_replica::Host;
@@ -40,7 +39,7 @@ impl Native {
             return Err(too_many());
         }
         // Once it is answered, everything acknowledged before the call has been applied here.
-        self.read(Read::Exists { keys: Vec::new() }).await?;
+        self.catch_up(group).await?;
         let (sender, taken) = oneshot::channel();
         self.0.events.send(Input::TakeView { group, taken: sender });
         let taken = taken.await.map_err(|_| {

@@ -1,5 +1,6 @@
 //! What the tasks and threads of a node share, and the node as a connection sees it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use kontiki_kv::command::glob;
 use kontiki_net::Secret;
 use kontiki_replica::{Atlas, Description, Host, KillFilter, Redirect};
-use kontiki_types::{ClientId, Incarnation, Instant, LogTime, NodeId};
+use kontiki_types::{ClientId, GroupId, Incarnation, Instant, LogTime, NodeId};
 
 use crate::clock;
 use crate::event_loop::Input;
@@ -53,11 +54,15 @@ pub(crate) struct View {
     pub(crate) log_time_at: AtomicU64,
     /// Node that leads group 1; 0: none known.
     pub(crate) leader: AtomicU64,
+    /// Its term, if there is a replica here, and what that has applied.
     pub(crate) term: AtomicU64,
-    pub(crate) voters: AtomicUsize,
-    pub(crate) keys: AtomicU64,
     pub(crate) applied: AtomicU64,
+    /// Voters of the data group that has the fewest.
+    pub(crate) voters: AtomicUsize,
+    /// Whether each slot has an owner with a leader that is known and alive.
     pub(crate) serving: AtomicU32,
+    /// Live keys of each group with a replica here.
+    keys: Mutex<BTreeMap<GroupId, u64>>,
     /// Writes of callers of this node that are not applied yet.
     pub(crate) pending: AtomicUsize,
 }
@@ -95,6 +100,24 @@ impl Shared {
             placing: Waker::default(),
             random: AtomicU64::new(seed),
         }
+    }
+
+    /// Notes how many live keys a group has here; `None`: there is no replica of it any more.
+    pub(crate) fn set_keys(&self, group: GroupId, keys: Option<u64>) {
+        let mut all = self.view.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        match keys {
+            Some(keys) => all.insert(group, keys),
+            None => all.remove(&group),
+        };
+    }
+
+    /// Live keys here: of a store that is not sharded, all of them; of one that is, those of the
+    /// groups that this node leads, so that the sum over all nodes is the store's.
+    pub(crate) fn keys(&self) -> u64 {
+        let atlas = self.atlas();
+        let counts = |group: GroupId| !atlas.is_sharded() || atlas.leader(group) == Some(self.id);
+        let all = self.view.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter(|(group, _)| counts(**group)).map(|(_, keys)| keys).sum()
     }
 
     /// Shows connections a newer atlas.

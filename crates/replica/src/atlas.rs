@@ -10,6 +10,7 @@ use kontiki_types::{Epoch, GroupId, NodeId, Slot};
 
 use crate::connection::Encoded;
 use crate::peer::NodeInfo;
+use crate::steward::CONTROLLER;
 
 /// The group of a store that is not sharded, and the first of one that is.
 pub const FIRST_GROUP: GroupId = GroupId(1);
@@ -60,6 +61,23 @@ impl Atlas {
     /// Who owns a slot; `None` before it was given to a group.
     pub fn owner(&self, slot: Slot) -> Option<GroupId> {
         self.configuration.as_ref().map_or(Some(FIRST_GROUP), |known| known.owner(slot))
+    }
+
+    /// Whether each slot has an owner whose leader is known and was heard lately.
+    pub fn is_served(&self) -> bool {
+        let is_led = |group| {
+            let leader = self.leader(group).and_then(|leader| self.nodes.get(&leader));
+            leader.is_some_and(|(_, is_alive)| *is_alive)
+        };
+        match &self.configuration {
+            None => is_led(FIRST_GROUP),
+            Some(known) => known.runs().all(|(.., owner)| owner.is_some_and(is_led)),
+        }
+    }
+
+    /// The groups that own slots, or may.
+    pub fn data_groups(&self) -> impl Iterator<Item = (GroupId, &GroupPlace)> {
+        self.groups.iter().filter(|(id, _)| **id != CONTROLLER).map(|(id, place)| (*id, place))
     }
 
     /// Who leads a group, if known.

@@ -105,6 +105,11 @@ impl Core {
         self.gossip.version
     }
 
+    /// How many groups this node leads, the controller included.
+    pub fn groups_led(&self) -> usize {
+        self.gossip.led.len()
+    }
+
     /// What this node knows of its cluster.
     pub fn atlas(&self) -> Atlas {
         let mut groups: BTreeMap<GroupId, GroupPlace> = self

@@ -250,7 +250,7 @@ impl World {
                     node.core.request(Target::Group(to), caller, ask);
                 }
                 MoverOutput::Look { ticket, group, look } => {
-                    let machine = node.machines.get(&group);
+                    let machine = node.machines.get_mut(&group);
                     let step = machine.and_then(|machine| look.take(machine).expect("sound"));
                     node.mover.looked(ticket, step);
                 }
