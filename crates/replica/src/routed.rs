@@ -31,6 +31,8 @@
 //! has committed that before the new owner serves, so a read that is late anywhere finds a closed
 //! gate, and goes on.
 
+use std::collections::BTreeMap;
+
 use kontiki_kv::Gate;
 use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{GroupId, Instant, Slot};
@@ -58,6 +60,16 @@ pub(crate) fn failure(attempts: u32) -> Failure {
     } else {
         Failure::Unavailable
     }
+}
+
+/// Takes what `is_meant` out of a map, in the order of the keys.
+pub(crate) fn take_out<K: Copy + Ord, V>(
+    map: &mut BTreeMap<K, V>,
+    mut is_meant: impl FnMut(&V) -> bool,
+) -> Vec<(K, V)> {
+    let meant = map.iter().filter(|(_, value)| is_meant(value)).map(|(&key, _)| key);
+    let meant: Vec<K> = meant.collect();
+    meant.into_iter().filter_map(|key| map.remove_entry(&key)).collect()
 }
 
 /// Why a group gives a request back.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use kontiki_types::{ClientId, Instant, Seq};
 
 use crate::connection::Ask;
-use crate::routed::Routed;
+use crate::routed::{Routed, take_out};
 
 /// Those of one slot. One of them at a time is tried; the others wait for what comes of it, and so
 /// do requests that come meanwhile.
@@ -56,10 +56,8 @@ impl Held {
 
     /// Takes out those that are out of time.
     pub(super) fn expire(&mut self, now: Instant, expired: &mut Vec<Routed>) {
-        if self.writes.values().any(|write| write.give_up <= now) {
-            let out = self.writes.extract_if(.., |_, write| write.give_up <= now);
-            expired.extend(out.map(|(_, write)| write));
-        }
+        let writes = take_out(&mut self.writes, |write| write.give_up <= now);
+        expired.extend(writes.into_iter().map(|(_, write)| write));
         while let Some(at) = self.reads.iter().position(|read| read.give_up <= now) {
             expired.extend(self.reads.remove(at));
         }

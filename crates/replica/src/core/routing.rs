@@ -34,7 +34,7 @@ use crate::atlas::{FIRST_GROUP, Target};
 use crate::connection::{Answer, Ask, Failure, SessionWrite};
 use crate::group::is_sound;
 use crate::peer::{Asker, Passed, PassedAnswer, PassedAsk};
-use crate::routed::{Returned, Routed, Why, failure};
+use crate::routed::{Returned, Routed, Why, failure, take_out};
 use crate::steward::CONTROLLER;
 
 /// How often a slot that is not served is tried.
@@ -354,13 +354,7 @@ impl Core {
             Target::Slot(slot) => configuration.owner(slot) != Some(pass.group),
             Target::Group(_) => false,
         };
-        let moved: Vec<Pass> = self
-            .router
-            .passed
-            .extract_if(.., |_, pass| moved(pass))
-            .map(|(_, pass)| pass)
-            .collect();
-        for Pass { routed, group, .. } in moved {
+        for (_, Pass { routed, group, .. }) in take_out(&mut self.router.passed, moved) {
             self.returned.push_back(Returned { group, routed, why: Why::Moved });
         }
         for held in self.router.held.values_mut() {
@@ -391,8 +385,8 @@ impl Core {
         }
         let later = self.router.later.extract_if(.., |(_, routed)| routed.give_up <= now);
         expired.extend(later.map(|(_, routed)| routed));
-        let passed = self.router.passed.extract_if(.., |_, pass| pass.routed.give_up <= now);
-        expired.extend(passed.map(|(_, pass)| pass.routed));
+        let passed = take_out(&mut self.router.passed, |pass| pass.routed.give_up <= now);
+        expired.extend(passed.into_iter().map(|(_, pass)| pass.routed));
         for routed in expired {
             self.fail(routed.caller, failure(routed.attempts));
         }

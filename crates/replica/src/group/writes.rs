@@ -15,7 +15,7 @@ use crate::atlas::Target;
 use crate::connection::{Answer, Ask, Failure, RETENTION_MILLIS, SessionWrite};
 use crate::core::Caller;
 use crate::peer::Refusal;
-use crate::routed::{Returned, Routed, Why, failure};
+use crate::routed::{Returned, Routed, Why, failure, take_out};
 use crate::steward::is_sound_call;
 
 type Id = (ClientId, Seq);
@@ -315,7 +315,7 @@ impl Group {
         node: &mut Node<'_>,
     ) {
         let group = self.id;
-        let meant = self.writes.pending.extract_if(.., |_, pending| are_meant(pending.to));
+        let meant = take_out(&mut self.writes.pending, |pending| are_meant(pending.to));
         for (id, pending) in meant {
             node.returned.push_back(Returned { group, routed: pending.into_routed(id), why });
         }
