@@ -14,14 +14,15 @@
 //! its tombstone and is dropped: such a group never comes back, only another one of the same id.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kontiki_raft::Role;
 use kontiki_replica::placement::{Placing, controller_nodes, first_replica, life_of, place};
 use kontiki_replica::steward::{BEGINS_AFTER, Beginning, CONTROLLER};
-use kontiki_replica::{ChangeKind, GroupStatus, Host};
-use kontiki_shard::{Configuration, GroupEntry, GroupRef, Observed, Op};
+use kontiki_replica::{ChangeKind, FIRST_GROUP, GroupStatus, Host};
+use kontiki_shard::{Call, Configuration, GroupEntry, GroupRef, Observed, Op, Told};
 use kontiki_storage::directory::Directory;
 use kontiki_storage::disk::RealDisk;
 use kontiki_types::{GroupId, Member, NodeId, Term};
@@ -32,6 +33,7 @@ use tracing::{info, warn};
 use crate::event_loop::{Input, StatusReport};
 use crate::reshape;
 use crate::shared::Shared;
+use crate::start::FOUNDING_REPLICA;
 
 /// How soon it is looked again while something is not settled.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -47,11 +49,22 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// Wakes the task.
 #[derive(Debug, Default)]
-pub(crate) struct Waker(Notify);
+pub(crate) struct Waker {
+    arrived: Notify,
+    /// The store is to be sharded.
+    shards: AtomicBool,
+}
 
 impl Waker {
     pub(crate) fn wake(&self) {
-        self.0.notify_one();
+        self.arrived.notify_one();
+    }
+
+    /// Has the store be sharded: a controller begins, and the group that there is shares. Comes to
+    /// its end also if this node starts again meanwhile; [`kontiki_replica::Atlas::is_sharded`] says when.
+    pub(crate) fn enable_sharding(&self) {
+        self.shards.store(true, Ordering::Release);
+        self.wake();
     }
 }
 
@@ -86,7 +99,7 @@ pub(crate) async fn run(
     loop {
         tokio::select! {
             _ = stop.changed() => return,
-            () = node.placing.0.notified() => tokio::time::sleep(GATHER).await,
+            () = node.placing.arrived.notified() => tokio::time::sleep(GATHER).await,
             Some(Ok(group)) = placer.changes.join_next(), if !placer.changes.is_empty() => {
                 placer.changing.remove(&group);
             }
@@ -104,7 +117,9 @@ pub(crate) async fn run(
 impl Placer {
     /// Does what there is to do; whether nothing is left.
     async fn turn(&mut self) -> bool {
-        let Some(configuration) = self.node.atlas().configuration.clone() else { return true };
+        let Some(configuration) = self.node.atlas().configuration.clone() else {
+            return self.adopt().await;
+        };
         let (sender, report) = oneshot::channel();
         self.node.events.send(Input::Status(sender));
         let Ok(report) = report.await else { return true };
@@ -243,6 +258,44 @@ impl Placer {
             let beginning = Beginning::Joined(group);
             self.node.events.send(Input::Begin { group: group.id, member, beginning });
         }
+    }
+
+    /// Begins the controller of a store that has one group, if that was asked for. The group's log
+    /// says which node begins it, and that one has noted in its directory that it claims it.
+    async fn adopt(&mut self) -> bool {
+        let note = claim_note(CONTROLLER);
+        if self.node.placing.shards.load(Ordering::Acquire)
+            && let Err(error) = self.lock().set_note(&note, "0")
+        {
+            warn!(%error, "cannot note that this node begins the controller");
+            return false;
+        }
+        let has_claimed = self.lock().note(&note).is_some();
+        if !has_claimed || self.lock().is_removed(CONTROLLER, FOUNDING_REPLICA) {
+            return true;
+        }
+        let group = GroupRef { id: FIRST_GROUP, joined: 0 };
+        let call = Call::Share { group, controller: self.node.id };
+        let told = reshape::tell(&self.node, FIRST_GROUP, &call).await;
+        if !matches!(told, Ok(Told::Shares { controller: Some(node), .. }) if node == self.node.id)
+        {
+            // Another node begins it, or the group does not answer.
+            return told.is_ok();
+        }
+        let (sender, report) = oneshot::channel();
+        self.node.events.send(Input::Status(sender));
+        let Ok(report) = report.await else { return true };
+        let of = |group| move |status: &&GroupStatus| status.group == group;
+        let nodes = report.groups.iter().find(of(FIRST_GROUP)).map(members);
+        if let Some(nodes) = nodes
+            && !report.groups.iter().any(|status| status.group == CONTROLLER)
+        {
+            let member = Member::new(self.node.id, self.node.incarnation, FOUNDING_REPLICA);
+            info!(%member, "the controller begins here");
+            let beginning = Beginning::AdoptingController { group: FIRST_GROUP, nodes };
+            self.node.events.send(Input::Begin { group: CONTROLLER, member, beginning });
+        }
+        false
     }
 
     /// Removes replicas of groups that the controller has no more.

@@ -56,10 +56,10 @@ fn not_sharded() -> Status {
     refused("the store is not sharded: it was made with one group")
 }
 
-async fn request(node: &Shared, ask: Ask) -> Result<KvReply, Status> {
+async fn request(node: &Shared, to: GroupId, ask: Ask) -> Result<KvReply, Status> {
     let (sender, receiver) = oneshot::channel();
     let caller = Caller { connection: 0, ticket: node.registry.call(sender) };
-    node.events.send(Input::Ask { to: Target::Group(CONTROLLER), caller, ask });
+    node.events.send(Input::Ask { to: Target::Group(to), caller, ask });
     match receiver.await {
         Ok(Answered::Reply(reply)) => Ok(reply),
         Ok(Answered::Failed(failure)) => Err(told(failure).into()),
@@ -80,14 +80,22 @@ fn no_answer(error: &StewardError) -> Status {
 }
 
 async fn ask(node: &Shared, query: &Query) -> Result<Answer, Status> {
-    let reply = request(node, Ask::Read(steward::ask(query))).await?;
+    let reply = request(node, CONTROLLER, Ask::Read(steward::ask(query))).await?;
     steward::answered(&reply).map_err(|error| no_answer(&error))
 }
 
 /// Has the controller decide.
 pub(crate) async fn decide(node: &Shared, op: Op) -> Result<Reply, Status> {
+    match tell(node, CONTROLLER, &Call::Decide { op }).await? {
+        Told::Decided { reply } => Ok(reply),
+        _ => Err(unexpected()),
+    }
+}
+
+/// Tells a group something, once.
+pub(crate) async fn tell(node: &Shared, to: GroupId, call: &Call) -> Result<Told, Status> {
     let mut command = Vec::new();
-    steward::tell(&Call::Decide { op }).encode(&mut command);
+    steward::tell(call).encode(&mut command);
     // A session for one call.
     let (client, seq) = (node.client_id(node.registry.number()), Seq(1));
     let write = WriteRequest {
@@ -100,11 +108,8 @@ pub(crate) async fn decide(node: &Shared, op: Op) -> Result<Reply, Status> {
         command: command.into(),
     };
     let proposal = Proposal::write(LogTime(0), write).to_bytes();
-    let reply = request(node, Ask::Write(SessionWrite { client, seq, proposal })).await?;
-    match steward::told(&reply).map_err(|error| no_answer(&error))? {
-        Told::Decided { reply } => Ok(reply),
-        _ => Err(unexpected()),
-    }
+    let reply = request(node, to, Ask::Write(SessionWrite { client, seq, proposal })).await?;
+    steward::told(&reply).map_err(|error| no_answer(&error))
 }
 
 pub(crate) async fn overview(node: &Shared) -> Result<Overview, Status> {

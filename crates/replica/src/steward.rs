@@ -164,7 +164,9 @@ impl Stewards for StewardMaker {
 
     fn begin(&self, call: &Bytes) -> Option<Box<dyn Steward>> {
         match Call::from_bytes(call) {
-            Ok(Call::Share { group }) => Some(Box::new(Holding(Holdings::of_everything(group)))),
+            Ok(Call::Share { group, controller }) => {
+                Some(Box::new(Holding(Holdings::sharing(group, controller))))
+            }
             _ => None,
         }
     }
@@ -326,7 +328,9 @@ impl Steward for Holding {
                 let verdict = self.0.apply(Entry { index, time }, &command, &mut rows);
                 Told::Carried { verdict, status: self.status(&command, time) }
             }
-            Call::Share { .. } => Told::Shares { group: self.0.group() },
+            Call::Share { .. } => {
+                Told::Shares { group: self.0.group(), controller: self.0.controller() }
+            }
             Call::Decide { .. } => Told::Elsewhere,
         };
         Ok(told.to_bytes().into())
@@ -343,6 +347,7 @@ impl Steward for Holding {
                 serving: holdings.serving(),
                 exports: holdings.exports().cloned().collect(),
                 imports: holdings.imports().cloned().collect(),
+                controller: holdings.controller(),
             },
             _ => Answer::Elsewhere,
         };

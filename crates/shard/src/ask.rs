@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use kontiki_types::{Epoch, GroupId, LogTime};
+use kontiki_types::{Epoch, GroupId, LogTime, NodeId};
 
 use crate::wire::{BadBytes, from_bytes, to_bytes, wire};
 use crate::{
@@ -41,6 +41,8 @@ pub enum Call {
     Share {
         /// What it is called.
         group: GroupRef,
+        /// The node that begins the controller: the first call decides, and no other node may.
+        controller: NodeId,
     },
 }
 
@@ -63,6 +65,9 @@ pub enum Told {
     Shares {
         /// What it is called: what was asked for, unless it had shared before.
         group: GroupRef,
+        /// The node that begins the controller, as the first call said; `None` if the group was not
+        /// there before the controller.
+        controller: Option<NodeId>,
     },
     /// The group is not of the kind that does such a thing.
     Elsewhere,
@@ -154,16 +159,18 @@ pub enum Answer {
         exports: Vec<Export>,
         /// What it takes.
         imports: Vec<Import>,
+        /// The node that begins the controller, if the group was there before it.
+        controller: Option<NodeId>,
     },
     /// The group is not of the kind that knows.
     Elsewhere,
 }
 
-wire!(enum Call { 1 => Decide { op }, 2 => Carry { command }, 3 => Share { group } });
+wire!(enum Call { 1 => Decide { op }, 2 => Carry { command }, 3 => Share { group, controller } });
 wire!(enum Told {
     1 => Decided { reply },
     2 => Carried { verdict, status },
-    3 => Shares { group },
+    3 => Shares { group, controller },
     4 => Elsewhere {},
 });
 wire!(enum Query {
@@ -182,7 +189,7 @@ wire!(enum Answer {
     4 => Move { found },
     5 => Duties { epoch, moves },
     6 => Import { status },
-    7 => Holdings { group, serving, exports, imports },
+    7 => Holdings { group, serving, exports, imports, controller },
     8 => Elsewhere {},
 });
 
@@ -210,7 +217,7 @@ byte_form!(Call, Told, Query, Answer);
 
 #[cfg(test)]
 mod tests {
-    use kontiki_types::{NodeId, Slot};
+    use kontiki_types::Slot;
 
     use super::*;
     use crate::{Controller, Holdings};
@@ -219,7 +226,7 @@ mod tests {
     fn calls_queries_and_answers_survive_their_bytes() {
         let group = GroupRef { id: GroupId(3), joined: 7 };
         let op = Op::Join { groups: vec![(GroupId(2), vec![NodeId(1), NodeId(9)])] };
-        for call in [Call::Decide { op }, Call::Share { group }] {
+        for call in [Call::Decide { op }, Call::Share { group, controller: NodeId(3) }] {
             let bytes = call.to_bytes();
             assert_eq!(Call::from_bytes(&bytes), Ok(call));
             for end in 0..bytes.len() {

@@ -128,10 +128,12 @@ fn a_group_that_had_everything_shares_from_one_entry_on() {
     assert_eq!(group.write(&set(b"k")), Verdict::Done(Reply::Integer(1)));
     assert!(matches!(group.ask(&Query::Holdings), Err(StewardError::Refused(_))));
     let named = GroupRef { id: GroupId(1), joined: 0 };
-    let share = Call::Share { group: named };
-    assert_eq!(group.tell(&share), Ok(Told::Shares { group: named }));
-    let other = Call::Share { group: GroupRef { id: GroupId(9), joined: 4 } };
-    assert_eq!(group.tell(&other), Ok(Told::Shares { group: named }));
+    let share = Call::Share { group: named, controller: NodeId(3) };
+    let shares = Told::Shares { group: named, controller: Some(NodeId(3)) };
+    assert_eq!(group.tell(&share), Ok(shares.clone()));
+    let other = GroupRef { id: GroupId(9), joined: 4 };
+    let late = Call::Share { group: other, controller: NodeId(4) };
+    assert_eq!(group.tell(&late), Ok(shares));
     assert_eq!(group.write(&set(b"k")), Verdict::Done(Reply::Integer(0)));
     let Ok(Answer::Holdings { serving, .. }) = group.ask(&Query::Holdings) else {
         panic!("no holdings")

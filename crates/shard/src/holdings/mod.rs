@@ -19,7 +19,7 @@ mod data;
 
 use std::collections::BTreeMap;
 
-use kontiki_types::{Index, LogTime, Slot};
+use kontiki_types::{Index, LogTime, NodeId, Slot};
 
 pub use apply::Entry;
 pub use command::{
@@ -146,6 +146,8 @@ pub struct Holdings {
     slots: Runs<Hold>,
     exports: BTreeMap<MoveId, Export>,
     imports: BTreeMap<MoveId, Import>,
+    /// The node that begins the controller, if this group was there before it.
+    controller: Option<NodeId>,
 }
 
 wire!(enum Stage { 1 => Away {}, 2 => Serving { incarnation }, 3 => Frozen { incarnation } });
@@ -156,7 +158,7 @@ wire!(struct Frozen { at, time });
 wire!(struct Import { tag, slots, incarnation, next, reached, stage, frozen_at });
 wire!(struct ImportStatus { tag, import, is_closed, log_time });
 wire!(struct ImportProgress { tag, next, reached, stage });
-wire!(struct Holdings { group, slots, exports, imports });
+wire!(struct Holdings { group, slots, exports, imports, controller });
 
 impl Holdings {
     /// A new group, which has no slot.
@@ -167,6 +169,7 @@ impl Holdings {
             slots: Runs::filled(hold),
             exports: BTreeMap::new(),
             imports: BTreeMap::new(),
+            controller: None,
         }
     }
 
@@ -175,6 +178,16 @@ impl Holdings {
         let incarnation = SlotIncarnation(0);
         let hold = Hold { stage: Stage::Serving { incarnation }, mark: Mark::default() };
         Self { slots: Runs::filled(hold), ..Self::new(group) }
+    }
+
+    /// As [`Holdings::of_everything`], of a store whose controller is to begin on this node.
+    pub fn sharing(group: GroupRef, controller: NodeId) -> Self {
+        Self { controller: Some(controller), ..Self::of_everything(group) }
+    }
+
+    /// The node that begins the controller, if this group was there before it: only that one may.
+    pub fn controller(&self) -> Option<NodeId> {
+        self.controller
     }
 
     /// A group that begins together with the controller: it serves `slots`, under incarnation 0.
