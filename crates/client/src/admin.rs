@@ -11,8 +11,8 @@ use crate::nodes::Node;
 use crate::retry::Kind;
 
 pub use kontiki_net::proto::{
-    AddNode, CancelMoves, DrainNode, JoinGroup, LeaveGroup, MovePhase, MoveSlots, Rebalance,
-    ReshapeResponse as Reshaped, SlotGroup, SlotMove, SlotRange, SlotsResponse as Slots,
+    AddNode, CancelMoves, DrainNode, EnableSharding, JoinGroup, LeaveGroup, MovePhase, MoveSlots,
+    Rebalance, ReshapeResponse as Reshaped, SlotGroup, SlotMove, SlotRange, SlotsResponse as Slots,
     reshape_request::Change,
 };
 pub use kontiki_net::proto::{

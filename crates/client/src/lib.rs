@@ -47,9 +47,9 @@ mod types;
 mod view;
 
 pub use admin::{
-    AddNode, CancelMoves, Change, ClusterStatus, DrainNode, GroupStatus, JoinGroup, LeaveGroup,
-    Members, MovePhase, MoveSlots, NodeStatus, Rebalance, ReplicaStatus, Reshaped, SlotGroup,
-    SlotMove, SlotRange, Slots,
+    AddNode, CancelMoves, Change, ClusterStatus, DrainNode, EnableSharding, GroupStatus, JoinGroup,
+    LeaveGroup, Members, MovePhase, MoveSlots, NodeStatus, Rebalance, ReplicaStatus, Reshaped,
+    SlotGroup, SlotMove, SlotRange, Slots,
 };
 pub use client::Client;
 pub use error::{Error, Outcome, Reason};

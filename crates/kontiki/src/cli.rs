@@ -281,6 +281,11 @@ pub(crate) enum ClusterCommand {
         #[command(flatten)]
         how: ReshapeArgs,
     },
+    /// Give a store that was made with one group a controller, so that others can join.
+    EnableSharding {
+        #[command(flatten)]
+        how: ReshapeArgs,
+    },
     /// Give every group the same number of slots, with the fewest moves.
     Rebalance {
         #[command(flatten)]

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 use kontiki_client::blocking::Client;
 use kontiki_client::{
-    AddNode, Change, ClusterStatus, DrainNode, JoinGroup, LeaveGroup, Members, MoveSlots, Rebalance,
+    AddNode, Change, ClusterStatus, DrainNode, EnableSharding, JoinGroup, LeaveGroup, Members,
+    MoveSlots, Rebalance,
 };
 use serde_json::{Value, json};
 
@@ -48,6 +49,9 @@ pub(crate) fn run(args: &ClusterArgs) -> Result<()> {
         ClusterCommand::Move { slots, to, how } => {
             let ranges = reshape::parse_ranges(slots)?;
             reshape::run(Change::Move(MoveSlots { ranges, to: *to }), how)
+        }
+        ClusterCommand::EnableSharding { how } => {
+            reshape::run(Change::EnableSharding(EnableSharding {}), how)
         }
         ClusterCommand::Rebalance { how } => reshape::run(Change::Rebalance(Rebalance {}), how),
         ClusterCommand::AddNode { id, how } => {

@@ -6,6 +6,7 @@
 //! controller, and the controller refuses what was decided on another one.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kontiki_kv::{Proposal, Reply as KvReply, WriteRequest};
 use kontiki_net::proto::{self, reshape_request::Change};
@@ -30,6 +31,10 @@ use crate::shared::Shared;
 /// Replicas of a group for which no nodes are named.
 const REPLICAS: usize = 3;
 
+/// How long a controller may take to begin, and how often it is looked whether it has.
+const SHARDING_TIMEOUT: Duration = Duration::from_secs(20);
+const SHARDING_LOOK: Duration = Duration::from_millis(20);
+
 /// How often a decision is made again that met another configuration than it was made on.
 const DECISIONS_MAX: usize = 8;
 
@@ -53,7 +58,10 @@ fn unexpected() -> Status {
 }
 
 fn not_sharded() -> Status {
-    refused("the store is not sharded: it was made with one group")
+    refused(
+        "the store is not sharded: it was made with one group\n\
+         hint: `kontiki cluster enable-sharding` gives it a controller",
+    )
 }
 
 async fn request(node: &Shared, to: GroupId, ask: Ask) -> Result<KvReply, Status> {
@@ -228,6 +236,7 @@ pub(crate) async fn reshape(
         }
         Change::Move(wanted) => move_slots(node, &wanted).await,
         Change::Rebalance(_) => rebalance(node).await,
+        Change::EnableSharding(_) => enable_sharding(node).await,
         Change::Cancel(cancel) => cancel_moves(node, &cancel.ids).await,
         Change::AddNode(add) => {
             known(node, &[add.node])?;
@@ -247,6 +256,20 @@ pub(crate) async fn reshape(
             .await
         }
     }
+}
+
+/// Has a controller begin here, unless there is one, and waits until it says who has which slots.
+async fn enable_sharding(node: &Shared) -> Result<proto::ReshapeResponse, Status> {
+    node.placing.enable_sharding();
+    let deadline = tokio::time::Instant::now() + SHARDING_TIMEOUT;
+    while !node.atlas().is_sharded() {
+        if tokio::time::Instant::now() >= deadline {
+            let message = "no controller has begun yet; if this node goes on, it will";
+            return Err(Failure::unknown(FailureCode::Timeout, message).into());
+        }
+        tokio::time::sleep(SHARDING_LOOK).await;
+    }
+    Ok(changed(overview(node).await?.configuration.epoch(), [], []))
 }
 
 /// The nodes that are heard, in order.

@@ -81,11 +81,10 @@ impl Mover {
 
     /// Begins or goes on with a side of a move.
     fn take_up(&mut self, id: TaskId, found: &Move) {
-        match self.tasks.get_mut(&id) {
-            Some(task) => task.hear(found.clone(), self.now),
-            None => {
-                self.tasks.insert(id, Task::new(found.clone(), self.now));
-            }
+        if self.tasks.contains_key(&id) {
+            self.hear_found(id, found.clone());
+        } else {
+            self.tasks.insert(id, Task::new(found.clone(), self.now));
         }
     }
 }

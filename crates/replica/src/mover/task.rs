@@ -294,13 +294,20 @@ impl Mover {
                 if found == task.found {
                     task.not_before = now + AGAIN;
                 }
-                let before = task.found.phase;
-                task.hear(found, now);
-                let after = task.found.phase;
-                if id.is_source && before == Phase::Planned && after == Phase::Committed {
-                    self.activate(id);
-                }
+                self.hear_found(id, found);
             }
+        }
+    }
+
+    /// The controller has this of a move: by an answer about it, or among others.
+    pub(super) fn hear_found(&mut self, id: TaskId, found: Move) {
+        let now = self.now;
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let before = task.found.phase;
+        task.hear(found, now);
+        let after = task.found.phase;
+        if id.is_source && before == Phase::Planned && after == Phase::Committed {
+            self.activate(id);
         }
     }
 
