@@ -708,7 +708,7 @@ impl Running {
 }
 
 /// The caller of what moves of slots ask for.
-const MOVING: u64 = u64::MAX;
+const MOVING: u64 = u64::MAX - 1;
 const LOOP_MIN: Duration = Duration::from_micros(5);
 const LOOP_MAX: Duration = Duration::from_micros(40);
 const APPLY_MIN: Duration = Duration::from_micros(10);
