@@ -550,7 +550,11 @@ impl<E: Engine> ApplyStage<E> {
         let store = self.engine.open_group(group).map_err(|e| failed(e.to_string()))?;
         let store = Machine::found(store, BEGINS_AFTER, &*beginning.steward());
         let machine = sharding::machine(store.map_err(|e| failed(e.to_string()))?);
-        self.machines.insert(group, machine.map_err(|e| failed(e.to_string()))?);
+        let machine = machine.map_err(|e| failed(e.to_string()))?;
+        if let Some(configuration) = sharding::configuration(group, &machine) {
+            self.send(Input::Stewarded { group, configuration: Some(configuration) });
+        }
+        self.machines.insert(group, machine);
         let membership = Arc::new(Membership::new([member], []));
         let base = Base { id: BEGINS_AFTER, membership, ..Base::default() };
         self.members.insert(group, (base.membership_id, Arc::clone(&base.membership)));
