@@ -1,6 +1,7 @@
 //! Requests that wait until their slot is served.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use kontiki_types::{ClientId, Instant, Seq};
 
@@ -18,11 +19,31 @@ pub(super) struct Held {
     pub(super) probe: Option<u64>,
     /// None is tried before.
     pub(super) not_before: Instant,
+    /// How long to wait when it was to no avail again.
+    patience: Duration,
 }
+
+/// How soon a slot that is not served is tried again, at first.
+pub(super) const PROBE_EVERY: Duration = Duration::from_millis(4);
+
+/// How seldom it is tried when it stays so.
+const PROBE_EVERY_MAX: Duration = Duration::from_millis(64);
 
 impl Held {
     pub(super) fn new(not_before: Instant) -> Self {
-        Self { writes: BTreeMap::new(), reads: VecDeque::new(), probe: None, not_before }
+        let (writes, reads) = (BTreeMap::new(), VecDeque::new());
+        Self { writes, reads, probe: None, not_before, patience: PROBE_EVERY }
+    }
+
+    /// It was tried to no avail.
+    pub(super) fn put_off(&mut self, now: Instant) {
+        self.not_before = self.not_before.max(now + self.patience);
+        self.patience = (2 * self.patience).min(PROBE_EVERY_MAX);
+    }
+
+    /// It may be served from now on.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        (self.not_before, self.patience) = (now, PROBE_EVERY);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -46,12 +67,11 @@ impl Held {
         }
     }
 
-    /// Takes out the one that goes first.
+    /// Takes out the one that goes first. A read, if there is one: to try it costs no entry of a log,
+    /// and a connection has no read and write on one slot under way at once.
     pub(super) fn take_first(&mut self) -> Option<Routed> {
-        match self.writes.pop_first() {
-            Some((_, write)) => Some(write),
-            None => self.reads.pop_front(),
-        }
+        let read = self.reads.pop_front();
+        read.or_else(|| self.writes.pop_first().map(|(_, write)| write))
     }
 
     /// Takes out those that are out of time.

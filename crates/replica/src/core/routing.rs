@@ -28,7 +28,7 @@ use kontiki_kv::{Body, Gate, Proposal, command};
 use kontiki_shard::Configuration;
 use kontiki_types::{ClientId, GroupId, Instant, NodeId, Seq};
 
-use super::held::Held;
+use super::held::{Held, PROBE_EVERY};
 use super::{ALIVE_FOR, Caller, Core, Effect};
 use crate::atlas::{FIRST_GROUP, Target};
 use crate::connection::{Answer, Ask, Failure, SessionWrite};
@@ -37,11 +37,8 @@ use crate::peer::{Asker, Passed, PassedAnswer, PassedAsk};
 use crate::routed::{Returned, Routed, Why, failure, take_out};
 use crate::steward::CONTROLLER;
 
-/// How often a slot that is not served is tried.
-const PROBE_EVERY: Duration = Duration::from_millis(4);
-
 /// Slots that are tried at once.
-const PROBES_MAX: usize = 16;
+const PROBES_MAX: usize = 8;
 
 /// A request that another node was asked to carry out.
 #[derive(Debug)]
@@ -68,6 +65,8 @@ enum Inward {
 #[derive(Debug, Default)]
 pub(super) struct Router {
     held: BTreeMap<Target, Held>,
+    /// How many those are.
+    held_count: usize,
     /// Requests that are routed anew at some time.
     later: Vec<(Instant, Routed)>,
     passed: BTreeMap<u64, Pass>,
@@ -104,7 +103,7 @@ impl Router {
     }
 
     fn len(&self) -> usize {
-        self.held.values().map(Held::len).sum::<usize>() + self.later.len() + self.passed.len()
+        self.held_count + self.later.len() + self.passed.len()
     }
 }
 
@@ -117,13 +116,13 @@ impl Core {
     /// Sends a request on its way, unless others wait for its slot.
     pub(super) fn route(&mut self, routed: Routed) {
         if !self.router.held.is_empty() && self.router.held.contains_key(&routed.to) {
-            return self.hold(routed, self.now);
+            return self.hold(routed, false);
         }
         match self.owner(routed.to) {
             Some(group) => self.submit(group, routed),
             None => {
                 self.ask_for_configuration();
-                self.hold(routed, self.now + PROBE_EVERY);
+                self.hold(routed, true);
             }
         }
     }
@@ -249,10 +248,10 @@ impl Core {
                 Some(owner) if owner != group => self.route_to(owner, routed),
                 _ => {
                     self.ask_for_configuration();
-                    self.hold(routed, self.now + PROBE_EVERY);
+                    self.hold(routed, true);
                 }
             },
-            (Target::Slot(_), _) => self.hold(routed, self.now + PROBE_EVERY),
+            (Target::Slot(_), _) => self.hold(routed, true),
             (Target::Group(_), Gate::Away) => {
                 // There is no other way for it.
                 let is_sure = routed.attempts <= 1;
@@ -265,23 +264,29 @@ impl Core {
 
     /// Sends a request to a group that was not asked yet, or behind those that wait for its slot.
     fn route_to(&mut self, group: GroupId, routed: Routed) {
-        if self.router.held.contains_key(&routed.to) {
-            self.hold(routed, self.now);
+        if let Some(held) = self.router.held.get_mut(&routed.to) {
+            held.hurry(self.now);
+            self.hold(routed, false);
         } else {
             self.submit(group, routed);
         }
     }
 
-    /// Lets a request wait for its slot, which is not tried before.
-    fn hold(&mut self, routed: Routed, not_before: Instant) {
+    /// Lets a request wait for its slot. `is_closed`: that is since it met a closed gate.
+    fn hold(&mut self, routed: Routed, is_closed: bool) {
         if self.is_too_much(&routed) {
             return;
         }
-        let held = self.router.held.entry(routed.to).or_insert_with(|| Held::new(not_before));
-        held.not_before = held.not_before.max(not_before);
-        let at = held.not_before;
-        if let Some(before) = held.add(routed) {
-            self.fail(before.caller, Failure::Superseded);
+        let now = self.now;
+        let held = self.router.held.entry(routed.to).or_insert_with(|| Held::new(now));
+        // One of many that were under way says no more than the first.
+        if is_closed && held.probe.is_none() && held.not_before <= now {
+            held.put_off(now);
+        }
+        let at = held.not_before.max(now);
+        match held.add(routed) {
+            None => self.router.held_count += 1,
+            Some(before) => self.fail(before.caller, Failure::Superseded),
         }
         self.router.look_by(at);
     }
@@ -358,7 +363,7 @@ impl Core {
             self.returned.push_back(Returned { group, routed, why: Why::Moved });
         }
         for held in self.router.held.values_mut() {
-            held.not_before = self.now;
+            held.hurry(self.now);
         }
         self.settle_requests();
     }
@@ -370,7 +375,7 @@ impl Core {
             ids.into_iter().filter(|&to| self.owner(to) == Some(group)).collect();
         for to in mine {
             if let Some(held) = self.router.held.get_mut(&to) {
-                held.not_before = self.now;
+                held.hurry(self.now);
                 self.router.look_by(self.now);
             }
         }
@@ -383,6 +388,7 @@ impl Core {
         for held in self.router.held.values_mut() {
             held.expire(now, &mut expired);
         }
+        self.router.held_count -= expired.len();
         let later = self.router.later.extract_if(.., |(_, routed)| routed.give_up <= now);
         expired.extend(later.map(|(_, routed)| routed));
         let passed = take_out(&mut self.router.passed, |pass| pass.routed.give_up <= now);
@@ -412,6 +418,7 @@ impl Core {
             let Some(held) = self.router.held.get_mut(&to) else { continue };
             let Some(mut routed) = held.take_first() else { continue };
             held.probe = Some(number);
+            self.router.held_count -= 1;
             self.router.inward.insert(number, Inward::Probe(routed.caller, to));
             routed.caller = Caller::inward(number);
             self.submit(group, routed);
@@ -425,7 +432,6 @@ impl Core {
         }
         if let Some(held) = self.router.held.get_mut(&to) {
             held.probe = None;
-            held.not_before = held.not_before.max(self.now);
             self.router.look_by(self.now);
         }
     }
@@ -433,6 +439,7 @@ impl Core {
     /// A slot is served: those that wait for it go on, and others of its group are tried.
     fn release(&mut self, to: Target) {
         let Some(mut held) = self.router.held.remove(&to) else { return };
+        self.router.held_count -= held.len();
         let group = self.owner(to);
         while let Some(routed) = held.take_first() {
             match group {

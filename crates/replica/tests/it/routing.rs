@@ -138,15 +138,21 @@ fn the_leader_of_a_group_elsewhere_may_die_while_requests_are_under_way() {
     }
 }
 
-/// Has the controller plan a move of slots to a group.
-fn plan(world: &mut World, seq: u64, slots: SlotSet, to: GroupId) {
-    let call = tell(&Call::Decide { op: Op::Plan { at: None, parts: vec![(slots, to)] } });
-    let write = session(client(999), seq, None, "", &call, world);
-    let ticket = world.ask(6, Target::Group(CONTROLLER), Ask::Write(write));
-    match told(&reply(world.answer(6, ticket))).expect("the controller's word") {
-        Told::Decided { reply: Decision::Planned { .. } } => {}
-        other => panic!("{other:?}"),
+/// Has the controller plan a move of slots to a group, once they are in no other.
+fn plan(world: &mut World, seq: &mut u64, slots: SlotSet, to: GroupId) {
+    for _ in 0..200 {
+        *seq += 1;
+        let parts = vec![(slots.clone(), to)];
+        let call = tell(&Call::Decide { op: Op::Plan { at: None, parts } });
+        let write = session(client(999), *seq, None, "", &call, world);
+        let ticket = world.ask(6, Target::Group(CONTROLLER), Ask::Write(write));
+        match told(&reply(world.answer(6, ticket))).expect("the controller's word") {
+            Told::Decided { reply: Decision::Planned { .. } } => return,
+            Told::Decided { reply: Decision::Refused { .. } } => world.run(20),
+            other => panic!("{other:?}"),
+        }
     }
+    panic!("the slots come to no end of their move");
 }
 
 fn owner(world: &World, node: u64, key: &str) -> Option<GroupId> {
@@ -172,11 +178,11 @@ fn moves_under_load(loses: u64, doubles: u64) -> World {
         .map(|(key, node)| Appender { key, next: 1, node, open: Vec::new() })
         .collect();
     let everything: SlotSet = (0..8192).filter_map(Slot::new).collect();
-    let mut readings: Vec<(u64, u64, usize)> = Vec::new();
+    let (mut plans, mut readings) = (0, Vec::<(u64, u64, usize)>::new());
     let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
     for round in 0..2u32 {
         let to = GroupId(2 - round % 2);
-        plan(&mut world, u64::from(round) + 1, everything.clone(), to);
+        plan(&mut world, &mut plans, everything.clone(), to);
         let mut turns = 0;
         while (1..=6).any(|node| owner(&world, node, &clients[0].key) != Some(to)) || turns < 20 {
             turns += 1;
