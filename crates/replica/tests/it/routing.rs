@@ -1,6 +1,7 @@
 //! Requests that find their group: from nodes without a replica, and while slots move.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kontiki_kv::Reply;
@@ -10,6 +11,7 @@ use kontiki_replica::{Answer, Ask, Failure, Target};
 use kontiki_shard::{Call, Op, Reply as Decision, SlotSet, Told};
 use kontiki_types::{GroupId, NodeId, Slot};
 
+use crate::bytes_of::configuration;
 use crate::world::{World, client, get, session, set};
 
 /// Group 1 has the first half of the slots, group 2 the other; node 6 has no replica.
@@ -254,4 +256,50 @@ fn each_write_takes_effect_once_and_in_order_while_its_slot_moves_there_and_back
 #[test]
 fn each_write_takes_effect_once_and_in_order_although_frames_are_lost_or_doubled() {
     moves_under_load(23, 7);
+}
+
+#[test]
+fn waiting_for_a_slot_costs_little_and_ends_when_it_is_served() {
+    const CLIENTS: u64 = 500;
+    let mut world = World::new(6, GROUPS);
+    world.until_led(&[0, 1, 2]);
+    let key = keys(false).next().unwrap();
+    let slot = Slot::of(key.as_bytes()).get();
+    let (groups, nodes) = ([GroupId(1), GroupId(2)], [3].map(NodeId));
+    // Everybody believes that group 2 has the slot, which does not.
+    let wrong = configuration(100, &groups, &nodes, &[(slot, GroupId(2))]);
+    world.core(6).set_configuration(Arc::new(wrong));
+    world.run(100);
+    let add = Write::IncrBy { key: key.clone().into(), by: 1 };
+    let mut tickets = Vec::new();
+    for number in 1..=CLIENTS {
+        let write = session(client(number), 1, None, &key, &add, &world);
+        tickets.push(world.ask(6, home(&key), Ask::Write(write)));
+    }
+    world.run(100);
+    let entries = |world: &World| world.applied[&(NodeId(4), GroupId(2))];
+    let before = entries(&world);
+    world.run(2000);
+    let tried = entries(&world) - before;
+    assert!((10..100).contains(&tried), "{tried} entries");
+    assert_eq!(world.core(6).routed_requests() as u64, CLIENTS);
+    // A read is tried rather than a write.
+    let read = world.ask(6, home(&key), get(&key));
+    world.run(100);
+    let before = entries(&world);
+    world.run(1000);
+    let tried = entries(&world) - before;
+    assert!(tried < 3, "{tried} entries");
+    let right = configuration(101, &groups, &nodes, &[]);
+    world.core(6).set_configuration(Arc::new(right));
+    let begun = world.now;
+    for ticket in tickets {
+        assert!(matches!(reply(world.answer(6, ticket)), Reply::Integer(_)));
+    }
+    reply(world.answer(6, read));
+    let took = world.now.since(begun).as_millis();
+    assert!(took < 50, "{took} ms");
+    assert_eq!(world.core(6).routed_requests(), 0);
+    let ticket = world.ask(1, home(&key), get(&key));
+    assert_eq!(reply(world.answer(1, ticket)), bulk(&CLIENTS.to_string()));
 }
