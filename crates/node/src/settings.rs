@@ -32,7 +32,9 @@ pub struct RaftLimits {
     pub heartbeat: Duration,
     /// A leader whose disk takes longer than this for a write steps down.
     pub write_deadline: Duration,
-    /// A group that has had nothing to do for this long rests; `None`: never. Default 1 s.
+    /// A group that has had nothing to do for this long rests; `None`: never. Going to rest costs what
+    /// a heartbeat costs, so the sooner the better, but a leader that rests has no lease. Default
+    /// 30 ms, an interval between heartbeats.
     pub quiesce_after: Option<Duration>,
     /// Reads under a leader lease, with this bound on clock drift in parts per million.
     pub lease_drift_ppm: Option<u32>,
@@ -60,7 +62,7 @@ impl Default for RaftLimits {
             election_timeout: config.election_timeout,
             heartbeat: config.heartbeat,
             write_deadline: config.write_deadline,
-            quiesce_after: Some(Duration::from_secs(1)),
+            quiesce_after: Some(config.heartbeat),
             lease_drift_ppm: None,
             append_bytes_max: config.max_append_bytes,
             inflight_bytes_max: config.max_inflight_bytes,
@@ -73,6 +75,9 @@ impl Default for RaftLimits {
     }
 }
 
+/// With leases a group rests after this time at the earliest: the next read needs a round.
+const REST_WITH_LEASE: Duration = Duration::from_secs(1);
+
 impl RaftLimits {
     /// The core's own form, for the replica `me`.
     pub(crate) fn config(&self, me: Member) -> Config {
@@ -80,7 +85,10 @@ impl RaftLimits {
             election_timeout: self.election_timeout,
             heartbeat: self.heartbeat,
             write_deadline: self.write_deadline,
-            quiesce_after: self.quiesce_after,
+            quiesce_after: self.quiesce_after.map(|after| match self.lease_drift_ppm {
+                Some(_) => after.max(REST_WITH_LEASE),
+                None => after,
+            }),
             align_heartbeats: true,
             lease: self.lease_drift_ppm.map(|drift_ppm| Lease { drift_ppm }),
             max_append_bytes: self.append_bytes_max,

@@ -40,6 +40,7 @@ impl<P: Payload> Raft<P> {
     pub fn wake(&mut self, now: Instant) {
         if self.quiet {
             self.rouse(now);
+            self.show_up(now);
             self.call_leader();
         }
         self.stay_busy(now);
@@ -69,15 +70,23 @@ impl<P: Payload> Raft<P> {
             return;
         }
         self.changed = true;
+        let next = self.next_heartbeat(now);
         if let Some(lead) = &mut self.lead {
             // Nobody was asked, so nobody can be blamed for not having answered.
             lead.awake_since = now;
-            lead.heartbeat_at = now;
+            lead.heartbeat_at = next;
         } else {
             self.election_at = now + self.patience;
             self.trusting_until = now + self.config.election_timeout;
         }
         self.stay_busy(now);
+    }
+
+    /// Heartbeats at once, where no append or round of reads will tell the others.
+    fn show_up(&mut self, now: Instant) {
+        if let Some(lead) = &mut self.lead {
+            lead.heartbeat_at = lead.heartbeat_at.min(now);
+        }
     }
 
     fn call_leader(&mut self) {
@@ -106,6 +115,7 @@ impl<P: Payload> Raft<P> {
         };
         if !sleeps_on {
             self.rouse(now);
+            self.show_up(now);
             if self.leader != Some(from) {
                 self.call_leader();
             }
@@ -225,10 +235,8 @@ impl<P: Payload> Raft<P> {
         if !self.knows(from) {
             return self.dropped += 1;
         }
-        if let Some(lead) = &mut self.lead {
-            lead.heartbeat_at = lead.heartbeat_at.min(now);
-            self.stay_busy(now);
-        }
+        self.show_up(now);
+        self.stay_busy(now);
     }
 
     fn rest_if_all_do(&mut self, now: Instant) {
