@@ -11,8 +11,8 @@ use kontiki_net::PeerTransport;
 use kontiki_raft::{Entries, Receipt, Role, SnapshotMeta};
 use kontiki_replica::steward::{Beginning, CONTROLLER};
 use kontiki_replica::{
-    Answer, Ask, Caller, ChangeFailure, ChangeKind, Core, Effect, FIRST_GROUP, GroupStatus, Look,
-    NodeInfo, Opened, Question, Request, Target,
+    Answer, Ask, Caller, ChangeFailure, ChangeKind, ClientKind, Core, Effect, FIRST_GROUP,
+    GroupStatus, Look, NodeInfo, Opened, Question, Request, Target,
 };
 use kontiki_shard::{Configuration, Step};
 use kontiki_types::{GroupId, Index, LogId, LogTime, Member, NodeId, Slot};
@@ -105,6 +105,8 @@ pub(crate) enum Input {
     Begin { group: GroupId, member: Member, beginning: Beginning },
     /// From the task that moves replicas: the group has left.
     Remove { group: GroupId, member: Member },
+    /// From a connection: a client of this kind has asked for the map of slots.
+    Asked(ClientKind),
     /// Somebody wants to know.
     Status(oneshot::Sender<StatusReport>),
     /// The node is to end.
@@ -323,6 +325,7 @@ impl EventLoop {
             Input::Look { group, look, taken } => {
                 self.apply.give(vec![Work::Look { group, look, taken }], &mut Vec::new());
             }
+            Input::Asked(kind) => core.tell_asked(None, &kind),
             Input::Status(sender) => {
                 let report = StatusReport { nodes: core.nodes(), groups: core.statuses() };
                 let _ = sender.send(report);
@@ -387,6 +390,7 @@ impl EventLoop {
                           directory was replaced or its replica removed");
                 }
                 Effect::Info(peer) => self.peer_moved(&peer),
+                Effect::Asked(kind) => self.node.registry.asked.heard(&kind, clock::now()),
             }
         }
         if !batch.is_empty() {
@@ -422,6 +426,9 @@ impl EventLoop {
         info!(node = %peer.id, grpc = peer.grpc, boot = peer.boot, "peer");
         self.peers.set_peer(peer.id, peer.incarnation, &peer.grpc);
         self.apply.give(vec![Work::RememberPeer(peer.clone())], &mut Vec::new());
+        for kind in self.node.registry.asked.all(clock::now()) {
+            self.core.tell_asked(Some(peer.id), &kind);
+        }
     }
 
     /// Shows other threads what they may want to see, and has the state engine persisted when the

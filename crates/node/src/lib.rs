@@ -13,6 +13,7 @@
 
 mod admin;
 mod apply;
+mod asked;
 mod clock;
 mod error;
 mod event_loop;

@@ -1,24 +1,17 @@
 //! The open connections: where answers go, and what CLIENT LIST shows.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use kontiki_kv::Reply;
-use kontiki_replica::{Answer, Caller, Description, KillFilter};
+use kontiki_replica::{Answer, Caller, ClientKind, Description, KillFilter};
 use kontiki_types::Instant;
 use tokio::sync::{Notify, oneshot};
 
+use crate::asked::Asked;
 use crate::clock;
-
-/// Kinds of clients that are remembered to have asked for the map of slots.
-const ASKED_MAX: usize = 1024;
-
-/// For how long that is remembered. Whoever is forgotten is served all the same, only by way of the
-/// node that it asks.
-const ASKED_FOR: Duration = Duration::from_secs(3600);
 
 /// Answers on their way to one connection's task.
 #[derive(Default)]
@@ -111,8 +104,7 @@ pub(crate) struct Registry {
     entries: Mutex<BTreeMap<u64, Entry>>,
     /// Native calls, by ticket.
     calls: Mutex<BTreeMap<u64, oneshot::Sender<Answer>>>,
-    /// Address and library of clients that have asked for the map of slots, and when they last did.
-    asked: Mutex<BTreeMap<(IpAddr, String), Instant>>,
+    pub(crate) asked: Asked,
     next: AtomicU64,
     open: AtomicUsize,
     accepted: AtomicU64,
@@ -125,7 +117,7 @@ impl Registry {
             output_bytes_max,
             entries: Mutex::default(),
             calls: Mutex::default(),
-            asked: Mutex::default(),
+            asked: Asked::default(),
             next: AtomicU64::new(0),
             open: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
@@ -199,29 +191,12 @@ impl Registry {
         }
     }
 
-    /// A client of `library` has asked for the map of slots on connection `id`. Without the name of
-    /// a library it stands for itself alone.
-    pub(crate) fn note_asked(&self, id: u64, library: &str) {
-        let Some(address) = self.address(id).filter(|_| !library.is_empty()) else { return };
-        let now = clock::now();
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.insert((address, library.to_owned()), now);
-        if asked.len() > ASKED_MAX {
-            let oldest = asked.iter().min_by_key(|(_, at)| **at).map(|(who, _)| who.clone());
-            oldest.map(|oldest| asked.remove(&oldest));
-        }
-    }
-
-    /// Whether a client of `library` has asked for the map of slots from where connection `id` is.
-    pub(crate) fn has_asked(&self, id: u64, library: &str) -> bool {
-        let Some(address) = self.address(id).filter(|_| !library.is_empty()) else { return false };
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = asked.get(&(address, library.to_owned()));
-        last.is_some_and(|at| clock::now().since(*at) < ASKED_FOR)
-    }
-
-    fn address(&self, id: u64) -> Option<IpAddr> {
-        self.lock().get(&id).map(|entry| entry.peer.ip())
+    /// The kind of the client on connection `id`, which is of this library.
+    pub(crate) fn kind(&self, id: u64, library: &str) -> Option<(ClientKind, Instant)> {
+        let entries = self.lock();
+        let entry = entries.get(&id)?;
+        let address = entry.peer.ip().to_canonical().to_string();
+        Some((ClientKind { address, library: library.to_owned() }, entry.since))
     }
 
     pub(crate) fn describe(&self, id: u64, description: &Description) {

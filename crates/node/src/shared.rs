@@ -163,11 +163,19 @@ impl Host for Shared {
     }
 
     fn note_asked(&self, id: u64, library: &str) {
-        self.registry.note_asked(id, library);
+        let Some((kind, _)) = self.registry.kind(id, library) else { return };
+        if self.registry.asked.note(&kind, clock::now()) {
+            self.events.send(Input::Asked(kind));
+        }
     }
 
     fn has_asked(&self, id: u64, library: &str) -> bool {
-        self.registry.has_asked(id, library)
+        let kind = self.registry.kind(id, library);
+        kind.is_some_and(|(kind, since)| self.registry.asked.has_asked(&kind, since, clock::now()))
+    }
+
+    fn asked_changes(&self) -> u64 {
+        self.registry.asked.changes()
     }
 
     fn wall_clock(&self) -> Duration {

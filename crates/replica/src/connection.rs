@@ -29,7 +29,7 @@ use kontiki_kv::{KEY_BYTES_MAX, Proposal, Reply, WriteRequest, table};
 use kontiki_types::{ClientId, GroupId, LogTime, Seq, Slot};
 
 pub use failure::Failure;
-pub use host::{Description, Host, KillFilter};
+pub use host::{ClientKind, Description, Host, KillFilter};
 pub use local::COMPATIBLE_WITH;
 pub(crate) use map::Encoded;
 pub use route::Redirect;
@@ -229,7 +229,8 @@ impl Connection {
     pub fn accepts(&self) -> bool {
         let watching = matches!(self.queue.back(), Some(Item { state: State::Watching(_), .. }));
         let first = self.queue.front().map_or(self.next_ticket, |item| item.ticket);
-        let has_room = self.next_ticket - first < self.limits.pipeline as u64;
+        let has_room = self.next_ticket - first < self.limits.pipeline as u64
+            && self.queue.len() < (REPLY_BUDGET_BYTES / self.reply_bytes).max(1);
         !self.closing && self.held.is_none() && !watching && has_room
     }
 
@@ -352,6 +353,7 @@ impl Connection {
         if !self.authenticated && !matches!(entry.name, "auth" | "hello" | "quit" | "reset") {
             return Step::Reply(error("NOAUTH Authentication required."));
         }
+        self.learn_manners(host);
         if self.transaction.is_some() {
             return self.in_transaction(entry.name, args, host);
         }

@@ -19,7 +19,7 @@ use kontiki_types::{
 
 use crate::atlas::Target;
 use crate::clock::WallClocks;
-use crate::connection::{Answer, Ask};
+use crate::connection::{Answer, Ask, ClientKind};
 use crate::group::{
     ChangeFailure, ChangeKind, Group, GroupConfig, GroupStatus, Node, Question, State,
 };
@@ -192,6 +192,8 @@ pub enum Effect {
     },
     /// A node told where it is, for the first time or anew.
     Info(NodeInfo),
+    /// A client of this kind has asked another node for the map of slots.
+    Asked(ClientKind),
 }
 
 /// A frame from this size on is sent as it is, and another begun: together with the largest message
@@ -438,9 +440,17 @@ impl Core {
                     self.passed_ask(from, passed);
                 }
                 PeerMessage::Answer(asker, answer) => self.passed_answer(from, asker, answer),
+                PeerMessage::Asked(kind) => self.effects.push(Effect::Asked(kind)),
             }
         }
         Ok(())
+    }
+
+    /// Tells `to`, or every other node, that a client of this kind has asked for the map of slots.
+    pub fn tell_asked(&mut self, to: Option<NodeId>, kind: &ClientKind) {
+        for &peer in self.infos.keys().filter(|peer| to.is_none_or(|to| to == **peer)) {
+            self.frames.to(peer).asked(kind);
+        }
     }
 
     /// A message for a replica that is not here: it is to be created, unless it has left before.

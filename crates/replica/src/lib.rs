@@ -27,8 +27,8 @@ mod watch;
 pub use self::atlas::{Atlas, FIRST_GROUP, GroupPlace, Target};
 pub use self::core::{Caller, Core, Effect, Opened};
 pub use connection::{
-    Answer, Ask, COMPATIBLE_WITH, Connection, ConnectionLimits, Description, Failure, Host,
-    KillFilter, RETENTION_MILLIS, Redirect, Request, SessionWrite,
+    Answer, Ask, COMPATIBLE_WITH, ClientKind, Connection, ConnectionLimits, Description, Failure,
+    Host, KillFilter, RETENTION_MILLIS, Redirect, Request, SessionWrite,
 };
 pub use group::{ChangeFailure, ChangeKind, GroupConfig, GroupStatus, Question};
 pub use mover::{Look, Mover, MoverLimits, MoverOutput, Report};

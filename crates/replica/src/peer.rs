@@ -22,6 +22,8 @@ use kontiki_shard::Configuration;
 use kontiki_types::{ClientId, GroupId, Incarnation, LogTime, NodeId, Seq};
 use thiserror::Error;
 
+use crate::connection::ClientKind;
+
 pub use news::{Led, LedGroup, Life, News};
 pub use passed::{Asker, Passed, PassedAnswer, PassedAsk};
 
@@ -80,6 +82,8 @@ pub enum PeerMessage {
     Ask(Passed),
     /// The answer to such a request.
     Answer(Asker, PassedAnswer),
+    /// A client of this kind has asked the sender for the map of slots.
+    Asked(ClientKind),
 }
 
 /// Bytes that are no frame of this version.
@@ -116,6 +120,7 @@ const LED: u8 = 6;
 const CONFIGURATION: u8 = 7;
 const ASK: u8 = 8;
 const ANSWER: u8 = 9;
+const ASKED: u8 = 10;
 
 /// Where the checksum stands, and what it covers begins.
 const CHECKSUM: Range<usize> = 1..5;
@@ -177,10 +182,15 @@ impl FrameBuilder {
             out.extend_from_slice(&info.boot.to_be_bytes());
             out.extend_from_slice(&info.pid.to_be_bytes());
             for address in [&info.resp, &info.grpc, &info.http] {
-                let length = u16::try_from(address.len()).unwrap_or(0);
-                out.extend_from_slice(&length.to_be_bytes());
-                out.extend_from_slice(&address.as_bytes()[..usize::from(length)]);
+                put_text(address, out);
             }
+        });
+    }
+
+    pub(crate) fn asked(&mut self, kind: &ClientKind) {
+        self.message(ASKED, |out| {
+            put_text(&kind.address, out);
+            put_text(&kind.library, out);
         });
     }
 
@@ -210,6 +220,13 @@ impl FrameBuilder {
         let length = (self.bytes.len() - at - 4) as u32;
         self.bytes[at..at + 4].copy_from_slice(&length.to_be_bytes());
     }
+}
+
+/// A text of up to 65,535 bytes; a longer one becomes empty.
+fn put_text(text: &str, out: &mut Vec<u8>) {
+    let length = u16::try_from(text.len()).unwrap_or(0);
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(&text.as_bytes()[..usize::from(length)]);
 }
 
 /// Frames with writes for the leader that were taken lately. One that arrives twice must not be
@@ -324,6 +341,10 @@ impl Frame {
             CONFIGURATION => self.configuration(end)?,
             ASK => self.ask(end)?,
             ANSWER => self.answer(end)?,
+            ASKED => PeerMessage::Asked(ClientKind {
+                address: self.address(end)?,
+                library: self.address(end)?,
+            }),
             _ => return self.bad("unknown kind of message"),
         };
         self.at = end;
@@ -411,7 +432,12 @@ mod tests {
         for answer in answers() {
             builder.answer(asker, &answer);
         }
+        builder.asked(&kind());
         builder.take(LogTime(77)).expect("messages were added")
+    }
+
+    fn kind() -> ClientKind {
+        ClientKind { address: "10.0.0.9".into(), library: "some-library".into() }
     }
 
     fn led() -> Led {
@@ -462,7 +488,9 @@ mod tests {
         assert!(matches!(&messages[5], PeerMessage::Ask(Passed { wait_ms: 500, what, .. })
             if matches!(what, PassedAsk::Write(bytes) if bytes == "proposal")));
         let shown = |answer: &PassedAnswer| format!("{answer:?}");
-        let received = messages[6..].iter().map(|message| match message {
+        let (last, answered) = messages[6..].split_last().expect("messages");
+        assert!(matches!(last, PeerMessage::Asked(asked) if *asked == kind()));
+        let received = answered.iter().map(|message| match message {
             PeerMessage::Answer(Asker { number: 4, .. }, answer) => shown(answer),
             other => panic!("{other:?}"),
         });

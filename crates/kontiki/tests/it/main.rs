@@ -1,3 +1,4 @@
 //! What users run, as processes.
 
 mod mr;
+mod redis_clients;

@@ -26,6 +26,15 @@ pub struct KillFilter {
     pub skip: Option<u64>,
 }
 
+/// A client as far as it is known from one connection to the next.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClientKind {
+    /// The host that it comes from.
+    pub address: String,
+    /// Its library, by CLIENT SETINFO LIB-NAME. Never empty.
+    pub library: String,
+}
+
 /// The node, as a connection sees it. The driver implements it over shared state; nothing in it
 /// may block.
 pub trait Host {
@@ -41,9 +50,11 @@ pub trait Host {
     /// The client on this connection, of this library (empty: unknown), has asked for the map of
     /// slots.
     fn note_asked(&self, id: u64, library: &str);
-    /// Whether a client of this library has asked for the map of slots from the address of this
-    /// connection.
+    /// Whether a client of this library asked any node for the map of slots, from the address of
+    /// this connection and before it was opened.
     fn has_asked(&self, id: u64, library: &str) -> bool;
+    /// A number that changes when answers of [`Host::has_asked`] may.
+    fn asked_changes(&self) -> u64;
     /// The wall clock, since the Unix epoch. For TIME and replies only, never for state.
     fn wall_clock(&self) -> Duration;
     /// A number that differs from call to call, for RANDOMKEY.

@@ -240,9 +240,8 @@ impl Connection {
         };
         match what {
             "lib-name" => {
-                // Others of its kind have asked for the map: so would this one, if it had to.
-                self.manners.has_asked |= host.has_asked(self.id, &value);
                 self.description.library_name = value;
+                self.manners.seen_changes = 0;
             }
             "lib-ver" => self.description.library_version = value,
             _ => return error(&format!("ERR Unrecognized option '{what}'")),

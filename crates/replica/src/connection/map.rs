@@ -105,23 +105,55 @@ fn nodes_of(atlas: &Atlas, group: GroupId) -> Vec<&NodeInfo> {
     if alive.is_empty() { known.map(|(info, _)| info).collect() } else { alive }
 }
 
+/// Some libraries (redis-py) take a node for what it is where it stands first, a master or a
+/// replica, and add up DBSIZE and the like over masters. So every node that leads something stands
+/// first as a master: the first range of each leader comes before all others, and is one slot
+/// without the replicas that lead other ranges that have not come yet.
 fn slots(atlas: &Atlas) -> Reply {
+    let runs: Vec<_> = runs(atlas)
+        .into_iter()
+        .map(|(first, last, group)| (first, last, nodes_of(atlas, group)))
+        .collect();
+    let leads = |node: NodeId| {
+        runs.iter().any(|(_, _, nodes)| nodes.first().is_some_and(|first| first.id == node))
+    };
+    let mut shown: Vec<NodeId> = Vec::new();
+    let (mut heads, mut rest) = (Vec::new(), Vec::new());
+    for (first, last, nodes) in &runs {
+        let Some((master, replicas)) = nodes.split_first() else { continue };
+        if shown.contains(&master.id) {
+            rest.push(range(*first, *last, nodes));
+            continue;
+        }
+        let may_be = |info: &NodeInfo| shown.contains(&info.id) || !leads(info.id);
+        let mut fitting = vec![*master];
+        fitting.extend(replicas.iter().filter(|info| may_be(info)));
+        match Slot::new(first.get() + 1).filter(|next| next <= last) {
+            Some(next) if fitting.len() < nodes.len() => {
+                heads.push(range(*first, *first, &fitting));
+                rest.push(range(next, *last, nodes));
+            }
+            _ => heads.push(range(*first, *last, &fitting)),
+        }
+        shown.push(master.id);
+    }
+    heads.append(&mut rest);
+    Reply::Array(heads)
+}
+
+fn range(first: Slot, last: Slot, nodes: &[&NodeInfo]) -> Reply {
     let number = |slot: Slot| Reply::Integer(i64::from(slot.get()));
-    let ranges = runs(atlas).into_iter().filter_map(|(first, last, group)| {
-        let nodes = nodes_of(atlas, group);
-        let mut entry = vec![number(first), number(last)];
-        entry.extend(nodes.iter().map(|info| {
-            let (host, port) = endpoint(info);
-            Reply::Array(vec![
-                bulk(host),
-                Reply::Integer(i64::from(port)),
-                bulk(&node_name(info)),
-                Reply::Array(Vec::new()),
-            ])
-        }));
-        (!nodes.is_empty()).then_some(Reply::Array(entry))
-    });
-    Reply::Array(ranges.collect())
+    let mut entry = vec![number(first), number(last)];
+    entry.extend(nodes.iter().map(|info| {
+        let (host, port) = endpoint(info);
+        Reply::Array(vec![
+            bulk(host),
+            Reply::Integer(i64::from(port)),
+            bulk(&node_name(info)),
+            Reply::Array(Vec::new()),
+        ])
+    }));
+    Reply::Array(entry)
 }
 
 fn shards(atlas: &Atlas) -> Reply {

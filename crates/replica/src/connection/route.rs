@@ -5,6 +5,8 @@
 //! told by MOVED when its map is out of date.
 
 use kontiki_kv::Reply;
+use std::collections::BTreeSet;
+
 use kontiki_kv::command::{Parsed, Read, Write};
 use kontiki_types::{GroupId, NodeId, SLOTS, Slot};
 
@@ -45,15 +47,36 @@ impl Redirect {
 pub(super) struct Manners {
     /// It has asked for the map of slots.
     pub(super) has_asked: bool,
+    /// Nobody else of its kind had, as of this number of the host's.
+    pub(super) seen_changes: u64,
     /// READONLY: a replica will do for its reads.
     pub(super) is_readonly: bool,
     /// ASKING: the next command is served here.
     pub(super) is_asking: bool,
+    /// Slots whose reads it was told to take elsewhere.
+    told: BTreeSet<Slot>,
 }
+
+/// Slots that are remembered to have been told; of more, all are forgotten.
+const TOLD_MAX: usize = 1024;
 
 const CROSS_SLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
 
 impl Connection {
+    /// Learns whether others of this client's kind have asked for the map: so would this one, if it
+    /// had to.
+    pub(super) fn learn_manners(&mut self, host: &dyn Host) {
+        let library = &self.description.library_name;
+        if self.manners.has_asked || library.is_empty() {
+            return;
+        }
+        let changes = host.asked_changes();
+        if self.manners.seen_changes != changes {
+            self.manners.seen_changes = changes;
+            self.manners.has_asked = host.has_asked(self.id, library);
+        }
+    }
+
     /// What becomes of a data command.
     pub(super) fn route(&mut self, command: Parsed, host: &dyn Host) -> Step {
         let atlas = host.atlas();
@@ -162,8 +185,12 @@ impl Connection {
     }
 
     /// What a command on `slot` gets instead of being served here, if this client is to be told.
+    ///
+    /// A read that comes again here after that is served: some libraries (ioredis) send reads to
+    /// replicas, but READONLY only to nodes that are master of nothing. A library whose map was out
+    /// of date does not come again.
     pub(super) fn redirection(
-        &self,
+        &mut self,
         slot: Slot,
         is_read: bool,
         atlas: &Atlas,
@@ -188,6 +215,14 @@ impl Connection {
         // Nobody known to lead: the command waits here for whoever will.
         let leader = atlas.leader(group).filter(|leader| *leader != me && !serves)?;
         let (node, _) = atlas.nodes.get(&leader)?;
+        if is_read {
+            if self.manners.told.len() >= TOLD_MAX {
+                self.manners.told.clear();
+            }
+            if !self.manners.told.insert(slot) {
+                return None;
+            }
+        }
         let (address, port) = map::endpoint(node);
         Some(error(&format!("MOVED {slot} {address}:{port}")))
     }

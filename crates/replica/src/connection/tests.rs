@@ -39,6 +39,9 @@ impl Host for Still {
     fn note_asked(&self, _id: u64, library: &str) {
         self.asked.borrow_mut().push(library.to_owned());
     }
+    fn asked_changes(&self) -> u64 {
+        self.asked.borrow().len() as u64
+    }
     fn has_asked(&self, _id: u64, library: &str) -> bool {
         self.asked.borrow().iter().any(|known| known == library)
     }
@@ -296,4 +299,26 @@ fn a_write_that_is_too_large_names_the_limit() {
     client.send(&format!("SET k {}", "v".repeat(200)));
     assert!(client.requests.is_empty());
     assert!(client.output().contains("max-entry-bytes 100"));
+}
+
+/// Requests under way until the connection takes no more; all of them are answered with `bytes`.
+fn window(client: &mut Client, bytes: usize) -> usize {
+    while client.send("GET k") {}
+    let tickets = client.tickets();
+    for &ticket in &tickets {
+        client.answer(ticket, Reply::Bulk(vec![b'v'; bytes].into()));
+    }
+    client.connection.output().clear();
+    tickets.len()
+}
+
+#[test]
+fn a_client_that_asks_for_large_values_has_few_requests_under_way() {
+    let mut client = Client::new();
+    assert_eq!(window(&mut client, 1 << 20), 64, "nothing is known of its replies yet");
+    assert_eq!(window(&mut client, 1 << 20), 31);
+    for _ in 0..10 {
+        window(&mut client, 100);
+    }
+    assert_eq!(window(&mut client, 100), 1024, "it is forgotten by and by");
 }

@@ -42,6 +42,10 @@ impl Host for SimHost<'_> {
         false
     }
 
+    fn asked_changes(&self) -> u64 {
+        0
+    }
+
     fn wall_clock(&self) -> Duration {
         Duration::from_millis(self.wall.0)
     }

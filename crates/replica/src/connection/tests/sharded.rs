@@ -155,6 +155,20 @@ fn a_client_that_asked_for_the_map_is_told_where_a_slot_is() {
     assert_eq!(client.one_ask().1, Target::Slot(slot(B)));
 }
 
+/// ioredis with `scaleReads: "slave"` went round in circles.
+#[test]
+fn a_read_that_comes_again_after_it_was_sent_away_is_served() {
+    let mut client = asked();
+    assert_eq!(client.reply("GET a"), "-MOVED 15495 10.0.0.3:7000\r\n");
+    client.send("STRLEN a");
+    assert_eq!(client.one_ask().1, Target::Slot(slot(A)));
+    client.answer(2, Reply::Integer(0));
+    client.output();
+    for _ in 0..2 {
+        assert_eq!(client.reply("SET a 1"), "-MOVED 15495 10.0.0.3:7000\r\n", "a write is not");
+    }
+}
+
 #[test]
 fn a_client_that_asked_waits_here_while_nobody_is_known_to_lead() {
     let mut client = Client::with(Still { atlas: Arc::new(atlas([1, 0, 3])), ..Still::default() });
@@ -171,7 +185,7 @@ fn asking_and_readonly_keep_a_command_here() {
     assert_eq!(client.one_ask().1, Target::Slot(slot(A)));
     client.answer(2, Reply::Nil);
     client.output();
-    assert_eq!(client.reply("GET a"), "-MOVED 15495 10.0.0.3:7000\r\n", "ASKING holds once");
+    assert_eq!(client.reply("SET a 1"), "-MOVED 15495 10.0.0.3:7000\r\n", "ASKING holds once");
     client.reply("READONLY");
     client.send("GET a");
     assert_eq!(client.asks().len(), 1, "a replica is here");
@@ -520,12 +534,20 @@ fn the_map_names_ranges_leaders_and_replicas() {
     let name = |id: u64| format!("{:016x}{:024x}", 0xab00 + id, id);
     let node =
         |id: u64| format!("*4\r\n$8\r\n10.0.0.{id}\r\n:7000\r\n$40\r\n{}\r\n*0\r\n", name(id));
-    let range = |first: u16, last: u16, nodes: [u64; 3]| {
-        format!("*5\r\n:{first}\r\n:{last}\r\n{}", nodes.map(node).concat())
+    let range = |first: u16, last: u16, nodes: &[u64]| {
+        let count = 2 + nodes.len();
+        let nodes: String = nodes.iter().map(|id| node(*id)).collect();
+        format!("*{count}\r\n:{first}\r\n:{last}\r\n{nodes}")
     };
-    let slots =
-        [range(0, 5460, [1, 2, 3]), range(5461, 10922, [2, 1, 3]), range(10923, 16383, [3, 1, 2])];
-    assert_eq!(client.reply("CLUSTER SLOTS"), format!("*3\r\n{}", slots.concat()));
+    // Each leader stands first as a master, before it stands anywhere as a replica.
+    let slots = [
+        range(0, 0, &[1]),
+        range(5461, 5461, &[2, 1]),
+        range(10923, 16383, &[3, 1, 2]),
+        range(1, 5460, &[1, 2, 3]),
+        range(5462, 10922, &[2, 1, 3]),
+    ];
+    assert_eq!(client.reply("CLUSTER SLOTS"), format!("*5\r\n{}", slots.concat()));
     let text = client.reply("CLUSTER NODES");
     let lines: Vec<&str> = text.lines().skip(1).filter(|line| !line.is_empty()).collect();
     assert_eq!(
