@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use kontiki_kv::{Body, Proposal};
 use kontiki_resp::Reply;
 use kontiki_types::{GroupId, Instant, LogTime, NodeId};
 
@@ -281,7 +282,24 @@ impl StoreCluster {
 
     /// The log time that a running node tells its clients.
     pub fn log_time_of(&self, node: NodeId) -> Option<LogTime> {
-        self.log_time_in(GROUP, node)
+        let log_time = self.nodes.get(&node)?.running.as_ref()?.core.latest_log_time();
+        // As on a real node: before the first stamp the wall clock is the best guess.
+        Some(if log_time == LogTime(0) { self.clocks(node).1 } else { log_time })
+    }
+
+    /// Where a native client sends a request: to the owner of its slot, or to the one group.
+    pub fn target_of(&self, ask: &Ask) -> Target {
+        if self.config.shards == 0 {
+            return Target::Group(GROUP);
+        }
+        let slot = match ask {
+            Ask::Read(read) => read.slot(),
+            Ask::Write(write) => match Proposal::decode(&write.proposal).map(|known| known.body) {
+                Ok(Body::Write(request)) => Some(request.slot),
+                _ => None,
+            },
+        };
+        Target::Slot(slot.unwrap_or_default())
     }
 
     /// As [`StoreCluster::log_time_of`], of some group.

@@ -240,7 +240,7 @@ impl Swarm {
             None => None,
         };
         let Some(ask) = ask else { return };
-        let ticket = self.cluster.ask(client.node, ask);
+        let ticket = self.cluster.ask_of(self.cluster.target_of(&ask), client.node, ask);
         session.ticket = ticket.unwrap_or(0);
         client.generation += 1;
         let alarm = Alarm::Client(at, client.generation);
