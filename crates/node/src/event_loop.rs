@@ -322,7 +322,8 @@ impl EventLoop {
                     self.apply.give(vec![Work::Remove { group, member }], &mut Vec::new());
                 }
             }
-            Input::Look { group, look, taken } => {
+            Input::Look { group, mut look, taken } => {
+                look.set_clock(core.log_time(group));
                 self.apply.give(vec![Work::Look { group, look, taken }], &mut Vec::new());
             }
             Input::Asked(kind) => core.tell_asked(None, &kind),

@@ -7,7 +7,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kontiki_replica::{Answer, Caller, Failure, Mover, MoverLimits, MoverOutput, Report, Target};
+use kontiki_replica::{
+    Answer, Caller, Failure, Host, Mover, MoverLimits, MoverOutput, Report, Target,
+};
 use kontiki_shard::Step;
 use kontiki_types::{GroupId, Term};
 use tokio::sync::{Notify, oneshot, watch};
@@ -67,7 +69,7 @@ pub(crate) async fn run(node: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     let mut open = JoinSet::new();
     loop {
         let now = clock::now();
-        mover.set_time(now, clock::wall_time());
+        mover.set_time(now, node.log_time());
         for output in mover.poll() {
             carry_out(&node, output, &mut open);
         }
@@ -78,7 +80,7 @@ pub(crate) async fn run(node: Arc<Shared>, mut stop: watch::Receiver<bool>) {
             Some(Ok(came)) = open.join_next(), if !open.is_empty() => hear(&mut mover, came),
             () = tokio::time::sleep(wait) => {}
         }
-        mover.set_time(clock::now(), clock::wall_time());
+        mover.set_time(clock::now(), node.log_time());
         for news in node.moving.take() {
             match news {
                 News::Role(group, leads) => mover.role(group, leads),

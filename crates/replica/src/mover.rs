@@ -155,6 +155,13 @@ enum LookSide {
 }
 
 impl Look {
+    /// Sets the stamp that the group's leader would give an entry now.
+    pub fn set_clock(&mut self, stamp: LogTime) {
+        if let LookSide::Source { clock, .. } = &mut self.side {
+            *clock = stamp;
+        }
+    }
+
     /// Looks. `None` while the state has no entry of the leader's term, or has no steward, and while
     /// slots that would be frozen are not counted.
     ///
@@ -234,7 +241,7 @@ pub struct Mover {
     /// Nothing is copied before: what was sent is paid for.
     copy_at: Instant,
     now: Instant,
-    /// The wall clock, or a later log time that was heard of.
+    /// The latest log time that is known here: deadlines of writes are made from it.
     log_time: LogTime,
     outputs: Vec<MoverOutput>,
 }
@@ -259,10 +266,12 @@ impl Mover {
         }
     }
 
-    /// Sets the time for the calls that follow: the monotonic clock, and the wall clock.
-    pub fn set_time(&mut self, now: Instant, wall: LogTime) {
+    /// Sets the time for the calls that follow: the monotonic clock, and the log time that the node
+    /// tells clients. Not a wall clock: one that had jumped ahead would make deadlines that every
+    /// group refuses, long after it is right again.
+    pub fn set_time(&mut self, now: Instant, log_time: LogTime) {
         self.now = now;
-        self.log_time = self.log_time.max(wall);
+        self.log_time = log_time;
     }
 
     /// This node leads a group from here on, in this term, or does not any more.

@@ -80,10 +80,10 @@ impl Moving {
     }
 
     /// What is to be done.
-    pub(super) fn poll(&mut self, now: Instant, wall: LogTime) -> Vec<MoverOutput> {
+    pub(super) fn poll(&mut self, now: Instant, log_time: LogTime) -> Vec<MoverOutput> {
         (self.has_news, self.is_awake) = (false, false);
         let Some(mover) = &mut self.mover else { return Vec::new() };
-        mover.set_time(now, wall);
+        mover.set_time(now, log_time);
         mover.poll()
     }
 

@@ -564,14 +564,15 @@ impl Running {
 
     /// Does what moves of slots need.
     fn move_slots(&mut self) {
-        let (now, wall) = self.clock;
-        for output in self.moving.poll(now, wall) {
+        let (now, log_time) = (self.clock.0, self.log_time());
+        for output in self.moving.poll(now, log_time) {
             match output {
                 MoverOutput::Ask { ticket, to, ask } => {
                     let caller = Caller { connection: MOVING, ticket };
                     self.input(Input::Request { to: Target::Group(to), caller, ask });
                 }
-                MoverOutput::Look { ticket, group, look } => {
+                MoverOutput::Look { ticket, group, mut look } => {
+                    look.set_clock(self.core.log_time(group));
                     self.stage.queue.push_back(Work::Look { ticket, group, look });
                 }
                 MoverOutput::Report(report) => self.happenings.push(Happening::Moves(report)),
@@ -647,14 +648,20 @@ impl Running {
         self.serve(caller.connection, Some((caller.ticket, answer)));
     }
 
+    /// The log time that clients are told.
+    fn log_time(&self) -> LogTime {
+        let log_time = self.core.latest_log_time();
+        // As on a real node: before the first stamp the wall clock is the best guess.
+        if log_time == LogTime(0) { self.clock.1 } else { log_time }
+    }
+
     /// Gives a connection an answer, if there is one, and then what its client has sent.
     fn serve(&mut self, id: u64, answer: Option<(u64, Answer)>) {
+        let log_time = self.log_time();
         let Some(front) = self.fronts.get_mut(&id) else { return };
-        let log_time = self.core.latest_log_time();
         let host = SimHost {
             id: self.core.me().id,
-            // As on a real node: before the first stamp the wall clock is the best guess.
-            log_time: if log_time == LogTime(0) { self.clock.1 } else { log_time },
+            log_time,
             wall: self.clock.1,
             random: RefCell::new(&mut self.random),
             atlas: &self.atlas,
