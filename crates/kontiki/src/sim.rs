@@ -21,6 +21,8 @@ use kontiki_types::plant::Plant;
 
 /// The scenario that a seed runs unless another one is named.
 const SWARM: &str = "swarm";
+/// The same with a sharded store.
+const SHARDS: &str = "shards";
 
 #[derive(Args, Debug)]
 #[command(
@@ -121,6 +123,7 @@ fn two(text: &str) -> Result<(usize, usize), String> {
 pub(crate) fn run(args: &SimArgs) -> Result<()> {
     if args.list {
         println!("{SWARM:<48} all kinds of faults at once, on whole nodes");
+        println!("{SHARDS:<48} the same with several groups, whose slots move all the while");
         for lab in scenarios() {
             println!("{:<48} {}", lab.name, lab.about);
         }
@@ -130,13 +133,15 @@ pub(crate) fn run(args: &SimArgs) -> Result<()> {
         for lab in scenarios() {
             run_lab(lab, args)?;
         }
-        return run_swarm(args);
+        run_swarm(args, true)?;
+        return run_swarm(args, false);
     }
     if args.cores {
         return run_cores(args.from);
     }
     match args.scenario.as_deref() {
-        None | Some(SWARM) => run_swarm(args),
+        None | Some(SWARM) => run_swarm(args, args.plant.is_some_and(Plant::is_of_handoff)),
+        Some(SHARDS) => run_swarm(args, true),
         Some(name) => match scenarios().find(|lab| lab.name == name) {
             Some(lab) => run_lab(lab, args),
             None => bail!("there is no scenario {name}\nhint: kontiki sim --list shows them"),
@@ -179,20 +184,25 @@ fn run_lab(lab: &Lab, args: &SimArgs) -> Result<()> {
     Ok(())
 }
 
-fn config(args: &SimArgs) -> SwarmConfig {
+/// Which scenario this is.
+fn name(config: &SwarmConfig) -> &'static str {
+    if config.is_sharded { SHARDS } else { SWARM }
+}
+
+fn config(args: &SimArgs, is_sharded: bool) -> SwarmConfig {
     SwarmConfig {
+        is_sharded,
         nodes: args.nodes,
         is_calm: args.calm,
         only_faults: args.faults.clone(),
         clients: args.clients,
         faults_until: args.faults_until.map(Duration::from_secs),
         keep_trace: args.trace,
-        ..SwarmConfig::default()
     }
 }
 
-fn run_swarm(args: &SimArgs) -> Result<()> {
-    let config = config(args);
+fn run_swarm(args: &SimArgs, is_sharded: bool) -> Result<()> {
+    let config = config(args, is_sharded);
     if let Some(bug) = args.plant {
         plant(bug)?;
     }
@@ -200,12 +210,12 @@ fn run_swarm(args: &SimArgs) -> Result<()> {
         return one_seed(seed, &config, args);
     }
     let (first, count) = (args.from, args.seeds.unwrap_or(100));
-    println!("swarm: seeds {first} to {}", first + count - 1);
+    println!("{}: seeds {first} to {}", name(&config), first + count - 1);
     let (begun, cpu) = (Instant::now(), AtomicU64::new(0));
     let mut summary = Summary::default();
     let failed = in_order(first, count, &config, &cpu, |report| summary.add(report));
     if let Some(report) = failed {
-        println!("swarm: seed {}", report.seed);
+        println!("{}: seed {}", name(&config), report.seed);
         return fail(&report, &config, args);
     }
     println!("{summary}");
@@ -279,7 +289,7 @@ fn thread_cpu() -> Duration {
 }
 
 fn one_seed(seed: u64, config: &SwarmConfig, args: &SimArgs) -> Result<()> {
-    println!("swarm: seed {seed}");
+    println!("{}: seed {seed}", name(config));
     let begun = thread_cpu();
     let report = swarm::run(seed, config);
     let cpu = thread_cpu().saturating_sub(begun);
@@ -323,7 +333,11 @@ fn fail(report: &Report, config: &SwarmConfig, args: &SimArgs) -> Result<()> {
         draw(shrunk.as_ref().map_or(report, |shrunk| &shrunk.report), path)?;
     }
     if let Some(shrunk) = shrunk {
-        let mut command = format!("kontiki sim --seed {seed}{}{planted}", calm(config));
+        let mut command = format!(
+            "kontiki sim --scenario {} --seed {seed}{}{planted}",
+            name(config),
+            calm(config)
+        );
         if let Some(nodes) = shrunk.config.nodes {
             command.push_str(&format!(" --nodes {nodes}"));
         }
@@ -349,7 +363,8 @@ fn fail(report: &Report, config: &SwarmConfig, args: &SimArgs) -> Result<()> {
     }
     let nodes = config.nodes.map_or(String::new(), |nodes| format!(" --nodes {nodes}"));
     println!(
-        "replay: kontiki sim --scenario {SWARM} --seed {seed}{}{nodes}{planted}",
+        "replay: kontiki sim --scenario {} --seed {seed}{}{nodes}{planted}",
+        name(config),
         calm(config)
     );
     bail!("seed {seed} violates a property")

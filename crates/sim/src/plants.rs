@@ -35,16 +35,7 @@ pub fn run_of(plant: Plant) -> fn(u64) -> Checked {
         Plant::ToldBeforeDurable | Plant::GrantForgotten | Plant::WorkerLeaseIgnored => {
             farm::moments
         }
-        Plant::RecordsLeftBehind
-        | Plant::TagsForgotten
-        | Plant::DeleterWithoutIncarnation
-        | Plant::CommitOfOldAttempt
-        | Plant::UnfreezeByTimer
-        | Plant::DeltaInMemory
-        | Plant::ChunksOutOfOrder
-        | Plant::OwnershipByReply
-        | Plant::CheckAtProposeOnly
-        | Plant::DroppedBeforeCommit => swarm::shards,
+        plant if plant.is_of_handoff() => swarm::shards,
         _ => |seed| swarm::run(seed, &SwarmConfig::default()).violation.map_or(Ok(()), Err),
     }
 }

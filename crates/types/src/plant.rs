@@ -156,6 +156,23 @@ plants! {
 }
 
 impl Plant {
+    /// Whether it is one of the handoff of slots, which only a sharded store can show.
+    pub const fn is_of_handoff(self) -> bool {
+        matches!(
+            self,
+            Self::RecordsLeftBehind
+                | Self::TagsForgotten
+                | Self::DeleterWithoutIncarnation
+                | Self::CommitOfOldAttempt
+                | Self::UnfreezeByTimer
+                | Self::DeltaInMemory
+                | Self::ChunksOutOfOrder
+                | Self::OwnershipByReply
+                | Self::CheckAtProposeOnly
+                | Self::DroppedBeforeCommit
+        )
+    }
+
     /// The bug with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|plant| plant.name() == name)

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{Area, FaultKind, Report, SwarmConfig};
+use crate::store_cluster::MoveStep;
 
 /// Sums over reports.
 #[derive(Clone, Debug)]
@@ -36,6 +37,12 @@ pub struct Summary {
     pub virtual_min: Duration,
     /// How often each kind of fault happened.
     pub faults: [u64; FaultKind::ALL.len()],
+    /// How often slots were sent on their way.
+    pub moves: u64,
+    /// How often each step of a move was seen, in the order of [`MoveStep::ALL`].
+    pub steps: [u64; MoveStep::ALL.len()],
+    /// And how often something went wrong just then.
+    pub struck: [u64; MoveStep::ALL.len()],
     /// The traces of all seeds, in their order.
     pub trace_hash: u64,
 }
@@ -57,6 +64,9 @@ impl Default for Summary {
             completed_min: u64::MAX,
             virtual_min: Duration::MAX,
             faults: [0; FaultKind::ALL.len()],
+            moves: 0,
+            steps: [0; MoveStep::ALL.len()],
+            struck: [0; MoveStep::ALL.len()],
             trace_hash: 0,
         }
     }
@@ -88,6 +98,11 @@ impl Summary {
         for (sum, count) in self.faults.iter_mut().zip(report.faults) {
             *sum += count;
         }
+        self.moves += report.moves;
+        for at in 0..MoveStep::ALL.len() {
+            self.steps[at] += report.steps[at];
+            self.struck[at] += report.struck[at];
+        }
         self.trace_hash = crate::random::mix(self.trace_hash, report.trace_hash);
     }
 
@@ -109,6 +124,13 @@ impl Summary {
             found.push(format!("{} linearizability checks gave no verdict", self.no_verdict));
         }
         let has_faults = !config.is_calm && config.only_faults.is_none();
+        if self.seeds >= ENOUGH_SEEDS && has_faults && config.is_sharded {
+            for (step, _) in
+                MoveStep::ALL.iter().zip(self.struck).filter(|(_, struck)| *struck == 0)
+            {
+                found.push(format!("nothing went wrong at a step {step:?}"));
+            }
+        }
         if self.seeds >= ENOUGH_SEEDS && has_faults {
             for kind in FaultKind::ALL {
                 if self.faults[kind.number()] == 0 {
@@ -153,6 +175,17 @@ impl fmt::Display for Summary {
         writeln!(f, "faults: {}", self.all_faults())?;
         for kind in FaultKind::ALL.into_iter().filter(|_| self.all_faults() > 0) {
             writeln!(f, "  {:<34} {:>8}", kind.name(), self.faults[kind.number()])?;
+        }
+        if self.moves > 0 {
+            writeln!(f, "moves: {}", self.moves)?;
+            for (at, step) in MoveStep::ALL.iter().enumerate() {
+                let (seen, struck) = (self.steps[at], self.struck[at]);
+                writeln!(
+                    f,
+                    "  {:<34} {seen:>8}, {struck} of them met by a fault",
+                    format!("{step:?}")
+                )?;
+            }
         }
         write!(f, "trace: {:016x}", self.trace_hash)
     }
