@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use kontiki_net::{Limits, PeerConfig, Secret, Security, Tls};
 use kontiki_node::{GroupConfig, Membership, RaftLimits, Settings};
+use kontiki_shard::GROUPS_MAX;
 use kontiki_types::NodeId;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -80,6 +81,10 @@ fn settings(config: &Config) -> Result<Settings> {
         None if config.bootstrap => Membership::Found,
         None => Membership::Formatted,
     };
+    if config.groups > GROUPS_MAX {
+        bail!("groups: {}\nhint: at most {GROUPS_MAX}", config.groups);
+    }
+    settings.groups = config.groups;
     settings.security = Security {
         secret: config.shared_secret()?.map(Secret::new),
         password: config.password()?.map(Secret::new),

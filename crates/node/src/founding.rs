@@ -19,6 +19,7 @@ use kontiki_net::{
     connect_lazy, serve,
 };
 use kontiki_replica::NodeInfo;
+use kontiki_shard::GROUPS_MAX;
 use kontiki_storage::directory::{Directory, Expected, Format};
 use kontiki_storage::disk::{RealDisk, replace_file};
 use kontiki_types::{Incarnation, Member, NodeId};
@@ -28,13 +29,16 @@ use tracing::info;
 
 use crate::admin::{check_hello, node_info};
 use crate::error::StartError;
-use crate::event_loop::DATA_GROUP;
 use crate::peers_file;
 use crate::settings::{Membership, Settings};
+use crate::sharding;
 use crate::start::{Addresses, FOUNDING_REPLICA, advertised};
 
 /// How often a founder asks those it has not heard yet.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Replicas of each group of a store that begins sharded.
+const SHARDED_REPLICAS: usize = 3;
 
 /// Holds the incarnation of a directory that is not formatted yet.
 const FOUNDING_FILE: &str = "founding";
@@ -144,9 +148,12 @@ async fn found(
     let format = Format { cluster, node: me.id, incarnation };
     Directory::format(&RealDisk, &settings.dir, format)?;
     let mut directory = Directory::open(RealDisk, &settings.dir, Expected::default())?;
-    let voters =
-        members.values().map(|info| Member::new(info.id, info.incarnation, FOUNDING_REPLICA));
-    directory.set_initial(DATA_GROUP, voters.collect())?;
+    let founders: Vec<Member> = members
+        .values()
+        .map(|info| Member::new(info.id, info.incarnation, FOUNDING_REPLICA))
+        .collect();
+    let replicas = if settings.groups > 1 { SHARDED_REPLICAS } else { founders.len() };
+    sharding::set_initials(&mut directory, &founders, replicas, settings.groups)?;
     let infos: Vec<_> = members.values().map(node_info).collect();
     remember(&settings.dir, &infos, me.id)?;
     info!(cluster = format!("{cluster:016x}"), "founded");
@@ -177,7 +184,7 @@ async fn gather(
         }
         let all = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if settings.peers.iter().all(|(id, _)| all.contains_key(id)) {
-            return Ok((cluster_id(&all), all));
+            return Ok((cluster_id(&all, settings.groups), all));
         }
         tokio::time::sleep(ASK_INTERVAL).await;
     }
@@ -193,7 +200,15 @@ fn adopt(
         answer.members.iter().map(|node| (NodeId(node.id), from_proto(node))).collect();
     all.retain(|id, _| *id == me.id || settings.peers.iter().any(|(peer, _)| peer == id));
     let named = all.get(&me.id).is_some_and(|info| info.incarnation == me.incarnation);
-    if !named || cluster_id(&all) != answer.cluster_id {
+    let is_the_same = |groups| cluster_id(&all, groups) == answer.cluster_id;
+    if named && !is_the_same(settings.groups) && (1..=GROUPS_MAX).any(is_the_same) {
+        return Err(StartError::Refused(
+            "the cluster was founded with another number of groups\n\
+             hint: `groups` must be the same at all founders"
+                .to_owned(),
+        ));
+    }
+    if !named || !is_the_same(settings.groups) {
         return Err(StartError::Refused(format!(
             "the cluster exists, and knows node {} by another directory\n\
              hint: if that directory is lost, remove its replica (kontiki cluster remove-replica \
@@ -204,10 +219,12 @@ fn adopt(
     Ok((answer.cluster_id, all))
 }
 
-/// FNV-1a over ids and incarnations, in order of the ids.
-fn cluster_id(founders: &Founders) -> u64 {
+/// FNV-1a over ids and incarnations, in order of the ids, and the number of groups if there are
+/// several: founders that were told different numbers do not take each other for the same cluster.
+fn cluster_id(founders: &Founders, groups: usize) -> u64 {
     let numbers = founders.values().flat_map(|info| [info.id.0, info.incarnation.0]);
-    numbers.flat_map(u64::to_be_bytes).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+    let groups = (groups > 1).then_some(groups as u64);
+    numbers.chain(groups).flat_map(u64::to_be_bytes).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }

@@ -122,6 +122,8 @@ pub struct Settings {
     pub membership: Membership,
     /// gRPC addresses of other nodes: founders, or where known nodes may have moved to.
     pub peers: Vec<(NodeId, String)>,
+    /// Data groups of a cluster that it founds; from 2 on the store is sharded.
+    pub groups: usize,
     /// What it asks of its callers: the password of Redis clients too is in here.
     pub security: Security,
     /// Listen beyond loopback without password and secret all the same.
@@ -169,6 +171,7 @@ impl Settings {
             advertise: None,
             membership: Membership::Formatted,
             peers: Vec::new(),
+            groups: 1,
             security: Security::default(),
             insecure: false,
             maxclients: 10_000,

@@ -30,16 +30,16 @@ pub(crate) fn set_initials(
     groups: usize,
 ) -> Result<(), DirectoryError> {
     let replicas = replicas.min(nodes.len());
-    if groups > 1 {
-        let most = nodes.len().min(CONTROLLER_REPLICAS_MAX);
-        let odd = most - usize::from(most.is_multiple_of(2));
-        directory.set_initial(CONTROLLER, nodes.iter().take(odd).copied().collect())?;
-    }
+    let most = nodes.len().min(CONTROLLER_REPLICAS_MAX);
+    let odd = most - usize::from(most.is_multiple_of(2));
+    let controller = (groups > 1).then(|| (CONTROLLER, nodes.iter().take(odd).copied().collect()));
     let ids = (FIRST_GROUP.0..).map(GroupId).take(groups.max(1));
-    directory.set_initials(ids.enumerate().map(|(at, group)| {
+    let groups = ids.enumerate().map(|(at, group)| {
         let from = nodes.iter().cycle().skip(at % nodes.len().max(1));
         (group, from.take(replicas).copied().collect())
-    }))
+    });
+    // All or none: what a group begins with follows from how many there are.
+    directory.set_initials(controller.into_iter().chain(groups))
 }
 
 /// The configuration as of what the controller's machine has applied.

@@ -131,6 +131,9 @@ sections! {
         peer: Vec<Peer> = Vec::new(), "[\"2=10.0.0.2:7101\", \"3=10.0.0.3:7101\"]";
         /// Found a cluster with the peers. Without effect once the directory belongs to one.
         bootstrap: bool = false, "true";
+        /// With `bootstrap`: data groups that share the slots. With 1 the store is not sharded; it can be
+        /// later. The same at all founders.
+        groups: usize = 1, "3";
         /// Join the cluster of the node with this gRPC address. Without effect once it has.
         join: Option<String> = None, "\"10.0.0.2:7101\"";
     }

@@ -2,3 +2,4 @@
 
 mod mr;
 mod redis_clients;
+mod shards;
