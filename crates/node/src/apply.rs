@@ -30,6 +30,7 @@ use crate::sharding;
 use crate::shared::Shared;
 use crate::snapshots::Snapshots;
 use crate::start::Opener;
+use crate::turns::Turns;
 use crate::views::{self, Taken};
 
 /// What the apply stage is asked to do; in order within a group.
@@ -92,6 +93,61 @@ pub(crate) enum Work {
     },
 }
 
+impl Work {
+    /// Whose order it has to keep.
+    fn group(&self) -> GroupId {
+        match self {
+            Self::Apply { group, .. }
+            | Self::Query { group, .. }
+            | Self::PersistEngine { group }
+            | Self::BuildSnapshot { group }
+            | Self::ReadChunk { group, .. }
+            | Self::WriteChunk { group, .. }
+            | Self::InstallSnapshot { group, .. }
+            | Self::Create { group, .. }
+            | Self::Begin { group, .. }
+            | Self::Remove { group, .. }
+            | Self::TakeView { group, .. }
+            | Self::Look { group, .. } => *group,
+            Self::RememberPeer(_) => GroupId(u32::MAX),
+        }
+    }
+
+    /// What it costs, in bytes of commands.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Apply { entries, .. } => entries.iter().map(weight).sum(),
+            Self::Query { reads, .. } => reads.len().saturating_mul(ENTRY_WEIGHT),
+            _ => SLICE,
+        }
+    }
+}
+
+fn weight(entry: &Entry<Bytes>) -> usize {
+    command_bytes(entry).saturating_add(ENTRY_WEIGHT)
+}
+
+/// Cuts entries that are too many for a slice; each piece with whether it is the last.
+fn cut(work: Work) -> impl Iterator<Item = (Work, bool)> {
+    let mut rest = Some(work);
+    std::iter::from_fn(move || {
+        let work = rest.take()?;
+        let Work::Apply { group, entries } = &work else { return Some((work, true)) };
+        let mut sum = 0usize;
+        let fits = entries.iter().take_while(|entry| {
+            sum = sum.saturating_add(weight(entry));
+            sum <= SLICE
+        });
+        let count = fits.count().max(1);
+        if count >= entries.len() {
+            return Some((work, true));
+        }
+        let piece = Work::Apply { group: *group, entries: entries.take(count) };
+        rest = Some(Work::Apply { group: *group, entries: entries.skip(count) });
+        Some((piece, false))
+    })
+}
+
 /// How long an idle stage waits before it cleans up behind a flush.
 const TIDY_AFTER: Duration = Duration::from_millis(5);
 
@@ -103,6 +159,14 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 const INLINE_ENTRIES_MAX: usize = 256;
 const INLINE_BYTES_MAX: usize = 256 << 10;
 const INLINE_READS_MAX: usize = 512;
+
+/// What one group may have applied before others have their turn: bytes of commands, and
+/// [`ENTRY_WEIGHT`] for each.
+const SLICE: usize = 512 << 10;
+/// The same if no other group waits.
+const SLICE_ALONE: usize = 8 << 20;
+/// What an entry or a read costs beside its bytes.
+const ENTRY_WEIGHT: usize = 1 << 10;
 
 /// Replies that are gathered before they are handed over, in bytes.
 const ANSWER_BYTES: usize = 1 << 20;
@@ -191,21 +255,32 @@ where
     let run = move || {
         let _guard = FailOnPanic(node.events.clone(), "apply");
         let mut items = Vec::new();
+        let mut turns = Turns::default();
         let mut out = Vec::new();
         let mut untidy = true;
         loop {
-            work.receive(&mut items, Some(if untidy { TIDY_AFTER } else { IDLE_LOOK }));
-            let count = items.len();
+            let patience = match untidy {
+                _ if !turns.is_empty() => Duration::ZERO,
+                true => TIDY_AFTER,
+                false => IDLE_LOOK,
+            };
+            work.receive(&mut items, Some(patience));
+            for work in items.drain(..) {
+                let group = work.group();
+                cut(work).for_each(|piece| turns.push(group, piece));
+            }
             let mut stage = stage.lock().unwrap_or_else(PoisonError::into_inner);
-            if count == 0 {
+            if turns.is_empty() {
                 untidy = stage.tidy();
                 continue;
             }
             untidy = true;
-            stage.carry_out(std::mem::take(&mut items));
+            let pieces = turns.next(SLICE, SLICE_ALONE, |(work, _)| work.weight());
+            let done = pieces.iter().filter(|(_, is_last)| *is_last).count();
+            stage.carry_out(pieces.into_iter().map(|(work, _)| work).collect());
             out.append(&mut stage.out);
             drop(stage);
-            given.fetch_sub(count, Ordering::AcqRel);
+            given.fetch_sub(done, Ordering::AcqRel);
             let applied_only = out.iter().all(|input| matches!(input, Input::Applied { .. }));
             if applied_only && node.view.pending.load(Ordering::Acquire) == 0 {
                 // Nobody here waits for it: it can be told with whatever comes next.
@@ -624,6 +699,40 @@ pub(crate) fn persist_loop<P: Persist>(
                 Ok(applied) => events.send(Input::EnginePersisted { group, applied }),
                 Err(error) => warn!(%group, %error, "cannot make the state engine durable"),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kontiki_types::{Index, Term};
+
+    use super::*;
+
+    fn applies(lengths: &[usize]) -> Work {
+        let entries = lengths.iter().enumerate().map(|(at, &length)| Entry {
+            id: LogId::new(Term(1), Index(at as u64 + 1)),
+            data: EntryData::Command(vec![0; length].into()),
+        });
+        Work::Apply { group: GroupId(1), entries: entries.collect() }
+    }
+
+    fn indexes(work: &Work) -> Vec<u64> {
+        let Work::Apply { entries, .. } = work else { return Vec::new() };
+        entries.iter().map(|entry| entry.id.index.0).collect()
+    }
+
+    #[test]
+    fn many_entries_are_cut_and_the_last_piece_is_known() {
+        let small = vec![10; 2_000];
+        let large = [SLICE * 2, 1, SLICE, 1];
+        for (lengths, pieces) in [(&small[..], 4), (&large[..], 4), (&[7][..], 1)] {
+            let cut: Vec<_> = cut(applies(lengths)).collect();
+            assert_eq!(cut.len(), pieces);
+            let last: Vec<_> = cut.iter().map(|(_, is_last)| *is_last).collect();
+            assert!(last.iter().rev().skip(1).all(|is_last| !is_last) && last.ends_with(&[true]));
+            let whole: Vec<_> = cut.iter().flat_map(|(work, _)| indexes(work)).collect();
+            assert_eq!(whole, (1..=lengths.len() as u64).collect::<Vec<_>>());
         }
     }
 }

@@ -36,6 +36,7 @@ mod sharding;
 mod shared;
 mod snapshots;
 mod start;
+mod turns;
 mod views;
 
 pub use error::StartError;
