@@ -95,7 +95,7 @@ async fn ask(node: &Shared, query: &Query) -> Result<Answer, Status> {
 /// Has the controller decide.
 pub(crate) async fn decide(node: &Shared, op: Op) -> Result<Reply, Status> {
     match tell(node, CONTROLLER, &Call::Decide { op }).await? {
-        Told::Decided { reply } => Ok(reply),
+        Told::Decided { reply, .. } => Ok(reply),
         _ => Err(unexpected()),
     }
 }

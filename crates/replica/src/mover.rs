@@ -331,7 +331,13 @@ impl Mover {
             Purpose::Duties => self.hear_duties(reply.and_then(|reply| answered(reply).ok())),
             Purpose::Chunk(id) => self.chunk_answered(id, carried()),
             Purpose::Activate(id) => self.activation_answered(id, carried()),
-            Purpose::Tell(id) => self.ask_for_move(id),
+            Purpose::Tell(id) => match reply.map(told) {
+                Some(Ok(Told::Decided { found: Some(found), .. })) => {
+                    self.hear_move(id, Some(found));
+                }
+                // Whatever came of it, the controller knows.
+                _ => self.ask_for_move(id),
+            },
             Purpose::Move(id) => {
                 let found = reply.and_then(|reply| match answered(reply).ok()? {
                     Said::Move { found } => Some(found),

@@ -11,7 +11,7 @@
 //! - **Tell**: `Ask::Write` to `Target::Group(group)`, a `SessionWrite` whose command is
 //!   [`tell`]`(&call)`. It takes effect once by its session and number, as a client's write does;
 //!   the answer is `Answer::Reply(reply)`, and [`told`]`(&reply)` is what came of it. An operator's
-//!   request is `Call::Decide { op }` to [`CONTROLLER`]; the reply is `Told::Decided { reply }`.
+//!   request is `Call::Decide { op }` to [`CONTROLLER`]; the reply is `Told::Decided { reply, .. }`.
 //!   The stamp (session, number, deadline) makes [`kontiki_shard::Session`] unnecessary.
 //! - **Ask**: `Ask::Read` of [`ask`]`(&query)`, linearizable; [`answered`]`(&reply)`.
 //!
@@ -228,7 +228,16 @@ impl Steward for Controlling {
         _: &mut dyn SlotRows,
     ) -> Result<Bytes, BadBytes> {
         let told = match Call::from_bytes(call).map_err(unreadable)? {
-            Call::Decide { op } => Told::Decided { reply: self.decide(index, time, &op) },
+            Call::Decide { op } => {
+                let reply = self.decide(index, time, &op);
+                let found = match op {
+                    Op::Commit { tag } | Op::Abort { tag, .. } | Op::Closed { tag, .. } => {
+                        Some(self.0.answer(tag.id))
+                    }
+                    _ => None,
+                };
+                Told::Decided { reply, found }
+            }
             Call::Carry { .. } | Call::Share { .. } => Told::Elsewhere,
         };
         Ok(told.to_bytes().into())

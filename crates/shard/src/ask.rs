@@ -53,6 +53,9 @@ pub enum Told {
     Decided {
         /// The reply.
         reply: Reply,
+        /// Of an operation that names an attempt: what is known of its move then, so that nobody has
+        /// to ask while slots are frozen.
+        found: Option<MoveAnswer>,
     },
     /// What came of the command.
     Carried {
@@ -168,7 +171,7 @@ pub enum Answer {
 
 wire!(enum Call { 1 => Decide { op }, 2 => Carry { command }, 3 => Share { group, controller } });
 wire!(enum Told {
-    1 => Decided { reply },
+    1 => Decided { reply, found },
     2 => Carried { verdict, status },
     3 => Shares { group, controller },
     4 => Elsewhere {},

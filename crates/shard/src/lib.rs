@@ -1,7 +1,7 @@
 //! Who owns which hash slot, and how a slot changes hands: slot map, controller, balancer, moves.
 //!
-//! Pure state machines: no I/O, clock, thread or randomness. Nothing drives them yet but their
-//! tests; the server still has one group.
+//! Pure state machines: no I/O, clock, thread or randomness. `kontiki-replica` puts them in charge of
+//! the machines of `kontiki-kv`, and carries out what they say is next.
 //!
 //! # The model
 //! The 16384 slots belong to *groups*. Group 0, the *controller*, keeps the numbered history of

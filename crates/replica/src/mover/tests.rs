@@ -132,7 +132,7 @@ impl World {
         let Came::Done(reply) = self.write(CONTROLLER, &proposal) else { panic!("refused") };
         self.movers.iter_mut().for_each(Mover::controller_changed);
         match told(&reply) {
-            Ok(Told::Decided { reply }) => reply,
+            Ok(Told::Decided { reply, .. }) => reply,
             other => panic!("{other:?}"),
         }
     }

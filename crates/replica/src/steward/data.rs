@@ -7,6 +7,9 @@ use kontiki_shard::{
 };
 use kontiki_types::{Index, LogTime, Slot};
 
+/// Changed keys that are not sent yet; with more the writers have outrun the copy for good.
+const CHANGES_LEFT_MAX: u64 = 1 << 20;
+
 /// The rows of a machine, as the entries of a group's holdings change them.
 pub(crate) struct Rows<'a>(pub(crate) &'a mut dyn SlotRows);
 
@@ -89,8 +92,9 @@ impl<S: Store> SourceData for SourceRows<'_, S> {
     fn changes(&self, slots: &SlotSet, after: Index, most: usize) -> Result<Changes, MachineError> {
         let found = self.0.export_changes(&list(slots), after, most)?;
         let left_bytes = found.left_keys.saturating_mul(found.bytes_per_key);
+        let has_overflown = found.left_keys > CHANGES_LEFT_MAX;
         let (payload, upto) = (found.payload, found.upto);
-        Ok(Changes { payload, upto, left_bytes, has_overflown: false })
+        Ok(Changes { payload, upto, left_bytes, has_overflown })
     }
 
     fn closing(&self, slots: &SlotSet, from: &Bytes, most: usize) -> Result<Piece, MachineError> {

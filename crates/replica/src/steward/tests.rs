@@ -75,7 +75,7 @@ fn the_controller_is_told_and_asked_through_its_machine() {
     let slots = SlotSet::range(Slot::default(), Slot::default());
     let plan = Op::Plan { at: Some(Epoch(1)), parts: vec![(slots, GroupId(2))] };
     let told = zero.tell(&Call::Decide { op: plan });
-    let Ok(Told::Decided { reply: Decision::Planned { first, .. } }) = told else {
+    let Ok(Told::Decided { reply: Decision::Planned { first, .. }, .. }) = told else {
         panic!("{told:?}")
     };
     for of_store in [zero.machine.store().clone(), zero.machine.into_store()] {

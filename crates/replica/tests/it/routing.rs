@@ -149,8 +149,8 @@ fn plan(world: &mut World, seq: &mut u64, slots: SlotSet, to: GroupId) {
         let write = session(client(999), *seq, None, "", &call, world);
         let ticket = world.ask(6, Target::Group(CONTROLLER), Ask::Write(write));
         match told(&reply(world.answer(6, ticket))).expect("the controller's word") {
-            Told::Decided { reply: Decision::Planned { .. } } => return,
-            Told::Decided { reply: Decision::Refused { .. } } => world.run(20),
+            Told::Decided { reply: Decision::Planned { .. }, .. } => return,
+            Told::Decided { reply: Decision::Refused { .. }, .. } => world.run(20),
             other => panic!("{other:?}"),
         }
     }

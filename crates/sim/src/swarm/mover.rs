@@ -192,7 +192,7 @@ impl Mover {
 
     /// The controller has said what came of an errand.
     fn hears(&mut self, at: usize, told: &Told, now: Instant) {
-        let Told::Decided { reply } = told else { return };
+        let Told::Decided { reply, .. } = told else { return };
         if at >= self.errands.len() {
             return;
         }
