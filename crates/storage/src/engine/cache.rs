@@ -31,6 +31,11 @@ impl Cache {
         Self { places: HashMap::new(), slots: Vec::new(), hand: 0, bytes: 0, limit }
     }
 
+    /// Changes how many bytes may be remembered; what is too much goes at the next insertion.
+    pub(super) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// The row under `key`, if it is known here.
     pub(super) fn get(&mut self, key: &[u8]) -> Option<Option<Bytes>> {
         let slot = self.slots.get_mut(*self.places.get(key)?)?;

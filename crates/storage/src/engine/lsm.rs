@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Instant;
 
@@ -29,6 +29,7 @@ use lsm_tree::{
     SequenceNumberCounter,
 };
 
+use super::budget::Budget;
 use super::layer::Layer;
 use super::merge::{Merge, Source};
 use super::overlay::{Batch, EngineCounters, EngineCounts, Overlay};
@@ -51,10 +52,10 @@ const RUNS_MAX: usize = 16;
 /// Sizes of a [`FjallEngine`].
 #[derive(Clone, Copy, Debug)]
 pub struct FjallConfig {
-    /// Most bytes per group that are committed and not yet in tables. Beyond it a commit persists
-    /// them itself. Default 64 MiB.
+    /// Most bytes that are committed and not yet in tables, of all groups. Beyond it a commit persists
+    /// the largest group's itself. Default 64 MiB.
     pub overlay_bytes: usize,
-    /// Bytes of hot rows kept per group. Default 64 MiB.
+    /// Bytes of hot rows that are kept, shared equally by all groups. Default 64 MiB.
     pub cache_bytes: usize,
     /// Bytes of table blocks kept in memory, for all groups. Default 32 MiB.
     pub block_cache_bytes: u64,
@@ -73,6 +74,7 @@ pub struct FjallEngine {
     trees: Arc<Trees>,
     groups: BTreeMap<GroupId, Tree>,
     installing: BTreeMap<GroupId, Tree>,
+    budget: Arc<Budget<Shared>>,
     counters: Arc<EngineCounters>,
     _lock: RealLock,
 }
@@ -105,7 +107,10 @@ struct Shared {
     persisting: Mutex<()>,
     /// Held while compacting: one at a time, beside persisting.
     compacting: Mutex<()>,
-    overlay_bytes: usize,
+    cache_bytes: usize,
+    budget: Arc<Budget<Shared>>,
+    /// What the budget counts of this group.
+    counted: AtomicUsize,
     /// A snapshot is being installed: the applied position must not be written yet.
     installing: AtomicBool,
     counters: Arc<EngineCounters>,
@@ -270,6 +275,7 @@ impl FjallEngine {
             trees,
             groups,
             installing: BTreeMap::new(),
+            budget: Arc::new(Budget::new(config.overlay_bytes)),
             counters: Arc::default(),
             _lock: lock,
         })
@@ -313,11 +319,15 @@ impl FjallEngine {
             overlay: Mutex::new(Overlay::new(applied, self.config.cache_bytes)),
             persisting: Mutex::new(()),
             compacting: Mutex::new(()),
-            overlay_bytes: self.config.overlay_bytes,
+            cache_bytes: self.config.cache_bytes,
+            budget: Arc::clone(&self.budget),
+            counted: AtomicUsize::new(0),
             installing: AtomicBool::new(installing),
             counters: Arc::clone(&self.counters),
         };
-        Ok(FjallStore { shared: Arc::new(shared) })
+        let shared = Arc::new(shared);
+        self.budget.join(&shared);
+        Ok(FjallStore { shared })
     }
 
     fn create(&self, group: GroupId, number: u64) -> Tree {
@@ -382,13 +392,22 @@ impl Shared {
         self.overlay.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the overlay is within its limit; persists it here unless another thread does.
+    /// Tells the budget what is not in tables.
+    fn count(&self, overlay: &Overlay) {
+        let bytes = overlay.bytes();
+        self.budget.moved(self.counted.swap(bytes, Ordering::Relaxed), bytes);
+    }
+
+    /// Waits until the overlays are within their limit; persists the largest here unless another
+    /// thread does.
     fn make_room(&self) -> Result<(), EngineError> {
-        let one_at_a_time = self.persisting.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.overlay().bytes() > self.overlay_bytes {
-            self.persist_alone(false)?;
+        let bytes = |group: &Self| group.counted.load(Ordering::Relaxed);
+        if let Some(largest) = self.budget.largest(bytes) {
+            let _one_at_a_time = largest.persisting.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.budget.is_exceeded() {
+                largest.persist_alone(false)?;
+            }
         }
-        drop(one_at_a_time);
         if self.tree.tables.get().is_some_and(|tables| tables.tree.l0_run_count() > RUNS_MAX) {
             self.compact()?;
         }
@@ -438,7 +457,10 @@ impl Shared {
                 from = self.overlay().remember(layer, at);
             }
         }
-        self.overlay().is_persisted(&batch);
+        let mut overlay = self.overlay();
+        overlay.is_persisted(&batch);
+        self.count(&overlay);
+        drop(overlay);
         // Dropping many rows takes a while; not under the lock.
         let applied = batch.applied;
         drop(batch);
@@ -482,6 +504,12 @@ enum Failure {
     Rows(StoreError),
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.budget.moved(*self.counted.get_mut(), 0);
+    }
+}
+
 impl Store for FjallStore {
     type View = FjallView;
 
@@ -517,12 +545,13 @@ impl Store for FjallStore {
             let length = key.len();
             return Err(StoreError::new(format!("a key of {length} bytes; at most {KEY_MAX}")));
         }
-        let bytes = {
+        {
             let mut overlay = self.shared.overlay();
             overlay.commit(batch, applied);
-            overlay.bytes()
-        };
-        if bytes > self.shared.overlay_bytes {
+            overlay.cache.set_limit(self.shared.cache_bytes / self.shared.budget.members());
+            self.shared.count(&overlay);
+        }
+        if self.shared.budget.is_exceeded() {
             let started = Instant::now();
             self.shared.make_room().map_err(StoreError::new)?;
             let counters = &self.shared.counters;
@@ -567,7 +596,7 @@ impl Persist for FjallPersister {
     }
 
     fn is_due(&self) -> bool {
-        self.shared.overlay().bytes() > self.shared.overlay_bytes / 2
+        self.shared.budget.is_due(self.shared.counted.load(Ordering::Relaxed))
     }
 }
 

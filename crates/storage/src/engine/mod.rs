@@ -5,6 +5,7 @@
 //! after the last one *persisted*, whole, with its applied index. The log may be purged only up to
 //! a persisted index, and a restart replays the rest.
 
+mod budget;
 mod cache;
 mod layer;
 mod lsm;

@@ -216,3 +216,27 @@ fn a_group_that_was_never_persisted_has_no_files() {
     engine.drop_group(ONE).unwrap();
     assert_eq!(files(directory.path()), before);
 }
+
+// What one group leaves unwritten and never touches again must not take the room of all others.
+#[test]
+fn the_largest_group_makes_room_for_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = open(directory.path()).unwrap();
+    let (mut idle, mut busy) = (engine.open_group(ONE).unwrap(), engine.open_group(TWO).unwrap());
+    let value = "x".repeat(1 << 10);
+    let fill = |store: &mut FjallStore, from: u64, count: u64| {
+        for index in from..from + count {
+            commit(store, index, &[put(&format!("key {index}"), &value)]);
+        }
+    };
+    fill(&mut idle, 1, 600);
+    assert!(idle.persister().is_due() && !busy.persister().is_due());
+    fill(&mut busy, 1, 300);
+    assert_eq!(idle.persister().persisted(), LogId::ZERO);
+    assert_eq!(busy.persister().persisted(), LogId::ZERO);
+    fill(&mut busy, 301, 250);
+    assert_eq!(idle.persister().persisted(), at(600));
+    assert!(busy.persister().persisted() < at(550));
+    // And all of it is still there.
+    assert_eq!((rows(&idle).len(), rows(&busy).len()), (600, 550));
+}
