@@ -235,8 +235,8 @@ impl EventLoop {
         match input {
             Input::Requests { connection, requests } => {
                 self.node.metrics.count_commands(requests.len());
-                for Request { ticket, to, ask } in requests {
-                    core.request(to, Caller { connection, ticket }, ask);
+                for Request { ticket, to, ask, patience } in requests {
+                    core.request_with(to, Caller { connection, ticket }, ask, patience);
                 }
             }
             Input::Ask { to, caller, ask } => {

@@ -401,7 +401,9 @@ pub(crate) fn told(failure: Failure) -> NetFailure {
         Failure::Unknown => NetFailure::unknown(FailureCode::Timeout, message),
         Failure::Superseded => NetFailure::unknown(FailureCode::Conflict, message),
         Failure::ReplyTooLarge => NetFailure::unknown(FailureCode::TooLarge, message),
-        Failure::NotHere => NetFailure::may_retry(FailureCode::NoLeader, message),
+        Failure::NotHere | Failure::StandsStill => {
+            NetFailure::may_retry(FailureCode::NoLeader, message)
+        }
     }
 }
 

@@ -40,6 +40,8 @@ use map::Map;
 use order::{Reach, Sequence, Traffic};
 use parts::Parts;
 use route::Manners;
+
+use crate::routed::Patience;
 use transaction::Transaction;
 
 /// How far in log time a write's completion record is kept at the least: longer than any client or
@@ -78,6 +80,8 @@ pub struct Request {
     pub to: Target,
     /// What to do.
     pub ask: Ask,
+    /// How long it waits for a slot that stands still.
+    pub patience: Patience,
 }
 
 /// The two kinds of requests.
@@ -440,7 +444,8 @@ impl Connection {
                 return self.push(State::Ready(Reply::Integer(replicas)), silent);
             }
         };
-        requests.push(Request { ticket: self.next_ticket, to, ask });
+        let patience = self.patience();
+        requests.push(Request { ticket: self.next_ticket, to, ask, patience });
         self.push(state, silent);
     }
 
@@ -468,7 +473,9 @@ impl Connection {
                     }
                 },
             };
-            requests.push(Request { ticket: first + place as u64, to, ask });
+            // What is in parts is not for the client to send again: some may be done.
+            let patience = Patience::Whole;
+            requests.push(Request { ticket: first + place as u64, to, ask, patience });
         }
         if !parts.is_done() {
             return State::Gathering(parts);

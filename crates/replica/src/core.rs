@@ -24,7 +24,7 @@ use crate::group::{
     ChangeFailure, ChangeKind, Group, GroupConfig, GroupStatus, Node, Question, State,
 };
 use crate::peer::{Frame, FrameBuilder, FrameError, NodeInfo, PeerMessage, Taken};
-use crate::routed::{Returned, Routed, Why};
+use crate::routed::{Patience, Returned, Routed, Why};
 use crate::timers::Timers;
 use crate::watch::Watch;
 use news::Gossip;
@@ -379,8 +379,13 @@ impl Core {
 
     /// A caller's request.
     pub fn request(&mut self, to: Target, caller: Caller, ask: Ask) {
+        self.request_with(to, caller, ask, Patience::Whole);
+    }
+
+    /// A caller's request, with how long it waits for a slot that stands still.
+    pub fn request_with(&mut self, to: Target, caller: Caller, ask: Ask, patience: Patience) {
         let give_up = self.now + self.config.request_timeout;
-        self.route(Routed { caller, to, ask, give_up, attempts: 0 });
+        self.route(Routed { caller, to, ask, give_up, patience, attempts: 0 });
     }
 
     /// An operator's request; answered by [`Effect::Changed`].

@@ -238,11 +238,12 @@ impl Group {
 
     /// Takes a request.
     pub(crate) fn take(&mut self, routed: Routed, node: &mut Node<'_>) {
-        let Routed { caller, to, ask, give_up, attempts } = routed;
+        let Routed { caller, to, ask, give_up, patience, attempts } = routed;
         match ask {
-            Ask::Read(read) => self.read(Question { caller, read, to, give_up }, node),
+            Ask::Read(read) => self.read(Question { caller, read, to, give_up, patience }, node),
             Ask::Write(write) => {
-                let pending = Pending::new(caller, to, write.proposal, give_up, attempts);
+                let pending =
+                    Pending::new(caller, to, write.proposal, (give_up, patience), attempts);
                 self.write((write.client, write.seq), pending, node);
             }
         }

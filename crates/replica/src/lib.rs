@@ -36,3 +36,4 @@ pub use peer::{
     Asker, Frame, FrameError, Led, LedGroup, Life, News, NodeInfo, PEER_VERSION, Passed,
     PassedAnswer, PassedAsk, PeerMessage, Refusal,
 };
+pub use routed::Patience;

@@ -31,6 +31,8 @@
 //! has committed that before the new owner serves, so a read that is late anywhere finds a closed
 //! gate, and goes on.
 
+use std::time::Duration;
+
 use std::collections::BTreeMap;
 
 use kontiki_kv::Gate;
@@ -41,6 +43,34 @@ use crate::atlas::Target;
 use crate::connection::{Ask, Failure};
 use crate::core::Caller;
 
+/// How long a request waits for a slot that stands still.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as for anything else.
+    #[default]
+    Whole,
+    /// For [`SHORT`], from when it first meets it: its client will ask again by itself.
+    Short,
+    /// Up to then.
+    Until(Instant),
+}
+
+/// What a client that routes by itself waits for a slot that stands still, before it is told to try
+/// again: far longer than a slot stands still as a rule.
+pub(crate) const SHORT: Duration = Duration::from_millis(200);
+
+impl Patience {
+    /// It has met a slot that stands still.
+    pub(crate) fn met(self, now: Instant) -> Self {
+        if self == Self::Short { Self::Until(now + SHORT) } else { self }
+    }
+
+    /// Whether it is over.
+    pub(crate) fn is_over(self, now: Instant) -> bool {
+        matches!(self, Self::Until(end) if end <= now)
+    }
+}
+
 /// A request with what is to be known of it wherever it goes.
 #[derive(Debug)]
 pub(crate) struct Routed {
@@ -48,6 +78,7 @@ pub(crate) struct Routed {
     pub(crate) to: Target,
     pub(crate) ask: Ask,
     pub(crate) give_up: Instant,
+    pub(crate) patience: Patience,
     /// How often it was given to somebody who may have put it into a log, and may not have said
     /// otherwise. Always zero for a read.
     pub(crate) attempts: u32,

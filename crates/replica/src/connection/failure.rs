@@ -22,6 +22,9 @@ pub enum Failure {
     ReplyTooLarge,
     /// The group that the request was for does not serve its slot. It had no effect.
     NotHere,
+    /// The slot is on its way to another group, and whoever asks did not want to wait longer. It had
+    /// no effect.
+    StandsStill,
 }
 
 impl Failure {
@@ -32,7 +35,7 @@ impl Failure {
 
     /// Whether it is sensible to send the request again as it is.
     pub fn may_retry(self) -> bool {
-        matches!(self, Self::Unavailable | Self::Overloaded | Self::NotHere)
+        matches!(self, Self::Unavailable | Self::Overloaded | Self::NotHere | Self::StandsStill)
     }
 
     /// The error line of a Redis client, code first.
@@ -62,6 +65,9 @@ impl Failure {
             Self::ReplyTooLarge => {
                 "ERR the reply is larger than nodes pass to each other; the command was carried \
                  out, ask a node with a replica of the group, or for less at once"
+            }
+            Self::StandsStill => {
+                "TRYAGAIN the slot is being handed over; nothing was read or written, try again"
             }
             Self::NotHere => {
                 "TRYAGAIN the group does not serve the slot; nothing was read or written, try again"

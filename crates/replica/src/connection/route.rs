@@ -13,6 +13,7 @@ use kontiki_types::{GroupId, NodeId, SLOTS, Slot};
 use super::parts::Parts;
 use super::{Connection, Held, Host, Step, error, map};
 use crate::atlas::{Atlas, FIRST_GROUP, Target};
+use crate::routed::Patience;
 
 /// Who is told MOVED.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -225,6 +226,11 @@ impl Connection {
         }
         let (address, port) = map::endpoint(node);
         Some(error(&format!("MOVED {slot} {address}:{port}")))
+    }
+
+    /// How long commands wait for a slot that stands still.
+    pub(super) fn patience(&self) -> Patience {
+        if self.manners.has_asked { Patience::Short } else { Patience::Whole }
     }
 
     /// The node whose groups are the whole key space for this client; `None`: it sees everything.

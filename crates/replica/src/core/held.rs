@@ -74,6 +74,30 @@ impl Held {
         read.or_else(|| self.writes.pop_first().map(|(_, write)| write))
     }
 
+    /// Takes out those that do not wait so long for a slot that stands still, and had no effect: a
+    /// write that was given to anybody more than once may have one yet. With a write go the later
+    /// ones of its client, which would wait for it in vain.
+    pub(super) fn lose_patience(&mut self, now: Instant, impatient: &mut Vec<Routed>) {
+        let is_over = |routed: &Routed| routed.patience.is_over(now) && routed.attempts <= 1;
+        while let Some(at) = self.reads.iter().position(is_over) {
+            impatient.extend(self.reads.remove(at));
+        }
+        let over = self.writes.iter().filter(|(_, write)| is_over(write));
+        let mut first: BTreeMap<ClientId, Seq> = BTreeMap::new();
+        for (&(client, seq), _) in over {
+            first.entry(client).or_insert(seq);
+        }
+        if first.is_empty() {
+            return;
+        }
+        let goes = |(client, seq): &(ClientId, Seq), write: &Routed| {
+            write.attempts <= 1 && first.get(client).is_some_and(|first| first <= seq)
+        };
+        let ids: Vec<_> =
+            self.writes.iter().filter(|(id, write)| goes(id, write)).map(|(id, _)| *id).collect();
+        impatient.extend(ids.iter().filter_map(|id| self.writes.remove(id)));
+    }
+
     /// Takes out those that are out of time.
     pub(super) fn expire(&mut self, now: Instant, expired: &mut Vec<Routed>) {
         let writes = take_out(&mut self.writes, |write| write.give_up <= now);

@@ -34,7 +34,7 @@ use crate::atlas::{FIRST_GROUP, Target};
 use crate::connection::{Answer, Ask, Failure, SessionWrite};
 use crate::group::is_sound;
 use crate::peer::{Asker, Passed, PassedAnswer, PassedAsk};
-use crate::routed::{Returned, Routed, Why, failure, take_out};
+use crate::routed::{Patience, Returned, Routed, Why, failure, take_out};
 use crate::steward::CONTROLLER;
 
 /// Slots that are tried at once.
@@ -273,11 +273,12 @@ impl Core {
     }
 
     /// Lets a request wait for its slot. `is_closed`: that is since it met a closed gate.
-    fn hold(&mut self, routed: Routed, is_closed: bool) {
+    fn hold(&mut self, mut routed: Routed, is_closed: bool) {
         if self.is_too_much(&routed) {
             return;
         }
         let now = self.now;
+        routed.patience = routed.patience.met(now);
         let held = self.router.held.entry(routed.to).or_insert_with(|| Held::new(now));
         // One of many that were under way says no more than the first.
         if is_closed && held.probe.is_none() && held.not_before <= now {
@@ -384,11 +385,15 @@ impl Core {
     /// Gives up on what is out of time.
     fn give_up(&mut self) {
         let now = self.now;
-        let mut expired = Vec::new();
+        let (mut expired, mut impatient) = (Vec::new(), Vec::new());
         for held in self.router.held.values_mut() {
             held.expire(now, &mut expired);
+            held.lose_patience(now, &mut impatient);
         }
-        self.router.held_count -= expired.len();
+        self.router.held_count -= expired.len() + impatient.len();
+        for routed in impatient {
+            self.fail(routed.caller, Failure::StandsStill);
+        }
         let later = self.router.later.extract_if(.., |(_, routed)| routed.give_up <= now);
         expired.extend(later.map(|(_, routed)| routed));
         let passed = take_out(&mut self.router.passed, |pass| pass.routed.give_up <= now);
@@ -640,6 +645,7 @@ impl Core {
             to: Target::Group(group),
             ask,
             give_up: self.now + wait,
+            patience: Patience::Whole,
             attempts: 0,
         };
         self.submit(group, routed);

@@ -15,7 +15,7 @@ use super::{Group, Node};
 use crate::atlas::Target;
 use crate::connection::{Ask, Failure};
 use crate::core::{Caller, Effect};
-use crate::routed::{Returned, Routed, Why};
+use crate::routed::{Patience, Returned, Routed, Why};
 
 /// Questions for a read index that are open at once. Two keep the pipe full: one on its way while
 /// the other is confirmed.
@@ -30,12 +30,13 @@ pub struct Question {
     pub read: Read,
     pub(crate) to: Target,
     pub(crate) give_up: Instant,
+    pub(crate) patience: Patience,
 }
 
 impl From<Question> for Routed {
     fn from(question: Question) -> Self {
-        let Question { caller, read, to, give_up } = question;
-        Self { caller, to, ask: Ask::Read(read), give_up, attempts: 0 }
+        let Question { caller, read, to, give_up, patience } = question;
+        Self { caller, to, ask: Ask::Read(read), give_up, patience, attempts: 0 }
     }
 }
 

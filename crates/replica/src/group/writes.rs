@@ -15,7 +15,7 @@ use crate::atlas::Target;
 use crate::connection::{Answer, Ask, Failure, RETENTION_MILLIS, SessionWrite};
 use crate::core::Caller;
 use crate::peer::Refusal;
-use crate::routed::{Returned, Routed, Why, failure, take_out};
+use crate::routed::{Patience, Returned, Routed, Why, failure, take_out};
 use crate::steward::is_sound_call;
 
 type Id = (ClientId, Seq);
@@ -37,6 +37,7 @@ pub(super) struct Pending {
     /// Entries were skipped by a snapshot since it came, and it may have been among them.
     skipped: bool,
     give_up: Instant,
+    patience: Patience,
     /// Where this node put it into its own log.
     #[cfg(feature = "plants")]
     index: kontiki_types::Index,
@@ -58,7 +59,7 @@ impl Pending {
         caller: Caller,
         to: Target,
         proposal: Bytes,
-        give_up: Instant,
+        (give_up, patience): (Instant, Patience),
         attempts: u32,
     ) -> Self {
         Self {
@@ -70,15 +71,16 @@ impl Pending {
             is_new: attempts == 0,
             skipped: false,
             give_up,
+            patience,
             #[cfg(feature = "plants")]
             index: kontiki_types::Index(0),
         }
     }
 
     fn into_routed(self, (client, seq): Id) -> Routed {
-        let Self { caller, to, proposal, give_up, attempts, .. } = self;
+        let Self { caller, to, proposal, give_up, patience, attempts, .. } = self;
         let ask = Ask::Write(SessionWrite { client, seq, proposal });
-        Routed { caller, to, ask, give_up, attempts }
+        Routed { caller, to, ask, give_up, patience, attempts }
     }
 
     /// The write before it on its slot, if it names one.

@@ -78,7 +78,7 @@ const FROZEN: u8 = 1;
 const AWAY: u8 = 2;
 
 /// Failures by their number on the wire.
-const FAILURES: [Failure; 9] = [
+const FAILURES: [Failure; 10] = [
     Failure::Unavailable,
     Failure::Overloaded,
     Failure::StorageFull,
@@ -88,6 +88,7 @@ const FAILURES: [Failure; 9] = [
     Failure::Superseded,
     Failure::ReplyTooLarge,
     Failure::NotHere,
+    Failure::StandsStill,
 ];
 
 impl FrameBuilder {

@@ -303,3 +303,40 @@ fn waiting_for_a_slot_costs_little_and_ends_when_it_is_served() {
     let ticket = world.ask(1, home(&key), get(&key));
     assert_eq!(reply(world.answer(1, ticket)), bulk(&CLIENTS.to_string()));
 }
+
+/// A client that routes by itself is told to try again, and what it was told so of has no effect
+/// later; others wait.
+#[test]
+fn who_waits_briefly_for_a_slot_is_told_to_try_again() {
+    let mut world = World::new(6, GROUPS);
+    world.until_led(&[0, 1, 2]);
+    let key = keys(false).next().unwrap();
+    let slot = Slot::of(key.as_bytes()).get();
+    let (groups, nodes) = ([GroupId(1), GroupId(2)], [3].map(NodeId));
+    // Everybody believes that group 2 has the slot, which does not.
+    let wrong = configuration(100, &groups, &nodes, &[(slot, GroupId(2))]);
+    world.core(6).set_configuration(Arc::new(wrong));
+    world.run(100);
+    let add = Write::IncrBy { key: key.clone().into(), by: 1 };
+    let write = |number: u64, after: Option<u64>, seq: u64, world: &World| {
+        Ask::Write(session(client(number), seq, after, &key, &add, world))
+    };
+    let asks = [write(1, None, 1, &world), write(1, Some(1), 2, &world), get(&key)];
+    let brief = asks.map(|ask| world.ask_briefly(6, home(&key), ask));
+    let ask = write(2, None, 1, &world);
+    let patient = world.ask(6, home(&key), ask);
+    world.run(150);
+    assert!(brief.iter().all(|ticket| world.take_answer(6, *ticket).is_none()));
+    world.run(300);
+    for ticket in brief {
+        let answer = world.take_answer(6, ticket);
+        assert!(matches!(answer, Some(Answer::Failed(Failure::StandsStill))), "{answer:?}");
+    }
+    assert!(world.take_answer(6, patient).is_none());
+    let right = configuration(101, &groups, &nodes, &[]);
+    world.core(6).set_configuration(Arc::new(right));
+    assert_eq!(reply(world.answer(6, patient)), Reply::Integer(1));
+    world.run(500);
+    let ticket = world.ask(1, home(&key), get(&key));
+    assert_eq!(reply(world.answer(1, ticket)), bulk("1"));
+}

@@ -370,6 +370,18 @@ impl World {
         ticket
     }
 
+    /// As [`World::ask`], by a client that does not wait long for a slot that stands still.
+    pub fn ask_briefly(&mut self, node: u64, to: Target, ask: Ask) -> u64 {
+        let (now, wall) = (self.now, self.wall());
+        let node = self.node(node);
+        let ticket = node.next_ticket;
+        node.next_ticket += 1;
+        node.core.set_time(now, wall);
+        let caller = Caller { connection: 1, ticket };
+        node.core.request_with(to, caller, ask, kontiki_replica::Patience::Short);
+        ticket
+    }
+
     /// The answer, if it is there.
     pub fn take_answer(&mut self, node: u64, ticket: u64) -> Option<Answer> {
         self.node(node).answers.remove(&ticket)

@@ -680,7 +680,7 @@ impl Running {
         while let ReplyParse::Reply(reply) = front.parser.parse(&mut front.output) {
             self.happenings.push(Happening::Reply { connection: id, reply });
         }
-        for Request { ticket, to, ask } in requests {
+        for Request { ticket, to, ask, .. } in requests {
             self.input(Input::Request { to, caller: Caller { connection: id, ticket }, ask });
         }
     }
