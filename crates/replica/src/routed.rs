@@ -49,7 +49,7 @@ pub enum Patience {
     /// As long as for anything else.
     #[default]
     Whole,
-    /// For [`SHORT`], from when it first meets it: its client will ask again by itself.
+    /// For 200 ms from when it first meets it: its client will ask again by itself.
     Short,
     /// Up to then.
     Until(Instant),
