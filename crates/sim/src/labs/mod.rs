@@ -33,6 +33,7 @@ mod raft;
 #[cfg(test)]
 mod readme;
 mod rsm;
+mod shards;
 mod store;
 
 use crate::invariants::Violation;
@@ -59,6 +60,8 @@ const SUITES: &[&[Lab]] = &[
     rsm::SUITE,
     lock::SUITE,
     diskv::SUITE,
+    shards::CONTROLLER_SUITE,
+    shards::STORE_SUITE,
 ];
 
 const fn count() -> usize {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kontiki_kv::Machine;
+use kontiki_kv::{Machine, QueryAnswer};
 use kontiki_raft::{Membership, Role};
 use kontiki_replica::GroupStatus;
-use kontiki_replica::steward::holdings_of;
-use kontiki_shard::{Configuration, Holdings};
+use kontiki_replica::steward::{self, CONTROLLER, holdings_of};
+use kontiki_shard::{Answer, Configuration, Holdings, Move, Query};
 use kontiki_storage::engine::MemoryStore;
-use kontiki_types::{GroupId, Index, NodeId, Term};
+use kontiki_types::{GroupId, Index, LogTime, NodeId, Term};
 
 use super::node::Running;
 use super::sharding;
@@ -147,6 +147,17 @@ impl StoreCluster {
     /// Who owns which slot, as far as any replica of the controller has applied its log.
     pub fn configuration(&self) -> Option<Arc<Configuration>> {
         self.ownership.configuration().cloned()
+    }
+
+    /// The moves of slots under way, as the leader of the controller has applied its log.
+    pub fn moves(&self) -> Option<Vec<Move>> {
+        let machine = self.machine(CONTROLLER, self.leader_of(CONTROLLER)?)?;
+        let reply = machine.query(&steward::ask(&Query::Moves), LogTime(0)).ok()?;
+        let QueryAnswer::Reply(reply) = reply else { return None };
+        match steward::answered(&reply).ok()? {
+            Answer::Moves { moves } => Some(moves),
+            _ => None,
+        }
     }
 
     /// What a running node's replica says of slots; `None` if it has nothing to say.

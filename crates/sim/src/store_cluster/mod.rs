@@ -73,6 +73,9 @@ pub struct StoreConfig {
     pub shards: u32,
     /// Bounds of moves of slots.
     pub moves: MoverLimits,
+    /// Each group of a sharded store has so many nodes of its own, the controller the first. 0: all
+    /// are on the same voters.
+    pub nodes_of_group: u64,
 }
 
 impl StoreConfig {
@@ -98,6 +101,7 @@ impl Default for StoreConfig {
             segment_bytes: 128 << 10,
             shards: 0,
             moves: MoverLimits::default(),
+            nodes_of_group: 0,
         }
     }
 }
@@ -196,7 +200,13 @@ impl StoreCluster {
             .map(|(id, incarnation)| opening::founder(id, incarnation))
             .collect();
         let groups = config.groups();
-        let founders: Vec<_> = groups.iter().map(|&group| (group, founders.clone())).collect();
+        let own = config.nodes_of_group as usize;
+        let of = |at: usize| match own {
+            0 => founders.clone(),
+            own => founders.iter().skip(at * own).take(own).copied().collect(),
+        };
+        let founders: Vec<_> =
+            groups.iter().enumerate().map(|(at, &group)| (group, of(at))).collect();
         let begins = if config.shards > 0 { BEGINS_AFTER.index } else { Index(0) };
         let checks =
             groups.into_iter().map(|group| (group, Checks::beginning_after(begins))).collect();

@@ -29,6 +29,8 @@ fn every_row_of_the_suites_has_a_scenario_of_its_own_name() {
         ("lab-rsm-", 8),
         ("lab-lock-", 4),
         ("lab-diskv-", 15),
+        ("lab-shardctrler-", 6),
+        ("lab-shardkv-", 13),
     ];
     for (suite, rows) in rows {
         let count = LABS.iter().filter(|lab| lab.name.starts_with(suite)).count();
@@ -64,4 +66,14 @@ fn lock() {
 #[test]
 fn diskv() {
     suite("lab-diskv-", 2);
+}
+
+#[test]
+fn shardctrler() {
+    suite("lab-shardctrler-", 1);
+}
+
+#[test]
+fn shardkv() {
+    suite("lab-shardkv-", 1);
 }

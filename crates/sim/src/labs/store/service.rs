@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kontiki_kv::command::{Parsed, Read, Write, parse};
 use kontiki_kv::{Proposal, Reply, WriteRequest};
-use kontiki_replica::{Answer, Ask, ChangeKind, RETENTION_MILLIS, SessionWrite};
+use kontiki_replica::{Answer, Ask, ChangeKind, RETENTION_MILLIS, SessionWrite, Target};
 use kontiki_storage::disk::Crash;
 use kontiki_types::{ClientId, Incarnation, Instant, LogTime, NodeId, Seq};
 
@@ -71,6 +71,8 @@ struct State {
 
 struct Call {
     command: Parsed,
+    /// Where it goes, if not to where its slot is.
+    to: Option<Target>,
     /// The write with its stamp, once it has one.
     write: Option<SessionWrite>,
     asked: Instant,
@@ -153,9 +155,15 @@ impl Service {
 
     /// The same for a command that Redis does not have.
     pub(in crate::labs) fn begin_command(&mut self, clerk: Clerk, command: Parsed) {
+        self.begin_at(clerk, command, None);
+    }
+
+    /// The same, asked of this group.
+    pub(in crate::labs) fn begin_at(&mut self, clerk: Clerk, command: Parsed, to: Option<Target>) {
         assert!(!self.is_busy(clerk), "a clerk asks one thing at a time");
         let call = Call {
             command,
+            to,
             write: None,
             asked: self.cluster.now(),
             ticket: None,
@@ -432,7 +440,8 @@ impl Service {
         let patience = if loses {
             LOST
         } else {
-            call.ticket = self.cluster.ask(node, ask);
+            let to = call.to.unwrap_or_else(|| self.cluster.target_of(&ask));
+            call.ticket = self.cluster.ask_of(to, node, ask);
             match call.ticket {
                 Some(ticket) => {
                     self.tickets.insert(ticket, at);
