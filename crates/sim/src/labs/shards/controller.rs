@@ -129,7 +129,7 @@ fn concurrent(seed: u64) -> Checked {
         let told = kontiki_replica::steward::told(&done.reply);
         let planned = Ok(true)
             == told.map(|told| {
-                matches!(told, kontiki_shard::Told::Decided { reply: Reply::Planned { .. } })
+                matches!(told, kontiki_shard::Told::Decided { reply: Reply::Planned { .. }, .. })
             });
         accepted.extend(at.filter(|_| planned).map(|at| asked[at]));
         left -= 1;

@@ -91,7 +91,7 @@ impl Town {
         self.begin(operator, op);
         let done = self.service.finish(operator)?;
         match steward::told(&done.reply) {
-            Ok(Told::Decided { reply }) => Ok(reply),
+            Ok(Told::Decided { reply, .. }) => Ok(reply),
             other => fails(format!("the controller answers {other:?}")),
         }
     }
