@@ -217,6 +217,10 @@ impl Node {
         let mut directory = directory;
         let (mut log, recovered) = open_log(&settings, &mut directory)?;
         let recovered = found_groups(&mut log, recovered, &mut directory)?;
+        let raft = Config {
+            log_cache_bytes: Some(log_cache(settings.raft.log_cache_bytes, recovered.len())),
+            ..raft
+        };
         let (mut engine, mut machines) = (open_engine(&settings)?, BTreeMap::new());
         let snapshots = SnapshotFiles::open(RealDisk, &settings.dir.join("snapshots"))?;
         let mut members = BTreeMap::new();
@@ -392,6 +396,15 @@ fn start_loop(event_loop: EventLoop, ended: oneshot::Sender<Ended>) -> Result<()
         .build()
         .map_err(StartError::Listener)?;
     spawn("events", move || own.block_on(run))
+}
+
+/// What one of `groups` keeps of its log in memory: what the settings say, but no more than 64 groups
+/// with as much would take.
+fn log_cache(bytes: u64, groups: usize) -> u64 {
+    const GROUPS: u64 = 64;
+    const BYTES_MIN: u64 = 64 << 10;
+    let most = bytes.saturating_mul(GROUPS) / GROUPS.max(groups as u64);
+    most.max(BYTES_MIN.min(bytes))
 }
 
 /// What the log proves of each group.

@@ -549,8 +549,14 @@ impl Core {
         self.with(group, |group, _| group.engine_persisted(applied));
     }
 
-    /// The groups whose log has outgrown its bound: their state engine should be persisted.
-    pub fn outgrown(&self) -> Vec<GroupId> {
+    /// The groups whose log has outgrown its bound: their state engine should be persisted. One group
+    /// may have all that the node keeps, until the others want their share of it.
+    pub fn outgrown(&mut self) -> Vec<GroupId> {
+        let all = self.groups.values().map(|group| group.consensus().log_bytes());
+        let most = self.config.log_keep_bytes;
+        let is_exceeded = all.fold(0, u64::saturating_add) > most;
+        let share = if is_exceeded { most / self.groups.len().max(1) as u64 } else { most };
+        self.groups.values_mut().for_each(|group| group.keep_log(share));
         let outgrown = self.groups.iter().filter(|(_, group)| group.wants_persisted_engine());
         outgrown.map(|(&id, _)| id).collect()
     }

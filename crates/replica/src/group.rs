@@ -53,7 +53,7 @@ pub struct GroupConfig {
     /// After this long without a word from a node the groups that rest under its replicas wake, and
     /// campaign within another election timeout. Default 150 ms, the election timeout.
     pub silent_after: Duration,
-    /// Bytes of log that are kept for followers that lag. Default 256 MiB.
+    /// Bytes of log that are kept for followers that lag, of all groups of the node. Default 256 MiB.
     pub log_keep_bytes: u64,
 }
 
@@ -153,6 +153,8 @@ pub(crate) struct Group {
     change: Option<Change>,
     /// When waiting requests are looked at next.
     retry_at: Instant,
+    /// Beyond this the log is compacted: its share of what the node keeps.
+    log_keep: u64,
     /// What the node around it has taken over of all this.
     pub(crate) scheduled: Scheduled,
 }
@@ -185,7 +187,6 @@ impl Group {
         clock.advance(now, log_time);
         let mut group = Self {
             id,
-            config,
             me,
             voters: Vec::new(),
             raft,
@@ -202,7 +203,9 @@ impl Group {
             reads: Reads::default(),
             change: None,
             retry_at: Instant::MAX,
+            log_keep: config.log_keep_bytes,
             scheduled: Scheduled::default(),
+            config,
         };
         group.look_at_voters();
         group
@@ -330,9 +333,14 @@ impl Group {
         }
     }
 
+    /// What the log may take from here on.
+    pub(crate) fn keep_log(&mut self, bytes: u64) {
+        self.log_keep = bytes;
+    }
+
     /// Whether the log has outgrown its bound, so that the state engine should be persisted.
     pub(crate) fn wants_persisted_engine(&self) -> bool {
-        self.raft.log_bytes() > self.config.log_keep_bytes
+        self.raft.log_bytes() > self.log_keep
     }
 
     /// Runs the timers that are due.
