@@ -63,6 +63,12 @@ pub(crate) struct MoveMetrics {
     pub(crate) freeze_seconds: Histogram,
 }
 
+/// What people ask of a freeze is whether it took longer than 50 ms.
+const FREEZE_BUCKETS: [f64; 16] = [
+    0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.2, 1.0,
+    5.0,
+];
+
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("kontiki");
@@ -81,7 +87,7 @@ impl Metrics {
             Unit::Seconds,
             sync_seconds.clone(),
         );
-        let freeze_seconds = seconds();
+        let freeze_seconds = Histogram::new(FREEZE_BUCKETS);
         registry.register_with_unit(
             "move_freeze",
             "How long slots stood still when they changed hands",

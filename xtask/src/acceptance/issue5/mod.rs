@@ -1,7 +1,9 @@
 //! Issue 5, the sharded store: its 'What must be seen'.
 
 mod back_and_forth;
+mod big_move;
 mod kills;
+mod metrics;
 mod shards;
 mod side_by_side;
 
@@ -12,7 +14,13 @@ const fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
 }
 
-pub static ITEMS: [Item; 3] = [
+pub static ITEMS: [Item; 4] = [
+    Item {
+        name: "2",
+        title: "4,096 slots with 1 GB moved under load: exact, and frozen for less than 50 ms",
+        limit: minutes(25),
+        run: big_move::run,
+    },
     Item {
         name: "3",
         title: "nodes killed with -9 while slots move in both directions: nothing lost or doubled",

@@ -50,13 +50,24 @@ pub fn cluster_command(
     node: usize,
     words: &[&str],
 ) -> Result<String> {
+    cluster_command_within(context, cluster, node, words, MOVE_MAX)
+}
+
+/// The same, for what takes longer.
+pub fn cluster_command_within(
+    context: &Context,
+    cluster: &Cluster,
+    node: usize,
+    words: &[&str],
+    most: Duration,
+) -> Result<String> {
     let (command, rest) = words.split_first().context("a command has a name")?;
     Program::new(&context.binary)
         .args(["cluster", command])
         .args(["--addr".to_string(), cluster.nodes()[node].grpc.to_string()])
         .args(["--timeout", "30"])
         .args(rest)
-        .output_within(MOVE_MAX)
+        .output_within(most)
 }
 
 /// The slots of these keys, as the command line takes them.
