@@ -31,7 +31,22 @@ const KONTIKI: [&str; 11] =
     ["up", "node", "get", "set", "append", "del", "cluster", "config", "bench", "sim", "chaos"];
 
 /// What `kontiki cluster` understands.
-const CLUSTER: [&str; 4] = ["status", "transfer", "add-replica", "remove-replica"];
+const CLUSTER: [&str; 14] = [
+    "status",
+    "transfer",
+    "add-replica",
+    "remove-replica",
+    "slots",
+    "query",
+    "join",
+    "leave",
+    "move",
+    "rebalance",
+    "add-node",
+    "drain",
+    "remove-node",
+    "enable-sharding",
+];
 
 /// What of `cargo` is used in the documents.
 const CARGO: [&str; 6] = ["build", "run", "test", "install", "xtask", "add"];
