@@ -202,16 +202,23 @@ pub(crate) fn pinned_key(slot: Slot, incarnation: u64, client: ClientId, seq: Se
     key.into()
 }
 
-/// The low marks that are pinned or staged with a slot.
-pub(crate) fn pinned_lows(slot: Slot, incarnation: u64) -> Bounds {
-    let from = pinned_prefix(PINNED_LOW, slot, incarnation);
-    (from, pinned_prefix(PINNED_LOW, slot, incarnation.saturating_add(1)))
+/// What is pinned or staged with slots from `first` to `last`, under whatever incarnation: the low
+/// marks, and the completion records.
+pub(crate) fn pinned_among(first: Slot, last: Slot) -> [Bounds; 2] {
+    [PINNED_LOW, PINNED]
+        .map(|table| (pinned_prefix(table, first, 0), pinned_prefix(table, last, u64::MAX)))
 }
 
-/// The completion records that are pinned or staged with a slot.
-pub(crate) fn pinned(slot: Slot, incarnation: u64) -> Bounds {
-    let from = pinned_prefix(PINNED, slot, incarnation);
-    (from, pinned_prefix(PINNED, slot, incarnation.saturating_add(1)))
+/// The rows of slots from `first` to `last` that are on their way here.
+pub(crate) fn staged_among(first: Slot, last: Slot) -> Bounds {
+    (staged(first).to_vec(), behind(&staged(last)))
+}
+
+/// Slot and incarnation in the key of what is pinned.
+pub(crate) fn read_pinned_place(key: &[u8]) -> Result<(Slot, u64), BadBytes> {
+    let mut cursor = Cursor::new(key);
+    cursor.u8()?;
+    Ok((read_slot(&mut cursor)?, cursor.u64()?))
 }
 
 /// Client and number in the key of what is pinned; a low mark has no number.

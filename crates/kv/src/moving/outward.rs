@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kontiki_types::{Index, Slot};
 
 use super::item::{Item, read_low, read_record};
-use super::sums::{add_rest, add_rows, each_row};
+use super::sums::{add_counters, add_pinned, add_rows, each_row};
 use super::{SlotChanges, SlotPiece, SlotSums};
 use crate::bytes_in::{BadBytes, Cursor};
 use crate::command::ScanPosition;
@@ -115,10 +115,16 @@ impl<S: Store> Machine<S> {
                 Item::Slot { slot: *slot, version, deleted }.put(&mut out);
             }
         }
-        let ranges = [layout::pinned_lows, layout::pinned].into_iter().flat_map(|table| {
-            slots.iter().map(move |slot| table(*slot, self.tables().slots.get(*slot).incarnation))
-        });
-        self.piece(out, ranges, from, bytes_max, |key, row, out| put_pinned(key, row, out))
+        let (Some(&first), Some(&last)) = (slots.first(), slots.last()) else {
+            return Ok(SlotPiece { payload: out.into(), next: None });
+        };
+        let ranges = layout::pinned_among(first, last).into_iter();
+        self.piece(out, ranges, from, bytes_max, |key, row, out| {
+            let (slot, incarnation) = layout::read_pinned_place(key)?;
+            let is_meant = slots.binary_search(&slot).is_ok()
+                && self.tables().slots.get(slot).incarnation == incarnation;
+            if is_meant { put_pinned(key, row, out) } else { Ok(()) }
+        })
     }
 
     /// Behind what is in `out`, the rows of `ranges`, which ascend, from behind `from` on.
@@ -166,8 +172,10 @@ impl<S: Store> Machine<S> {
                 }
                 None => add_rows(&mut sums, &Stored(self.store()), *slot, state.incarnation)?,
             }
-            add_rest(&mut sums, &Stored(self.store()), *slot, state)?;
+            add_counters(&mut sums, *slot, state);
         }
+        let of = |slot| Some(self.tables().slots.get(slot).incarnation);
+        add_pinned(&mut sums, &Stored(self.store()), slots, of)?;
         Ok(sums)
     }
 }

@@ -1,11 +1,13 @@
 //! What a steward's entries do to rows: staging, activation, death; and what is noted of slots on
 //! their way out.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use kontiki_types::{LogTime, Slot};
 
 use super::item::{Item, each_item, put_low, put_record, read_low, read_record};
-use super::sums::{add_rest, each_row, of_row};
+use super::sums::{add_counters, add_pinned, each_pinned, each_row, of_row};
 use super::{SlotRows, SlotSums, stored};
 use crate::batch::Batch;
 use crate::bytes_in::{BadBytes, Cursor};
@@ -32,10 +34,15 @@ fn staged<S: Store>(
 ) -> Result<Option<Staged>, MachineError> {
     let merged = Merged { store: batch.store, overlay: batch.overlay };
     let Some(row) = merged.get(&layout::staged(slot))? else { return Ok(None) };
-    let mut cursor = Cursor::new(&row);
-    let (_, state) = SlotState::decode(&mut cursor)?;
+    let (_, staged) = read_staged(&row)?;
+    Ok(Some(staged).filter(|staged| staged.state.incarnation == incarnation))
+}
+
+fn read_staged(row: &Bytes) -> Result<(Slot, Staged), BadBytes> {
+    let mut cursor = Cursor::new(row);
+    let (slot, state) = SlotState::decode(&mut cursor)?;
     let sum = u128::from_be_bytes(*cursor.array()?);
-    Ok(Some(Staged { state, sum }).filter(|staged| staged.state.incarnation == incarnation))
+    Ok((slot, Staged { state, sum }))
 }
 
 fn put_staged<S: Store>(batch: &mut Batch<'_, S>, slot: Slot, staged: Staged) {
@@ -112,10 +119,41 @@ impl<S: Store> Batch<'_, S> {
         Ok(())
     }
 
-    /// Forgets what is staged or pinned beside data rows.
-    fn delete_pinned(&mut self, slot: Slot, incarnation: u64) -> Result<(), MachineError> {
-        self.delete_range(layout::pinned_lows(slot, incarnation))?;
-        self.delete_range(layout::pinned(slot, incarnation))
+    /// Forgets what is staged or pinned of `slots` beside data rows.
+    fn delete_pinned(
+        &mut self,
+        slots: &[Slot],
+        incarnation: impl Fn(&Self, Slot) -> u64,
+    ) -> Result<(), MachineError> {
+        let mut keys = Vec::new();
+        let merged = Merged { store: self.store, overlay: self.overlay };
+        let of = |slot| Some(incarnation(self, slot));
+        each_pinned(&merged, slots, of, |key, _| {
+            keys.push(key.clone());
+            Ok(())
+        })?;
+        keys.into_iter().for_each(|key| self.overlay.delete(key));
+        Ok(())
+    }
+
+    /// Those of `slots` that are staged under `incarnation`.
+    fn staged_of(
+        &self,
+        slots: &[Slot],
+        incarnation: u64,
+    ) -> Result<BTreeMap<Slot, Staged>, MachineError> {
+        let mut found = BTreeMap::new();
+        let (Some(&first), Some(&last)) = (slots.first(), slots.last()) else { return Ok(found) };
+        let merged = Merged { store: self.store, overlay: self.overlay };
+        let (from, to) = layout::staged_among(first, last);
+        each_row(&merged, from, &to, |_, row| {
+            let (slot, staged) = read_staged(row)?;
+            if staged.state.incarnation == incarnation && slots.binary_search(&slot).is_ok() {
+                found.insert(slot, staged);
+            }
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     /// Deletes the staged row of a key; the state counts it out.
@@ -198,23 +236,26 @@ impl<S: Store> Batch<'_, S> {
     }
 
     /// Merges what came beside data rows into the tables that it lives in.
-    fn merge_pinned(&mut self, slot: Slot, incarnation: u64) -> Result<(), MachineError> {
+    fn merge_pinned(&mut self, slots: &[Slot], incarnation: u64) -> Result<(), MachineError> {
         let now = self.tables.log_time;
         let merged = Merged { store: self.store, overlay: self.overlay };
         let (mut lows, mut records) = (Vec::new(), Vec::new());
-        let (from, to) = layout::pinned_lows(slot, incarnation);
-        each_row(&merged, from, &to, |key, row| {
-            let (client, _) = layout::read_pinned_key(key)?;
-            lows.push((client, read_low(&mut Cursor::new(row))?.0));
-            Ok(())
-        })?;
-        let (from, to) = layout::pinned(slot, incarnation);
-        each_row(&merged, from, &to, |key, row| {
-            let (client, _) = layout::read_pinned_key(key)?;
-            let (record, reply) = read_record(&mut Cursor::new(row))?;
-            records.push((client, record, reply.map(Bytes::copy_from_slice)));
-            Ok(())
-        })?;
+        each_pinned(
+            &merged,
+            slots,
+            |_| Some(incarnation),
+            |key, row| {
+                let (client, seq) = layout::read_pinned_key(key)?;
+                let mut cursor = Cursor::new(row);
+                if seq.is_none() {
+                    lows.push((client, read_low(&mut cursor)?.0));
+                } else {
+                    let (record, reply) = read_record(&mut cursor)?;
+                    records.push((client, record, reply.map(Bytes::copy_from_slice)));
+                }
+                Ok(())
+            },
+        )?;
         let Self { tables, overlay, ledger, .. } = self;
         for (id, low) in lows {
             let client = tables.clients.of(id);
@@ -239,25 +280,26 @@ impl<S: Store> Batch<'_, S> {
         Ok(())
     }
 
-    fn activate_slot(&mut self, slot: Slot, incarnation: u64) -> Result<(), MachineError> {
-        let Some(Staged { state, .. }) = staged(self, slot, incarnation)? else {
+    fn activate_slots(&mut self, slots: &[Slot], incarnation: u64) -> Result<(), MachineError> {
+        let staged = self.staged_of(slots, incarnation)?;
+        if staged.len() < slots.len() {
             return Err(BadBytes::new("a slot is activated that is not staged").into());
-        };
-        // What earlier lives have left here is below the incarnation.
-        self.tables.slots.install(slot, SlotState { litter: true, ..state });
-        self.merge_pinned(slot, incarnation)?;
-        self.overlay.delete(Bytes::copy_from_slice(&layout::staged(slot)));
-        self.delete_pinned(slot, incarnation)
+        }
+        for (slot, Staged { state, .. }) in staged {
+            // What earlier lives have left here is below the incarnation.
+            self.tables.slots.install(slot, SlotState { litter: true, ..state });
+            self.overlay.delete(Bytes::copy_from_slice(&layout::staged(slot)));
+        }
+        self.merge_pinned(slots, incarnation)?;
+        self.delete_pinned(slots, |_, _| incarnation)
     }
 
     fn retire_slot(&mut self, slot: Slot, incarnation: u64) -> Result<(), MachineError> {
         let live = *self.tables.slots.get(slot);
         if live.incarnation >> 32 == incarnation >> 32 {
-            self.delete_pinned(slot, live.incarnation)?;
             self.tables.slots.flush(slot);
         } else if staged(self, slot, incarnation)?.is_some() {
             self.overlay.delete(Bytes::copy_from_slice(&layout::staged(slot)));
-            self.delete_pinned(slot, incarnation)?;
             // Whatever lies below is dead.
             let state = SlotState { incarnation: incarnation + 1, litter: true, ..live };
             self.tables.slots.install(slot, state);
@@ -319,27 +361,32 @@ impl<S: Store> SlotRows for Batch<'_, S> {
     fn staged_sums(&self, slots: &[Slot], incarnation: u32) -> SlotSums {
         let mut sums = SlotSums::default();
         let merged = Merged { store: self.store, overlay: self.overlay };
-        for slot in slots {
-            let found = self.check(staged(self, *slot, stored(incarnation))).flatten();
-            if let Some(Staged { state, sum }) = found {
-                sums.keys += state.keys;
-                sums.rows = sums.rows.wrapping_add(sum);
-                self.check(add_rest(&mut sums, &merged, *slot, &state));
-            }
+        let incarnation = stored(incarnation);
+        let staged = self.check(self.staged_of(slots, incarnation)).unwrap_or_default();
+        for (slot, Staged { state, sum }) in &staged {
+            sums.keys += state.keys;
+            sums.rows = sums.rows.wrapping_add(*sum);
+            add_counters(&mut sums, *slot, state);
         }
+        let of = |slot| staged.get(&slot).map(|_| incarnation);
+        self.check(add_pinned(&mut sums, &merged, slots, of));
         sums
     }
 
     fn activate(&mut self, slots: &[Slot], incarnation: u32, time: LogTime) {
         self.tables.log_time = self.tables.log_time.max(time);
-        self.attempt(|batch| {
-            slots.iter().try_for_each(|slot| batch.activate_slot(*slot, stored(incarnation)))
-        });
+        self.attempt(|batch| batch.activate_slots(slots, stored(incarnation)));
     }
 
     fn retire(&mut self, slots: &[Slot], incarnation: u32) {
+        let incarnation = stored(incarnation);
         self.attempt(|batch| {
-            slots.iter().try_for_each(|slot| batch.retire_slot(*slot, stored(incarnation)))
+            // Under the incarnation that is retired: staged, or live and perhaps flushed since.
+            batch.delete_pinned(slots, |batch, slot| {
+                let live = batch.tables.slots.get(slot).incarnation;
+                if live >> 32 == incarnation >> 32 { live } else { incarnation }
+            })?;
+            slots.iter().try_for_each(|slot| batch.retire_slot(*slot, incarnation))
         });
     }
 
@@ -349,10 +396,7 @@ impl<S: Store> SlotRows for Batch<'_, S> {
 
     fn unpin(&mut self, slots: &[Slot]) {
         self.attempt(|batch| {
-            slots.iter().try_for_each(|slot| {
-                let incarnation = batch.tables.slots.get(*slot).incarnation;
-                batch.delete_pinned(*slot, incarnation)
-            })
+            batch.delete_pinned(slots, |batch, slot| batch.tables.slots.get(slot).incarnation)
         });
     }
 

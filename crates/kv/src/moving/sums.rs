@@ -40,28 +40,49 @@ pub(super) fn add_rows(
     })
 }
 
-/// Adds everything of one slot but its data rows, under the incarnation that `state` has.
-pub(super) fn add_rest(
+/// Adds the counters of one slot.
+pub(super) fn add_counters(sums: &mut SlotSums, slot: Slot, state: &SlotState) {
+    let counters = SlotState { incarnation: 0, litter: false, ..*state };
+    let mut bytes = Vec::new();
+    counters.encode(slot, &mut bytes);
+    sums.rows = sums.rows.wrapping_add(hash128(SLOT, &bytes));
+}
+
+/// Adds what is pinned or staged of `slots` beside data rows.
+pub(super) fn add_pinned(
     sums: &mut SlotSums,
     rows: &impl Rows,
-    slot: Slot,
-    state: &SlotState,
+    slots: &[Slot],
+    incarnation: impl Fn(Slot) -> Option<u64>,
 ) -> Result<(), MachineError> {
     let mut scratch = Vec::new();
-    let incarnation = state.incarnation;
-    let counters = SlotState { incarnation: 0, litter: false, ..*state };
-    scratch.clear();
-    counters.encode(slot, &mut scratch);
-    sums.rows = sums.rows.wrapping_add(hash128(SLOT, &scratch));
-    for (from, to) in [layout::pinned_lows(slot, incarnation), layout::pinned(slot, incarnation)] {
+    each_pinned(rows, slots, incarnation, |key, row| {
+        // Table and slot, but not the incarnation, which differs between source and target.
+        scratch.clear();
+        scratch.extend_from_slice(key.get(..3).unwrap_or_default());
+        scratch.extend_from_slice(key.get(layout::PINNED_PREFIX..).unwrap_or_default());
+        scratch.extend_from_slice(row);
+        sums.records = sums.records.wrapping_add(hash128(RECORD, &scratch));
+        Ok(())
+    })
+}
+
+/// Calls `each` with every low mark, then every completion record, that is pinned or staged with one
+/// of `slots` under its incarnation. Few walks, since slots are many and most have nothing.
+pub(super) fn each_pinned(
+    rows: &impl Rows,
+    slots: &[Slot],
+    incarnation: impl Fn(Slot) -> Option<u64>,
+    mut each: impl FnMut(&bytes::Bytes, &bytes::Bytes) -> Result<(), MachineError>,
+) -> Result<(), MachineError> {
+    let (Some(&first), Some(&last)) = (slots.first(), slots.last()) else { return Ok(()) };
+    for (from, to) in layout::pinned_among(first, last) {
         each_row(rows, from, &to, |key, row| {
-            // Table and slot, but not the incarnation, which differs between source and target.
-            scratch.clear();
-            scratch.extend_from_slice(key.get(..3).unwrap_or_default());
-            scratch.extend_from_slice(key.get(layout::PINNED_PREFIX..).unwrap_or_default());
-            scratch.extend_from_slice(row);
-            sums.records = sums.records.wrapping_add(hash128(RECORD, &scratch));
-            Ok(())
+            let (slot, found) = layout::read_pinned_place(key)?;
+            match slots.binary_search(&slot).is_ok() && incarnation(slot) == Some(found) {
+                true => each(key, row),
+                false => Ok(()),
+            }
         })?;
     }
     Ok(())
