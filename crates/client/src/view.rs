@@ -23,6 +23,9 @@ pub struct Opened {
     pub idle_ms: u64,
     /// All groups of the store: together they have all keys.
     pub groups: Vec<u32>,
+    /// The configuration in which the group owns just what is in the view: views of all groups in
+    /// the same one have each key once. 0 for a store that is not sharded.
+    pub epoch: u64,
 }
 
 /// The number of a view on its node.
@@ -60,6 +63,7 @@ impl Client {
             keys: opened.keys,
             idle_ms: opened.idle_ms,
             groups: opened.groups,
+            epoch: opened.epoch,
         })
     }
 

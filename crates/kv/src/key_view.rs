@@ -11,7 +11,7 @@ use crate::layout::{read_header, value};
 use crate::ledger::Ledger;
 use crate::overlay::Viewed;
 use crate::scan::{LiveRow, LiveRows};
-use crate::slots::Slots;
+use crate::slots::{SlotState, Slots};
 use crate::{MachineError, StoreView};
 
 /// Keys that are looked at for one page at the most, those without the prefix among them.
@@ -49,6 +49,17 @@ impl<V: StoreView> KeyView<V> {
     pub fn open(view: V, applied: LogId) -> Result<Self, MachineError> {
         let (_, tables) = Ledger::open(&Viewed(&view))?;
         Ok(Self { view, applied, slots: tables.slots, log_time: tables.log_time })
+    }
+
+    /// Without the slots that are not `served`: those are another group's, or on their way.
+    #[must_use]
+    pub fn only(mut self, mut served: impl FnMut(Slot) -> bool) -> Self {
+        let used = self.slots.used().map(|(slot, _)| slot);
+        let others: Vec<Slot> = used.filter(|slot| !served(*slot)).collect();
+        for slot in others {
+            self.slots.install(slot, SlotState::default());
+        }
+        self
     }
 
     /// The log id of the last entry that the view includes.

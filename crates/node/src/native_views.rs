@@ -1,21 +1,26 @@
 //! The native API's views of many keys.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kontiki_net::proto::{self, KeyAndValue};
 use kontiki_net::{Failure, FailureCode};
-use kontiki_replica::Host;
-use kontiki_types::GroupId;
+use kontiki_replica::{FIRST_GROUP, Host};
+use kontiki_types::{Epoch, GroupId};
 use tokio::sync::oneshot;
 use tonic::Status;
 
-use crate::event_loop::{DATA_GROUP, Input};
+use crate::event_loop::Input;
 use crate::native::{Native, invalid};
-use crate::views::{IDLE, Keys, VIEWS_MAX};
+use crate::views::{IDLE, Keys, Taken, VIEWS_MAX};
 
 /// Keys and values of a page come to about this at the most.
 const PAGE_BYTES_MAX: u32 = 1 << 20;
+
+/// How often a group is looked at whose slots are just moving, and the pause between two looks.
+const MOVING_LOOKS: usize = 100;
+const MOVING_PAUSE: Duration = Duration::from_millis(20);
 
 /// Parts that a view is cut into at the most.
 const PARTS_MAX: u32 = 4096;
@@ -26,11 +31,16 @@ impl Native {
         &self,
         request: proto::OpenViewRequest,
     ) -> Result<proto::OpenViewResponse, Status> {
-        let group = match request.group {
-            0 => DATA_GROUP,
-            number => GroupId(number),
+        let atlas = self.0.atlas();
+        let groups: Vec<u32> = match &atlas.configuration {
+            None => vec![FIRST_GROUP.0],
+            Some(known) => known.groups().map(|(id, _)| id.0).collect(),
         };
-        if group != DATA_GROUP {
+        let group = match request.group {
+            0 => groups.first().copied().unwrap_or(FIRST_GROUP.0),
+            number => number,
+        };
+        if !groups.contains(&group) {
             return Err(
                 Failure::not_applied(FailureCode::NotFound, "there is no such group").into()
             );
@@ -38,15 +48,8 @@ impl Native {
         if !self.0.views.has_room() {
             return Err(too_many());
         }
-        // Once it is answered, everything acknowledged before the call has been applied here.
-        self.catch_up(group).await?;
-        let (sender, taken) = oneshot::channel();
-        self.0.events.send(Input::TakeView { group, taken: sender });
-        let taken = taken.await.map_err(|_| {
-            let message = "the node cannot take a view of its state";
-            Status::from(Failure::may_retry(FailureCode::NoLeader, message))
-        })?;
-        let keys = blocking(taken).await?;
+        let (taken, epoch) = self.take_view(GroupId(group)).await?;
+        let keys = blocking(taken.open).await?;
         let (view, applied_index, count) = (self.0.random(), keys.applied(), keys.keys());
         if !self.0.views.enter(view, keys) {
             return Err(too_many());
@@ -56,8 +59,37 @@ impl Native {
             applied_index,
             keys: count,
             idle_ms: IDLE.as_millis() as u64,
-            groups: vec![DATA_GROUP.0],
+            groups,
+            epoch: epoch.0,
         })
+    }
+
+    /// Takes a view of a group that serves just the slots that it owns in a configuration, and
+    /// answers that one's number: views of all groups in the same one have each key once.
+    async fn take_view(&self, group: GroupId) -> Result<(Taken, Epoch), Status> {
+        for _ in 0..MOVING_LOOKS {
+            // Once it is answered, everything acknowledged before the call has been applied here.
+            self.catch_up(group).await?;
+            let (sender, taken) = oneshot::channel();
+            self.0.events.send(Input::TakeView { group, taken: sender });
+            let taken: Taken = taken.await.map_err(|_| {
+                let message = "the node has no replica of the group, or cannot take a view of it";
+                Status::from(Failure::may_retry(FailureCode::NoLeader, message))
+            })?;
+            let atlas = self.0.atlas();
+            let is_settled = match (&taken.served, &atlas.configuration) {
+                (Some(served), Some(known)) => *served == known.slots_of(Some(group)),
+                // It has every slot.
+                (None, None) => true,
+                _ => false,
+            };
+            if is_settled {
+                return Ok((taken, atlas.epoch()));
+            }
+            tokio::time::sleep(MOVING_PAUSE).await;
+        }
+        let message = "slots of the group are on their way to or from it";
+        Err(Failure::may_retry(FailureCode::Conflict, message).into())
     }
 
     pub(crate) fn view(&self, number: u64) -> Result<Arc<dyn Keys>, Status> {

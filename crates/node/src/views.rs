@@ -8,14 +8,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use kontiki_kv::{KeyPage, KeyView, Machine, MachineError, StoreError, StoreView};
+use kontiki_kv::{Gate, KeyPage, KeyView, Machine, MachineError, StoreError, StoreView};
+use kontiki_shard::SlotSet;
 use kontiki_storage::engine::GroupStore;
-use kontiki_types::Instant;
+use kontiki_types::{Instant, SLOTS, Slot};
 
 use crate::clock;
 
-/// Views at once.
-pub(crate) const VIEWS_MAX: usize = 16;
+/// Views at once: of a sharded store a caller opens one for each group.
+pub(crate) const VIEWS_MAX: usize = 64;
 
 /// A view that nobody used for this long is dropped.
 pub(crate) const IDLE: Duration = Duration::from_secs(60);
@@ -38,7 +39,11 @@ pub(crate) trait Keys: Send + Sync {
 }
 
 /// A view that was taken and not looked at yet, which takes its time.
-pub(crate) type Taken = Box<dyn FnOnce() -> Result<Box<dyn Keys>, MachineError> + Send>;
+pub(crate) struct Taken {
+    /// The slots that the group served; `None`: all of them.
+    pub(crate) served: Option<SlotSet>,
+    pub(crate) open: Box<dyn FnOnce() -> Result<Box<dyn Keys>, MachineError> + Send>,
+}
 
 impl<V: StoreView + Sync> Keys for KeyView<V> {
     fn applied(&self) -> u64 {
@@ -67,7 +72,19 @@ impl<V: StoreView + Sync> Keys for KeyView<V> {
 /// Takes a view of what `machine` has applied.
 pub(crate) fn take<S: GroupStore>(machine: &Machine<S>) -> Result<Taken, StoreError> {
     let (view, applied) = (machine.store().view()?, machine.applied());
-    Ok(Box::new(move || Ok(Box::new(KeyView::open(view, applied)?) as Box<dyn Keys>)))
+    let served: Option<SlotSet> = machine.steward().map(|steward| {
+        let slots = (0..SLOTS).filter_map(Slot::new);
+        slots.filter(|slot| steward.gate(*slot) == Gate::Open).collect()
+    });
+    let only = served.clone();
+    let open = move || {
+        let mut view = KeyView::open(view, applied)?;
+        if let Some(served) = only {
+            view = view.only(|slot| served.contains(slot));
+        }
+        Ok(Box::new(view) as Box<dyn Keys>)
+    };
+    Ok(Taken { served, open: Box::new(open) })
 }
 
 struct Held {

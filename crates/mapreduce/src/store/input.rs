@@ -6,7 +6,7 @@
 use std::io::{self, Read};
 
 use bytes::Bytes;
-use kontiki_client::{Client, Page, ViewId};
+use kontiki_client::{Client, Opened, Page, ViewId};
 use serde::{Deserialize, Serialize};
 
 use super::{StoreUrl, block_on, client, lines, told};
@@ -75,21 +75,21 @@ impl ListedKeys {
     }
 }
 
+/// How often views of all groups are taken until no slot has moved between two of them.
+const LISTINGS_MAX: usize = 5;
+
 /// Lists the keys of a URL: opens a view of each group, as an input file each.
 pub(crate) fn list(url: &[u8]) -> Result<Vec<InputFile>, InputError> {
     let name = || String::from_utf8_lossy(url).into_owned();
     let failed = |source| InputError::Unreadable { name: name(), source };
     let parsed = StoreUrl::parse(url).map_err(failed)?;
     let listed = block_on(async {
-        let mut problem = None;
-        for address in &parsed.addresses {
-            match list_at(address, url, &parsed.prefix).await {
-                Ok(files) => return Ok(files),
-                // Another node may do.
-                Err(error) => problem = Some(error),
+        for _ in 0..LISTINGS_MAX {
+            if let Some(files) = list_once(&parsed.addresses, url, &parsed.prefix).await? {
+                return Ok(files);
             }
         }
-        Err(problem.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+        Err(io::Error::other("slots move all the time: the groups cannot be read as of one moment"))
     });
     let files = listed.map_err(failed)?;
     if files.is_empty() {
@@ -98,33 +98,67 @@ pub(crate) fn list(url: &[u8]) -> Result<Vec<InputFile>, InputError> {
     Ok(files)
 }
 
-async fn list_at(address: &str, url: &[u8], prefix: &Bytes) -> io::Result<Vec<InputFile>> {
-    let client = client(&[address.to_owned()], false).await?;
-    let (mut groups, mut files) = (vec![0], Vec::new());
-    let mut next = 0;
-    while let Some(group) = groups.get(next).copied() {
-        let opened = client.open_view(group).await.map_err(|error| told(&error))?;
-        if group == 0 {
+/// Opens a view of a group at the first of some nodes that can.
+pub(super) async fn open_at(
+    addresses: &[String],
+    group: u32,
+) -> io::Result<(&String, Client, Opened)> {
+    let mut problem = io::Error::from(io::ErrorKind::NotFound);
+    for address in addresses {
+        let opened = match client(std::slice::from_ref(address), false).await {
+            Ok(client) => match client.open_view(group).await {
+                Ok(opened) => return Ok((address, client, opened)),
+                Err(error) => told(&error),
+            },
+            Err(error) => error,
+        };
+        // Another node may do.
+        problem = opened;
+    }
+    Err(problem)
+}
+
+/// Views of all groups; `None` if slots moved from one to another between them, so that some keys
+/// would be there twice, or not at all.
+async fn list_once(
+    addresses: &[String],
+    url: &[u8],
+    prefix: &Bytes,
+) -> io::Result<Option<Vec<InputFile>>> {
+    let (mut groups, mut views) = (vec![0], Vec::new());
+    while let Some(group) = groups.get(views.len()).copied() {
+        let (address, client, opened) = open_at(addresses, group).await?;
+        if views.is_empty() {
             groups = opened.groups.clone();
         }
-        next += 1;
+        views.push((address, client, opened));
+    }
+    let epoch = views.first().map(|(.., opened)| opened.epoch);
+    if views.iter().any(|(.., opened)| Some(opened.epoch) != epoch) {
+        for (_, client, opened) in views {
+            // A kindness: it would be dropped by itself.
+            let _ = client.close_view(opened.view).await;
+        }
+        return Ok(None);
+    }
+    let mut files = Vec::new();
+    for (address, client, opened) in views {
         let cuts = client.cut_view(opened.view, prefix, RANGES_MAX).await;
         let cuts = cuts.map_err(|error| told(&error))?;
         let bytes = guess(&client, opened.view, prefix, opened.keys, &cuts).await?;
         if bytes == 0 {
-            // A kindness: it would be dropped by itself.
             let _ = client.close_view(opened.view).await;
             continue;
         }
         let keys = ListedKeys {
-            address: address.to_owned(),
+            address: address.clone(),
             view: opened.view.0,
             index: opened.applied_index,
             cuts,
         };
         files.push(InputFile { keys: Some(keys), ..InputFile::plain(url.to_vec(), bytes) });
     }
-    Ok(files)
+    Ok(Some(files))
 }
 
 /// About how many bytes the lines of a prefix have; 0 if there are none.

@@ -23,7 +23,7 @@ use kontiki_client::{Client, Compare, Op, OpResult, Version};
 use kontiki_storage::random_u64;
 use serde::{Deserialize, Serialize};
 
-use super::input::first_page;
+use super::input::{first_page, open_at};
 use super::{StoreUrl, block_on, client, lines, passes, told};
 
 /// Keys and values of one write come to about this, far below what an entry may hold.
@@ -117,39 +117,34 @@ impl KeysOutput {
         mut each: impl AsyncFnMut(&Client, Vec<Bytes>) -> io::Result<bool>,
     ) -> io::Result<()> {
         let writer = self.client().await?;
-        let mut problem = io::Error::from(io::ErrorKind::NotConnected);
-        for address in &self.url.addresses {
-            let opened = match client(std::slice::from_ref(address), false).await {
-                Ok(reader) => match reader.open_view(0).await {
-                    Ok(opened) => Ok((reader, opened.view)),
-                    Err(error) => Err(told(&error)),
-                },
-                Err(error) => Err(error),
-            };
-            let (reader, view) = match opened {
-                Ok(opened) => opened,
-                Err(error) => {
-                    problem = error;
-                    continue;
-                }
-            };
+        let mut groups = vec![0];
+        let mut next = 0;
+        while let Some(group) = groups.get(next).copied() {
+            let (_, reader, opened) = open_at(&self.url.addresses, group).await?;
+            if next == 0 {
+                groups = opened.groups;
+            }
+            next += 1;
+            let view = opened.view;
             let mut page = first_page(&reader, view, &self.url.prefix).await?;
-            loop {
+            let goes_on = loop {
                 let keys = page.pairs.into_iter().map(|(key, _)| key).collect();
                 let goes_on = each(&writer, keys).await?;
                 let after = page.last.filter(|_| goes_on);
                 if after.is_none() {
-                    break;
+                    break goes_on;
                 }
                 let all = (0, u64::MAX);
                 let read = reader.read_view(view, &self.url.prefix, all, after, 1 << 20).await;
                 page = read.map_err(|error| told(&error))?;
-            }
+            };
             // A kindness: it would be dropped by itself.
             let _ = reader.close_view(view).await;
-            return Ok(());
+            if !goes_on {
+                break;
+            }
         }
-        Err(problem)
+        Ok(())
     }
 
     /// Makes the fence of a job, which must be the first one with the prefix.

@@ -29,11 +29,16 @@ impl Store {
 
     /// With these settings, and a client with these options.
     fn start_with(folder: &Path, settings: &str, options: Options) -> Self {
+        Self::start_groups(folder, settings, options, 1)
+    }
+
+    fn start_groups(folder: &Path, settings: &str, options: Options, groups: u32) -> Self {
         let config = folder.join("store.toml");
         fs::write(&config, settings).expect("written");
         let mut command = Command::new(kontiki());
         command.args(["up", "--base-port", "0", "--memory", "16MiB", "--config"]);
         command.arg(config).arg("--dir").arg(folder.join("store"));
+        command.args(["--groups", &groups.to_string()]);
         let process = Process::start(command, &folder.join("store-log"));
         // Lines of `node 1  pid 7  resp HOST:PORT  grpc HOST:PORT  http HOST:PORT`.
         let nodes: Vec<(String, i32)> = until("the store", LIMIT, || {
@@ -112,6 +117,26 @@ fn lines(pairs: &BTreeMap<String, String>) -> Vec<u8> {
     let of_prefix = pairs.iter().filter_map(|(key, value)| Some((key.strip_prefix("in/")?, value)));
     let lines: String = of_prefix.map(|(key, value)| format!("{key}\t{value}\n")).collect();
     sorted(lines.as_bytes())
+}
+
+/// The keys of all groups are records, each once, and so they are when slots have moved.
+#[test]
+fn keys_of_every_group_are_records() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::start_groups(folder.path(), "", Options::default(), 3);
+    let pairs = some_pairs(300);
+    for (key, value) in &pairs {
+        store.client.set(key.as_bytes(), value.as_bytes()).expect("written");
+    }
+    let read = store.read(folder.path(), "in/");
+    assert!(read == lines(&pairs), "{}", String::from_utf8_lossy(&read));
+    let mut command = Command::new(kontiki());
+    command.args(["cluster", "move", "--slots", "0-3000", "--to", "3", "--no-wait"]);
+    command.args(["--addr", &store.addresses[0]]);
+    succeed(&mut command);
+    // While they move, a listing waits, and goes by what then is so.
+    let read = store.read(folder.path(), "in/");
+    assert!(read == lines(&pairs), "{}", String::from_utf8_lossy(&read));
 }
 
 /// Threads and processes read the same; keys and values of all bytes come as one line each.
