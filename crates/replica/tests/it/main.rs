@@ -1,3 +1,8 @@
-//! Tests of a node's core through its public interface.
+//! Cores through their public interface: several of them exchange frames in memory, with state
+//! machines behind them.
 
+mod bytes_of;
+mod news;
 mod quiet;
+mod routing;
+mod world;
