@@ -47,3 +47,17 @@ fn leaving_a_fault_out_leaves_the_others_where_they_are() {
     assert_eq!(report.violation, None);
     assert!(report.faults.iter().sum::<u64>() <= 1);
 }
+
+#[test]
+fn a_few_seeds_of_a_sharded_store_hold_while_its_slots_move() {
+    let mut moves = 0;
+    for seed in 1..=8 {
+        let config = SwarmConfig { is_sharded: true, ..SwarmConfig::default() };
+        let report = run(seed, &config);
+        if let Some(violation) = &report.violation {
+            panic!("{violation}\nreplay: kontiki sim --scenario shards --seed {seed}");
+        }
+        moves += report.moves;
+    }
+    assert!(moves >= 30, "only {moves} moves");
+}
