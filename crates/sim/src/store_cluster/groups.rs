@@ -7,9 +7,9 @@ use kontiki_kv::{Machine, QueryAnswer};
 use kontiki_raft::{Membership, Role};
 use kontiki_replica::GroupStatus;
 use kontiki_replica::steward::{self, CONTROLLER, holdings_of};
-use kontiki_shard::{Answer, Configuration, Holdings, Move, Query};
+use kontiki_shard::{Answer, Configuration, Holdings, Move, Query, SlotSet};
 use kontiki_storage::engine::MemoryStore;
-use kontiki_types::{GroupId, Index, LogTime, NodeId, Term};
+use kontiki_types::{GroupId, Index, LogTime, NodeId, Slot, Term};
 
 use super::node::Running;
 use super::sharding;
@@ -110,6 +110,31 @@ impl StoreCluster {
     pub fn state_hash_of(&self, group: GroupId, node: NodeId) -> Option<(Index, u128)> {
         let machine = self.machine(group, node)?;
         Some((machine.applied().index, machine.state_hash().ok()?))
+    }
+
+    /// In which parts the states of two replicas of a group differ, for people.
+    pub fn difference(&self, group: GroupId, one: NodeId, other: NodeId) -> String {
+        let all: Vec<Slot> = SlotSet::all().iter().collect();
+        let parts = |node| {
+            let machine = self.machine(group, node)?;
+            let steward = machine.steward().map(|steward| steward.to_bytes());
+            Some((machine.log_time(), steward, machine.live_sums(&all).ok()?))
+        };
+        let (Some(one), Some(other)) = (parts(one), parts(other)) else { return String::new() };
+        let mut found = Vec::new();
+        if one.0 != other.0 {
+            found.push(format!("log time {} and {}", one.0.0, other.0.0));
+        }
+        if one.1 != other.1 {
+            found.push("what their logs say of slots".to_owned());
+        }
+        if one.2 != other.2 {
+            found.push(format!("sums {:?} and {:?}", one.2, other.2));
+        }
+        if found.is_empty() {
+            found.push("what is staged, noted or pinned for moves, or records".to_owned());
+        }
+        found.join("; ")
     }
 
     /// Bytes of a snapshot of a running node's state, as it is now.

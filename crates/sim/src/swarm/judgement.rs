@@ -222,7 +222,10 @@ impl Swarm {
                 if known != state {
                     return Err(Violation::new(
                         "Replicas at the same position have the same state",
-                        format!("{other} and {node} differ at {index} of {group}"),
+                        format!(
+                            "{other} and {node} differ at {index} of {group}: {}",
+                            self.cluster.difference(group, other, node)
+                        ),
                     ));
                 }
             }
