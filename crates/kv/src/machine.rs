@@ -392,7 +392,7 @@ impl<S: Store> Machine<S> {
         if let Some(Closed { slot, gate }) = self.closed(index, &request)? {
             return Ok(Verdict::Closed { slot, gate });
         }
-        let now = self.tables.log_time;
+        let mut now = self.tables.log_time;
         let WriteRequest { client: mut id, seq, slot, deadline, .. } = request;
         if planted(Plant::RecordsBySeqAlone) {
             id = ClientId { connection: 0, ..id };
@@ -433,15 +433,23 @@ impl<S: Store> Machine<S> {
         }
 
         let reply = self.execute(index, &request.command)?;
-        // A steward may have moved it.
-        let now = self.tables.log_time;
+        let rose = rose.then_some(request.low);
+        // A steward may have moved it. The mark counts from when it rose, also when it is read back.
+        let begun = core::mem::replace(&mut now, self.tables.log_time);
+        let rose = rose.filter(|low| {
+            let is_earlier = begun < now;
+            if is_earlier {
+                self.ledger.low(id, *low, begun);
+            }
+            !is_earlier
+        });
         let kept = Kept::of(&reply, &mut self.scratch);
         if matches!(kept, Kept::Row(_)) {
             let row = Bytes::copy_from_slice(&self.scratch);
             self.overlay.put(layout::reply(id, seq, slot), row);
         }
         let record = Record { seq, deadline, digest, reply: kept, slot };
-        self.ledger.write(id, rose.then_some(request.low), &record, now);
+        self.ledger.write(id, rose, &record, now);
         let has_row = record.has_reply_row();
         let replaced = self.tables.clients.of(id).complete(record);
         if let Some(dead) = replaced.filter(|_| !has_row) {

@@ -37,12 +37,16 @@ impl Steward for OneSlot {
     fn call(
         &mut self,
         _: Index,
-        _: LogTime,
+        time: LogTime,
         call: &Bytes,
-        _: &mut dyn SlotRows,
+        rows: &mut dyn SlotRows,
     ) -> Result<Bytes, BadBytes> {
         if call.len() != 3 {
             return Err(BadBytes::new("not a gate and a slot"));
+        }
+        if call[0] == 3 {
+            // No slot, from a group whose log time is later.
+            rows.activate(&[], 1, LogTime(time.0 + 500));
         }
         Ok(std::mem::replace(&mut self.0, call.clone()))
     }
@@ -234,6 +238,18 @@ fn a_call_to_the_steward_counts_once_and_no_gate_closes_it() {
     let query = kontiki_kv::command::Read::Steward { query: Bytes::from_static(b"now ") };
     let answer = group.machine.query(&query, LogTime(0)).unwrap();
     assert_eq!(answer, QueryAnswer::Reply(Reply::Bulk(Bytes::from_static(b"now \0\0\0"))));
+}
+
+#[test]
+fn a_low_mark_counts_from_when_it_rose_also_where_the_steward_moves_log_time() {
+    let mut group = group();
+    group.write(call(7, 1, &[0, 0, 0]).proposal());
+    let before = group.machine.log_time();
+    group.write(call(7, 2, &[3, 0, 0]).low(2).proposal());
+    assert_eq!(group.machine.log_time().0, before.0 + 500);
+    let machine = Machine::open(group.machine.store().clone()).unwrap();
+    let again = machine.with_steward(OneSlot::read).unwrap();
+    assert_eq!(again.state_hash().unwrap(), group.machine.state_hash().unwrap());
 }
 
 /// Makes stewards out of calls whose first byte is 9.
