@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kontiki_replica::FIRST_GROUP;
 use kontiki_replica::steward::CONTROLLER;
 use kontiki_storage::disk::Crash;
-use kontiki_types::NodeId;
+use kontiki_types::{GroupId, Index, NodeId};
 
 use super::books::Books;
 use super::{Alarm, FaultKind, OPERATIONS_MIN, Swarm, TIME_MIN};
@@ -87,8 +88,9 @@ impl Swarm {
 
     /// Looks whether what is there is what must be there.
     pub(super) fn judge(&mut self) -> Checked {
-        if !self.live(self.cluster.now() + LEVEL_WITHIN, Self::is_level)? {
-            return liveness("the replicas do not come level".to_owned());
+        if !self.live(self.cluster.now() + LEVEL_WITHIN, |swarm| swarm.not_level().is_empty())? {
+            let behind = self.not_level();
+            return liveness(format!("the replicas do not come level: {behind:?}"));
         }
         self.look()?;
         self.judge_slots()?;
@@ -122,7 +124,7 @@ impl Swarm {
         let Some(known) = self.cluster.configuration() else { return Ok(()) };
         for group in self.cluster.groups().into_iter().filter(|group| *group != CONTROLLER) {
             let owned = known.slots_of(Some(group));
-            for node in self.cluster.running() {
+            for node in self.members_of(group) {
                 let Some(holdings) = self.cluster.holdings(group, node) else { continue };
                 let serving = holdings.serving();
                 if serving != owned {
@@ -156,23 +158,37 @@ impl Swarm {
 
     /// The nodes of the voters. A node whose replica was removed while it was down may not know it.
     fn members(&self) -> Vec<NodeId> {
-        let membership = self.cluster.leader().and_then(|leader| self.cluster.membership(leader));
+        self.members_of(FIRST_GROUP)
+    }
+
+    /// As [`Swarm::members`], of some group.
+    fn members_of(&self, group: GroupId) -> Vec<NodeId> {
+        let leader = self.cluster.leader_of(group);
+        let membership = leader.and_then(|leader| self.cluster.membership_of(group, leader));
         let voters = membership.iter().flat_map(|membership| &membership.voters);
         voters.map(|voter| voter.node).collect()
     }
 
-    /// Whether all members have applied what is committed.
-    fn is_level(&self) -> bool {
-        self.cluster.groups().into_iter().all(|group| {
+    /// Groups without a leader, and members that have not applied what their leader has in its log:
+    /// group, node, what the leader has, what the node has applied.
+    fn not_level(&self) -> Vec<(GroupId, Option<(NodeId, Index, Option<Index>)>)> {
+        let mut behind = Vec::new();
+        for group in self.cluster.groups() {
             let leader = self.cluster.leader_of(group);
             let status = leader.and_then(|leader| self.cluster.status_of(group, leader));
-            status.is_some_and(|status| {
-                let mut voters = status.raft.membership.voters.iter();
-                voters.all(|voter| {
-                    self.cluster.applied_of(group, voter.node) == Some(status.raft.last.index)
-                })
-            })
-        })
+            let Some(status) = status else {
+                behind.push((group, None));
+                continue;
+            };
+            let last = status.raft.last.index;
+            for voter in &status.raft.membership.voters {
+                let applied = self.cluster.applied_of(group, voter.node);
+                if applied != Some(last) {
+                    behind.push((group, Some((voter.node, last, applied))));
+                }
+            }
+        }
+        behind
     }
 
     /// A read through a node by a client of its own.
