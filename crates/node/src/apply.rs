@@ -364,19 +364,23 @@ impl<E: Engine> ApplyStage<E> {
                         self.send(Input::ChunkRead { group, to, meta, offset, data });
                     }
                     Err(error) => {
-                        // The core asks for another snapshot when it hears that there is none.
+                        // The core asks for another snapshot when there is nothing to read.
                         warn!(%group, %error, "cannot read a snapshot");
-                        self.send(Input::SnapshotBuilt { group, built: None });
+                        let data = Vec::new();
+                        self.send(Input::ChunkRead { group, to, meta, offset, data });
                     }
                 }
                 Ok(())
             }
             Work::WriteChunk { group, meta, offset, data } => {
-                match self.snapshots.write(group, &meta, offset, &data) {
-                    Ok(end) => self.send(Input::ChunkWritten { group, meta, end }),
-                    // Not answered, the leader sends it again after a while.
-                    Err(error) => warn!(%group, %error, "cannot stage a part of a snapshot"),
-                }
+                let end =
+                    self.snapshots.write(group, &meta, offset, &data).unwrap_or_else(|error| {
+                        // From the beginning, after a while: the disk may be full.
+                        warn!(%group, %error, "cannot stage a part of a snapshot");
+                        self.snapshots.give_up(group);
+                        0
+                    });
+                self.send(Input::ChunkWritten { group, meta, end });
                 Ok(())
             }
             Work::InstallSnapshot { group, meta } => self.install_snapshot(group, meta),

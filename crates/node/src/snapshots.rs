@@ -101,6 +101,11 @@ impl Snapshots {
         Ok(receiver.offset())
     }
 
+    /// Forgets what is staged: nothing of it counts as written.
+    pub(crate) fn give_up(&mut self, group: GroupId) {
+        self.receiving.remove(&group);
+    }
+
     /// Verifies the staged snapshot and makes it the state of the group, durably.
     pub(crate) fn install<E: Engine>(
         &mut self,

@@ -123,18 +123,16 @@ impl ApplyStage {
                 done.inputs.push(Input::SnapshotBuilt { group, built });
             }
             Work::ReadChunk { group, to, meta, offset, max } => {
-                match self.snapshots.read(group, &meta, offset, max) {
-                    Ok(data) => {
-                        done.inputs.push(Input::ChunkRead { group, to, meta, offset, data });
-                    }
-                    Err(_) => done.inputs.push(Input::SnapshotBuilt { group, built: None }),
-                }
+                // Nothing: it cannot be read.
+                let data = self.snapshots.read(group, &meta, offset, max).unwrap_or_default();
+                done.inputs.push(Input::ChunkRead { group, to, meta, offset, data });
             }
             Work::WriteChunk { group, meta, offset, data } => {
-                // Not answered, the leader sends it again after a while.
-                if let Ok(end) = self.snapshots.write(group, &meta, offset, &data) {
-                    done.inputs.push(Input::ChunkWritten { group, meta, end });
-                }
+                let end = self.snapshots.write(group, &meta, offset, &data).unwrap_or_else(|_| {
+                    self.snapshots.give_up(group);
+                    0
+                });
+                done.inputs.push(Input::ChunkWritten { group, meta, end });
             }
             Work::InstallSnapshot { group, meta } => self.install(group, meta, done),
             Work::Look { ticket, group, look } => {

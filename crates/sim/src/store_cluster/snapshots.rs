@@ -84,6 +84,11 @@ impl Snapshots {
         Ok(receiver.offset())
     }
 
+    /// Forgets what is staged: nothing of it counts as written.
+    pub(super) fn give_up(&mut self, group: GroupId) {
+        self.receiving.remove(&group);
+    }
+
     pub(super) fn install(
         &mut self,
         group: GroupId,
