@@ -17,13 +17,14 @@ import importlib.util
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "side_by_side"
+# The other script is read, not compiled into the tree.
+sys.dont_write_bytecode = True
 spec = importlib.util.spec_from_file_location(NAME, ROOT / "bench" / "side-by-side.py")
 base = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(base)
@@ -164,19 +165,7 @@ def main():
     missing = [name for name in ("redis-server", "redis-cli", "etcd") if not shutil.which(name)]
     if missing:
         raise SystemExit(f"error: not installed: {', '.join(missing)}")
-    # Ends by an exception, so that the servers are stopped.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    directory = Path(arguments.dir)
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    document = run(arguments, directory)
-    shutil.rmtree(directory, ignore_errors=True)
-    out = Path(arguments.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(document, indent=2) + "\n")
-    print(base.table(document["results"]))
-    for name, value in document["comparisons"].items():
-        print(f"{name}: {value}")
+    base.publish(arguments, run)
 
 
 main()

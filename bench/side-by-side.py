@@ -403,6 +403,23 @@ def run(arguments, directory):
     }
 
 
+def publish(arguments, run):
+    """Measures by `run` in an empty `arguments.dir`, writes `arguments.out`, prints the table."""
+    # Ends by an exception, so that the servers are stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    directory = Path(arguments.dir)
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    document = run(arguments, directory)
+    shutil.rmtree(directory, ignore_errors=True)
+    out = Path(arguments.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(document, indent=2) + "\n")
+    print(table(document["results"]))
+    for name, value in document["comparisons"].items():
+        print(f"{name}: {value}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kontiki", default=str(ROOT / "target/release/kontiki"),
@@ -423,19 +440,7 @@ def main():
                                           for name in arguments.only if name != "kontiki"]:
         if shutil.which(program) is None:
             raise SystemExit(f"error: {program} is not there")
-    # Ends by an exception, so that the servers are stopped.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    directory = Path(arguments.dir)
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    document = run(arguments, directory)
-    shutil.rmtree(directory, ignore_errors=True)
-    out = Path(arguments.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(document, indent=2) + "\n")
-    print(table(document["results"]))
-    for name, value in document["comparisons"].items():
-        print(f"{name}: {value}")
+    publish(arguments, run)
 
 
 if __name__ == "__main__":
