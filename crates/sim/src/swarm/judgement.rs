@@ -6,7 +6,7 @@ use std::time::Duration;
 use kontiki_replica::FIRST_GROUP;
 use kontiki_replica::steward::CONTROLLER;
 use kontiki_storage::disk::Crash;
-use kontiki_types::{GroupId, Index, NodeId};
+use kontiki_types::{GroupId, NodeId};
 
 use super::books::Books;
 use super::{Alarm, FaultKind, OPERATIONS_MIN, Swarm, TIME_MIN};
@@ -89,8 +89,8 @@ impl Swarm {
     /// Looks whether what is there is what must be there.
     pub(super) fn judge(&mut self) -> Checked {
         if !self.live(self.cluster.now() + LEVEL_WITHIN, |swarm| swarm.not_level().is_empty())? {
-            let behind = self.not_level();
-            return liveness(format!("the replicas do not come level: {behind:?}"));
+            let behind = self.not_level().join("; ");
+            return liveness(format!("the replicas do not come level: {behind}"));
         }
         self.look()?;
         self.judge_slots()?;
@@ -169,22 +169,22 @@ impl Swarm {
         voters.map(|voter| voter.node).collect()
     }
 
-    /// Groups without a leader, and members that have not applied what their leader has in its log:
-    /// group, node, what the leader has, what the node has applied.
-    fn not_level(&self) -> Vec<(GroupId, Option<(NodeId, Index, Option<Index>)>)> {
+    /// Groups without a leader, and members that have not applied what their leader has in its log.
+    fn not_level(&self) -> Vec<String> {
         let mut behind = Vec::new();
         for group in self.cluster.groups() {
             let leader = self.cluster.leader_of(group);
             let status = leader.and_then(|leader| self.cluster.status_of(group, leader));
             let Some(status) = status else {
-                behind.push((group, None));
+                behind.push(format!("{group}: nobody leads"));
                 continue;
             };
             let last = status.raft.last.index;
             for voter in &status.raft.membership.voters {
                 let applied = self.cluster.applied_of(group, voter.node);
                 if applied != Some(last) {
-                    behind.push((group, Some((voter.node, last, applied))));
+                    let node = voter.node;
+                    behind.push(format!("{group}: {node} applied {applied:?} of {last}"));
                 }
             }
         }
