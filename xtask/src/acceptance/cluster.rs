@@ -67,6 +67,21 @@ impl Cluster {
         Cluster::start_at(context, free_base_port()?)
     }
 
+    /// As [`Cluster::start`], with more flags of `up`, and settings in the environment.
+    pub fn start_with(
+        context: &Context,
+        flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Cluster> {
+        let log = fresh_log(context)?;
+        let arguments = up_arguments(context, free_base_port()?);
+        let mut up = Program::new(&context.binary).args(arguments).args(flags);
+        for (key, value) in environment {
+            up = up.env(key, value);
+        }
+        Cluster::await_ready(context, up.spawn_logged(&log)?, &log)
+    }
+
     /// Three nodes on the ports that belong to `base`; on the data that is there, if any.
     pub fn start_at(context: &Context, base: u16) -> Result<Cluster> {
         let log = fresh_log(context)?;

@@ -11,8 +11,10 @@ mod issue2;
 mod issue3;
 mod issue4;
 mod issue5;
+mod issue6;
 mod load;
 mod machine;
+mod metrics;
 mod process_test;
 mod report;
 mod wait;
@@ -182,7 +184,8 @@ impl Wanted {
             "3" => &issue3::ITEMS,
             "4" => &issue4::ITEMS,
             "5" => &issue5::ITEMS,
-            other => bail!("no acceptance run for issue `{other}`\nhint: there are 2, 3, 4 and 5"),
+            "6" => &issue6::ITEMS,
+            other => bail!("no acceptance run for issue `{other}`\nhint: there are 2 to 6"),
         };
         let mut names = Vec::new();
         let mut small = false;

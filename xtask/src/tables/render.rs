@@ -13,7 +13,7 @@ pub fn table(root: &Path, name: &str) -> Result<String> {
     };
     let results: Value = serde_json::from_str(&text).with_context(|| format!("{name}.json"))?;
     match name {
-        "issue-2" | "issue-3" | "issue-4" | "issue-5" => Ok(acceptance(&results)),
+        "issue-2" | "issue-3" | "issue-4" | "issue-5" | "issue-6" => Ok(acceptance(&results)),
         "kv-side-by-side" => Ok(side_by_side(&results)),
         "kv-sharded" => Ok(sharded(&results)),
         "mr" => Ok(map_reduce(&results)),

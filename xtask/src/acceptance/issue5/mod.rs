@@ -3,11 +3,10 @@
 mod back_and_forth;
 mod big_move;
 mod kills;
-mod metrics;
 mod shards;
 mod side_by_side;
 
-use super::Item;
+use super::{Item, metrics};
 use std::time::Duration;
 
 const fn minutes(count: u64) -> Duration {
