@@ -30,6 +30,7 @@ mod batch;
 mod bytes_in;
 mod clients;
 pub mod command;
+mod dead;
 mod expiry;
 mod hash;
 mod key_view;

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use kontiki_types::Slot;
+use kontiki_types::plant::{Plant, planted};
 
 use crate::MachineError;
 use crate::layout;
@@ -70,6 +71,9 @@ impl Litter {
         while left > 0 && bytes < BYTES_MAX && !self.is_empty() {
             let slot = self.slots.first().copied();
             let (start, end) = match slot {
+                Some(slot) if planted(Plant::DeleterWithoutIncarnation) => {
+                    (layout::data_before(slot, 0).0, layout::data_slot_end(slot))
+                }
                 Some(slot) => layout::data_before(slot, tables.slots.get(slot).incarnation),
                 None => layout::due_before_generation(tables.generation),
             };

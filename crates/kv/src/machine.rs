@@ -432,17 +432,16 @@ impl<S: Store> Machine<S> {
             return Ok(verdict);
         }
 
-        let reply = self.execute(index, &request.command)?;
-        let rose = rose.then_some(request.low);
-        // A steward may have moved it. The mark counts from when it rose, also when it is read back.
-        let begun = core::mem::replace(&mut now, self.tables.log_time);
-        let rose = rose.filter(|low| {
-            let is_earlier = begun < now;
-            if is_earlier {
-                self.ledger.low(id, *low, begun);
-            }
-            !is_earlier
-        });
+        let write = decode_command(index, &request.command)?;
+        let mut rose = rose.then_some(request.low);
+        if let (Write::Steward { .. }, Some(low)) = (&write, rose) {
+            // The steward may move log time, and marks and records of the same client with it. What
+            // is read back must come in the same order, and at the same times.
+            self.ledger.low(id, low, now);
+            rose = None;
+        }
+        let reply = self.execute(write)?;
+        now = self.tables.log_time;
         let kept = Kept::of(&reply, &mut self.scratch);
         if matches!(kept, Kept::Row(_)) {
             let row = Bytes::copy_from_slice(&self.scratch);
@@ -458,14 +457,13 @@ impl<S: Store> Machine<S> {
         Ok(Verdict::Done(reply))
     }
 
-    fn execute(&mut self, index: Index, command: &Bytes) -> Result<Reply, MachineError> {
-        let write = decode_command(index, command)?;
+    fn execute(&mut self, write: Write) -> Result<Reply, MachineError> {
         if let Some(length) = too_long(&write) {
             let text = format!("ERR a key of {length} bytes is longer than {KEY_BYTES_MAX}");
             return Ok(Reply::Error(text.into()));
         }
         if let Write::Steward { call } = &write {
-            return self.call_steward(index, call);
+            return self.call_steward(self.applying, call);
         }
         let mut batch = self.batch();
         let reply = write.execute(&mut batch);

@@ -1,5 +1,8 @@
 //! The state hash, summed up item by item.
 
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
 use kontiki_types::{ClientId, LogId, LogTime, Slot};
 
 use crate::bytes_in::Cursor;
@@ -23,12 +26,17 @@ const STEWARD: u64 = 5;
 const MOVING: u64 = 6;
 const STAGED: u64 = 7;
 
+/// What is summed up, each with its kind.
+type Items = BTreeSet<(u64, Vec<u8>)>;
+
 /// A sum over hashes of all items, which does not depend on their order (PROTOCOL 12 needs such a
 /// sum for each slot; this is the one for all).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Summary {
     sum: u128,
     items: u64,
+    /// The items themselves, if they are wanted.
+    kept: Option<Items>,
 }
 
 impl Summary {
@@ -80,10 +88,13 @@ impl Summary {
     fn add(&mut self, kind: u64, item: &[u8]) {
         self.sum = self.sum.wrapping_add(hash128(kind, item));
         self.items += 1;
+        if let Some(kept) = &mut self.kept {
+            kept.insert((kind, item.to_vec()));
+        }
     }
 
     /// The hash of the whole.
-    pub(crate) fn finish(self, applied: LogId, log_time: LogTime) -> u128 {
+    pub(crate) fn finish(&self, applied: LogId, log_time: LogTime) -> u128 {
         let mut all = Vec::with_capacity(48);
         all.extend_from_slice(&applied.term.0.to_be_bytes());
         all.extend_from_slice(&applied.index.0.to_be_bytes());
@@ -114,8 +125,32 @@ impl<S: Store> Machine<S> {
     /// # Errors
     /// [`MachineError`].
     pub fn state_hash(&self) -> Result<u128, MachineError> {
+        let summary = self.summed_up(Summary::default())?;
+        Ok(summary.finish(self.applied(), self.log_time()))
+    }
+
+    /// Where the logical states of two machines differ, for people: each item that only one of them
+    /// has. Empty if nothing but the position or the log time differs. Holds both states in memory.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub fn differences(&self, other: &Self) -> Result<Vec<String>, MachineError> {
+        let items = |machine: &Self| {
+            let summary = Summary { kept: Some(Items::new()), ..Summary::default() };
+            Ok::<_, MachineError>(machine.summed_up(summary)?.kept.unwrap_or_default())
+        };
+        let (one, two) = (items(self)?, items(other)?);
+        let only = |items: &Items, others: &Items, whose: &str| -> Vec<String> {
+            let items = items.difference(others);
+            items.map(|(kind, item)| format!("{whose} only: {}", shown(*kind, item))).collect()
+        };
+        let mut found = only(&one, &two, "the first");
+        found.extend(only(&two, &one, "the second"));
+        Ok(found)
+    }
+
+    fn summed_up(&self, mut summary: Summary) -> Result<Summary, MachineError> {
         let tables = self.tables();
-        let mut summary = Summary::default();
         summary.tables(tables);
         if let Some(state) = self.store().get(&layout::STEWARD)? {
             summary.steward(&state);
@@ -142,6 +177,25 @@ impl<S: Store> Machine<S> {
                 summary.row(&key, &row, &mut scratch);
             }
         }
-        Ok(summary.finish(self.applied(), tables.log_time))
+        Ok(summary)
+    }
+}
+
+/// An item, for people.
+fn shown(kind: u64, item: &[u8]) -> String {
+    let mut cursor = Cursor::new(item);
+    match kind {
+        SLOT => match SlotState::decode(&mut cursor) {
+            Ok((slot, state)) => format!("slot {slot}: {state:?}"),
+            Err(error) => format!("a slot: {error}"),
+        },
+        CLIENT => match Client::decode(&mut cursor) {
+            Ok((id, client)) => format!("client {id:?}: {client:?}"),
+            Err(error) => format!("a client: {error}"),
+        },
+        STEWARD => "what the log says of slots".to_owned(),
+        ROW => format!("row {:?}", Bytes::copy_from_slice(item)),
+        STAGED => format!("staged row {:?}", Bytes::copy_from_slice(item)),
+        _ => format!("row about slots on their way {:?}", Bytes::copy_from_slice(item)),
     }
 }

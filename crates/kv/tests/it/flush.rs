@@ -42,7 +42,9 @@ fn a_flush_hides_everything_at_once_and_deletes_it_bit_by_bit() {
         group.run(&format!("SET again{number} v"));
     }
     assert!(group.rows() < left, "writing goes slower than deleting");
+    assert!(group.machine.dead_rows().unwrap() > 0);
     while group.machine.tidy().unwrap() {}
+    assert_eq!(group.machine.dead_rows().unwrap(), 0);
     assert_eq!(group.query("DBSIZE"), Reply::Integer(101));
     let hash = group.hash();
     assert_eq!(group.rows(), 101);

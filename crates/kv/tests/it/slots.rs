@@ -252,6 +252,89 @@ fn a_low_mark_counts_from_when_it_rose_also_where_the_steward_moves_log_time() {
     assert_eq!(again.state_hash().unwrap(), group.machine.state_hash().unwrap());
 }
 
+/// Of the slot of `k`: an empty call pins what goes with it, another one is what comes with it, from
+/// a group whose log time is more than a retry window ahead.
+#[derive(Debug)]
+struct Hands;
+
+impl Hands {
+    fn over(store: MemStore) -> Machine<MemStore> {
+        Machine::open(store).unwrap().with_steward(|_| Ok(Box::new(Self))).unwrap()
+    }
+}
+
+impl Steward for Hands {
+    fn apply(
+        &mut self,
+        _: Index,
+        _: LogTime,
+        _: &Bytes,
+        _: &mut dyn SlotRows,
+    ) -> Result<(), BadBytes> {
+        Err(BadBytes::new("only calls"))
+    }
+
+    fn call(
+        &mut self,
+        _: Index,
+        time: LogTime,
+        call: &Bytes,
+        rows: &mut dyn SlotRows,
+    ) -> Result<Bytes, BadBytes> {
+        let slots = [Slot::of(b"k")];
+        if call.is_empty() {
+            rows.pin(&slots);
+        } else {
+            rows.open(&slots, 1);
+            rows.stage(&slots, 1, call)?;
+            rows.activate(&slots, 1, LogTime(time.0 + WINDOW + 1000));
+        }
+        Ok(Bytes::new())
+    }
+
+    fn query(&self, _: &Bytes, _: LogTime) -> Bytes {
+        Bytes::new()
+    }
+
+    fn gate(&self, _: Slot) -> Gate {
+        Gate::Open
+    }
+
+    fn frozen(&self) -> Option<Slot> {
+        None
+    }
+
+    fn is_tracked(&self, _: Slot) -> bool {
+        false
+    }
+
+    fn to_bytes(&self) -> Bytes {
+        Bytes::new()
+    }
+}
+
+/// Swarm of a sharded store, seed 104 when it was found: what came with a slot was about the very
+/// client whose call brought it. Read back, its own mark came after that one instead of before.
+#[test]
+fn marks_that_come_with_a_slot_are_read_back_behind_that_of_the_call_that_brings_it() {
+    let steward = |seq, call: Bytes| {
+        let command = kontiki_kv::command::Write::Steward { call };
+        Write::of(7, seq, Slot::default(), &command)
+    };
+    let (mut source, mut target) = (Group::new(), Group::new());
+    source.machine = Hands::over(source.machine.store().clone());
+    target.machine = Hands::over(target.machine.store().clone());
+    for seq in 1..=3 {
+        source.write(Write::new(7, seq, "INCR k").low(seq).proposal());
+    }
+    source.write(steward(4, Bytes::new()).low(3).proposal());
+    let sent = source.machine.export_closing(&[Slot::of(b"k")], &Bytes::new(), 1 << 20).unwrap();
+    target.write(steward(9, sent.payload).low(9).proposal());
+    let read = Hands::over(target.machine.store().clone());
+    assert_eq!(read.differences(&target.machine).unwrap(), Vec::<String>::new());
+    assert_eq!(read.state_hash().unwrap(), target.machine.state_hash().unwrap());
+}
+
 /// Makes stewards out of calls whose first byte is 9.
 #[derive(Debug)]
 struct Nine;
