@@ -30,6 +30,7 @@ use kontiki_shard::{
     Answer as Said, Call, GroupOp, ImportStatus, Limits, Move, MoveId, Phase, Query, Source, Step,
     Told, Verdict, source_step, target_step,
 };
+use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{ClientId, GroupId, Instant, LogTime, Seq, Slot, Term};
 
 use crate::connection::{Answer, Ask, RETENTION_MILLIS, SessionWrite};
@@ -335,6 +336,7 @@ impl Mover {
                 Some(Ok(Told::Decided { found: Some(found), .. })) => {
                     self.hear_move(id, Some(found));
                 }
+                _ if planted(Plant::DeposedControllerBelieved) && self.is_taken_for_done(id) => {}
                 // Whatever came of it, the controller knows.
                 _ => self.ask_for_move(id),
             },

@@ -153,6 +153,8 @@ plants! {
         "Whether the slot is frozen is asked when a write is proposed, not when it is applied.";
     DroppedBeforeCommit "dropped-before-commit"
         "The source lets go when the target has everything, before the commit.";
+    DeposedControllerBelieved "stale-controller"
+        "A commit that was sent to a leader of the controller counts, though that one was deposed.";
 }
 
 impl Plant {
@@ -170,6 +172,7 @@ impl Plant {
                 | Self::OwnershipByReply
                 | Self::CheckAtProposeOnly
                 | Self::DroppedBeforeCommit
+                | Self::DeposedControllerBelieved
         )
     }
 

@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use kontiki_shard::{
-    Call, GroupCommand, GroupOp, ImportStatus, Move, MoveAnswer, MoveId, Op, Phase, Place, Query,
-    Step, Verdict, activation,
+    Call, GroupCommand, GroupOp, ImportStage, ImportStatus, Move, MoveAnswer, MoveId, Op, Phase,
+    Place, Query, Step, Verdict, activation,
 };
 use kontiki_types::{GroupId, Instant};
 
@@ -309,6 +309,20 @@ impl Mover {
         if id.is_source && before == Phase::Planned && after == Phase::Committed {
             self.activate(id);
         }
+    }
+
+    /// For a bug planted on purpose: a commit that nobody has confirmed is taken for done.
+    pub(super) fn is_taken_for_done(&mut self, id: TaskId) -> bool {
+        let Some(task) = self.tasks.get_mut(&id) else { return false };
+        let import = task.target.as_ref().and_then(|status| status.import.as_ref());
+        let is_complete = import.is_some_and(|import| import.stage == ImportStage::Complete);
+        let is_commit = is_complete && task.found.phase == Phase::Planned;
+        if is_commit {
+            task.waits = false;
+            let found = Move { phase: Phase::Committed, ..task.found.clone() };
+            self.hear_found(id, found);
+        }
+        is_commit
     }
 
     /// The source's leader tells the target that it owns the slots.
