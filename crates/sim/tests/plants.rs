@@ -20,9 +20,34 @@ const QUICK: [(Plant, u64); 11] = [
     (Plant::WorkerLeaseIgnored, 300),
 ];
 
+/// Those of the handoff of slots, all of them.
+const HANDOFF: [(Plant, u64); 11] = [
+    (Plant::RecordsLeftBehind, 100),
+    (Plant::TagsForgotten, 100),
+    (Plant::DeleterWithoutIncarnation, 100),
+    (Plant::CommitOfOldAttempt, 100),
+    (Plant::UnfreezeByTimer, 100),
+    (Plant::DeltaInMemory, 100),
+    (Plant::ChunksOutOfOrder, 100),
+    (Plant::OwnershipByReply, 100),
+    (Plant::CheckAtProposeOnly, 100),
+    (Plant::DroppedBeforeCommit, 100),
+    (Plant::DeposedControllerBelieved, 100),
+];
+
 #[test]
-fn planted_bugs_are_found_and_their_seeds_pass_without_them() {
-    for (plant, bound) in QUICK {
+fn planted_bugs_of_the_handoff_are_found() {
+    assert!(Plant::ALL.iter().filter(|plant| plant.is_of_handoff()).count() == HANDOFF.len());
+    are_found(&HANDOFF);
+}
+
+#[test]
+fn planted_bugs_are_found_and_each_seed_passes_without() {
+    are_found(&QUICK);
+}
+
+fn are_found(plants: &[(Plant, u64)]) {
+    for &(plant, bound) in plants {
         let found = search(plant, 0, bound, run_of(plant));
         let found = found.unwrap_or_else(|| panic!("{plant} is not found in {bound} seeds"));
         println!("{plant}: seed {}: {}", found.seed, found.violation);

@@ -48,6 +48,11 @@ impl SlotOwnership {
         self.check(group)
     }
 
+    /// The log of `group` begins anew: the id is another group's from here on.
+    pub fn forgets(&mut self, group: GroupId) {
+        self.serving.remove(&group);
+    }
+
     fn check(&self, group: GroupId) -> Checked {
         let (Some(configuration), Some((index, slots))) =
             (&self.configuration, self.serving.get(&group))

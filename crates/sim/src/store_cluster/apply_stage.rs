@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kontiki_kv::{Machine, QueryAnswer};
-use kontiki_raft::{Config, Entries, EntryData, Membership, Recovered, SnapshotMeta};
+use kontiki_raft::{Base, Config, Entries, EntryData, Membership, Recovered, SnapshotMeta};
+use kontiki_replica::steward::{BEGINS_AFTER, Beginning, holdings_of};
 use kontiki_replica::{Answer, Caller, Failure, Look, Opened, Question};
-use kontiki_shard::Step;
+use kontiki_shard::{GroupRef, Step};
 use kontiki_storage::directory::Directory;
 use kontiki_storage::disk::SimDisk;
 use kontiki_storage::engine::{Engine, GroupStore, MemoryEngine, MemoryStore, Persist};
@@ -30,6 +31,7 @@ pub(super) enum Work {
     Look { ticket: u64, group: GroupId, look: Box<Look> },
     Create { group: GroupId, member: Member },
     Remove { group: GroupId, member: Member },
+    Begin { group: GroupRef, member: Member },
 }
 
 /// What comes out.
@@ -44,6 +46,8 @@ pub(super) struct Done {
     pub(super) looked: Vec<(u64, Option<Step>)>,
     /// The groups whose steward has acted.
     pub(super) stewarded: Vec<GroupId>,
+    /// Snapshots that were installed with a part of a move in them.
+    pub(super) installed_in_move: u64,
 }
 
 impl Done {
@@ -140,6 +144,7 @@ impl ApplyStage {
                 done.looked.push((ticket, step.transpose().map_err(text)?.flatten()));
             }
             Work::Create { group, member } => self.create(group, member, done)?,
+            Work::Begin { group, member } => self.begin(group, member, done)?,
             Work::Remove { group, member } => {
                 self.directory.set_removed(group, member.replica).map_err(text)?;
                 self.machines.remove(&group);
@@ -245,6 +250,9 @@ impl ApplyStage {
             self.members.insert(group, (meta.membership_id, Arc::clone(&meta.membership)));
             let configuration = sharding::configuration(group, &machine);
             let has_steward = machine.steward().is_some();
+            let holdings = machine.steward().and_then(|steward| holdings_of(steward).ok());
+            let parts = holdings.map_or(0, |held| held.exports().len() + held.imports().len());
+            done.installed_in_move += u64::from(parts > 0);
             self.machines.insert(group, machine);
             self.stewarded.remove(&group);
             if has_steward {
@@ -263,9 +271,39 @@ impl ApplyStage {
         self.engine.drop_group(group).map_err(text)?;
         let store = self.engine.open_group(group).map_err(text)?;
         self.machines.insert(group, sharding::machine(store).map_err(text)?);
+        done.inputs.push(Input::Opened(Box::new(self.empty(group, member))));
+        Ok(())
+    }
+
+    /// Begins a group with one replica; the event loop hears of it when its log has begun.
+    fn begin(&mut self, group: GroupRef, member: Member, done: &mut Done) -> Result<(), String> {
+        let id = group.id;
+        if self.machines.contains_key(&id) {
+            return Ok(());
+        }
+        let note = member.replica.0.to_string();
+        self.directory.set_note(&replica_note(id), &note).map_err(text)?;
+        sharding::note_joined(&mut self.directory, group).map_err(text)?;
+        self.engine.drop_group(id).map_err(text)?;
+        let store = self.engine.open_group(id).map_err(text)?;
+        let steward = Beginning::Joined(group).steward();
+        let store = Machine::found(store, BEGINS_AFTER, &*steward).map_err(text)?;
+        self.machines.insert(id, sharding::machine(store).map_err(text)?);
+        let membership = Arc::new(Membership::new([member], []));
+        let base = Base { id: BEGINS_AFTER, membership, ..Base::default() };
+        self.members.insert(id, (base.membership_id, Arc::clone(&base.membership)));
+        let applied = BEGINS_AFTER.index;
+        let recovered = Recovered { base: Some(base.clone()), applied, ..Recovered::default() };
+        let opened = Opened { recovered, applied: BEGINS_AFTER, ..self.empty(id, member) };
+        done.log.push(LogWork::Begin(id, base, Box::new(opened)));
+        Ok(())
+    }
+
+    /// A replica without a log.
+    fn empty(&self, group: GroupId, member: Member) -> Opened {
         let mut raft = self.raft.clone();
         raft.me = member;
-        done.inputs.push(Input::Opened(Box::new(Opened {
+        Opened {
             group,
             raft,
             recovered: Recovered::default(),
@@ -273,7 +311,6 @@ impl ApplyStage {
             log_time: LogTime(0),
             next_due: None,
             seed: member.node.0 ^ (member.replica.0 << 8),
-        })));
-        Ok(())
+        }
     }
 }

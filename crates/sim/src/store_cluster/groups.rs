@@ -7,14 +7,17 @@ use kontiki_kv::{Machine, QueryAnswer};
 use kontiki_raft::{Membership, Role};
 use kontiki_replica::GroupStatus;
 use kontiki_replica::steward::{self, CONTROLLER, holdings_of};
-use kontiki_shard::{Answer, Configuration, Holdings, Move, Query, SlotSet};
+use kontiki_shard::{Answer, Configuration, Holdings, Move, Query};
 use kontiki_storage::engine::MemoryStore;
-use kontiki_types::{GroupId, Index, LogTime, NodeId, Slot, Term};
+use kontiki_types::{GroupId, Index, LogTime, NodeId, Term};
 
 use super::node::Running;
 use super::sharding;
 use super::steps::{MoveStep, Stepped};
 use super::{GROUP, StoreCluster};
+
+/// Differences of two states that are told.
+const DIFFERENCES_MAX: usize = 8;
 
 impl StoreCluster {
     fn node(&self, node: NodeId) -> Option<&Running> {
@@ -24,11 +27,6 @@ impl StoreCluster {
     /// The state machine of a running node's replica.
     pub(super) fn machine(&self, group: GroupId, node: NodeId) -> Option<&Machine<MemoryStore>> {
         self.node(node)?.stage.machines.get(&group)
-    }
-
-    /// Every group that the store began with.
-    pub fn groups(&self) -> Vec<GroupId> {
-        self.config.groups()
     }
 
     /// Up to where a running node's replica has applied its log.
@@ -67,7 +65,7 @@ impl StoreCluster {
         self.groups().into_iter().any(|group| self.has_replica(group, node))
     }
 
-    fn has_replica(&self, group: GroupId, node: NodeId) -> bool {
+    pub(super) fn has_replica(&self, group: GroupId, node: NodeId) -> bool {
         self.node(node).is_some_and(|node| node.core.replica(group).is_some())
     }
 
@@ -112,29 +110,22 @@ impl StoreCluster {
         Some((machine.applied().index, machine.state_hash().ok()?))
     }
 
-    /// In which parts the states of two replicas of a group differ, for people.
+    /// In what the states of two replicas of a group differ, for people.
     pub fn difference(&self, group: GroupId, one: NodeId, other: NodeId) -> String {
-        let all: Vec<Slot> = SlotSet::all().iter().collect();
-        let parts = |node| {
-            let machine = self.machine(group, node)?;
-            let steward = machine.steward().map(|steward| steward.to_bytes());
-            Some((machine.log_time(), steward, machine.live_sums(&all).ok()?))
-        };
-        let (Some(one), Some(other)) = (parts(one), parts(other)) else { return String::new() };
-        let mut found = Vec::new();
-        if one.0 != other.0 {
-            found.push(format!("log time {} and {}", one.0.0, other.0.0));
+        let machines = self.machine(group, one).zip(self.machine(group, other));
+        let Some((one, other)) = machines else { return String::new() };
+        let (times, mut found) = ((one.log_time(), other.log_time()), Vec::new());
+        if times.0 != times.1 {
+            found.push(format!("log time {} and {}", times.0.0, times.1.0));
         }
-        if one.1 != other.1 {
-            found.push("what their logs say of slots".to_owned());
-        }
-        if one.2 != other.2 {
-            found.push(format!("sums {:?} and {:?}", one.2, other.2));
-        }
-        if found.is_empty() {
-            found.push("what is staged, noted or pinned for moves, or records".to_owned());
-        }
+        found.extend(one.differences(other).unwrap_or_else(|error| vec![error.to_string()]));
+        found.truncate(DIFFERENCES_MAX);
         found.join("; ")
+    }
+
+    /// Rows of a running node's replica that nobody can see, or that are kept for moves.
+    pub fn dead_rows_of(&self, group: GroupId, node: NodeId) -> Option<u64> {
+        self.machine(group, node)?.dead_rows().ok()
     }
 
     /// Bytes of a snapshot of a running node's state, as it is now.
@@ -206,10 +197,10 @@ impl StoreCluster {
         *newest = (*newest).max(index);
         if is_new
             && self.watches_steps
-            && let Some(step) = payload.and_then(MoveStep::of)
+            && let Some((step, tag)) = payload.and_then(MoveStep::of)
         {
             self.note(|| format!("{node} is the first to apply {step:?} of {group} at {index}"));
-            self.stepped.push(Stepped { step, group, node });
+            self.stepped.push(Stepped { step, group, node, tag });
         }
     }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use kontiki_raft::{Entries, Receipt, WriteBatch, persist};
+use kontiki_raft::{Base, Entries, Receipt, WriteBatch, persist};
+use kontiki_replica::Opened;
 use kontiki_storage::disk::SimDisk;
 use kontiki_storage::log::{Log, LogError};
 use kontiki_types::{GroupId, Index, Member};
@@ -38,8 +39,15 @@ impl DiskSpeed {
 /// What the log is asked to do, in order.
 pub(super) enum LogWork {
     Write(GroupId, WriteBatch<Bytes>),
-    Read { group: GroupId, to: Member, from: Index, max: usize },
+    Read {
+        group: GroupId,
+        to: Member,
+        from: Index,
+        max: usize,
+    },
     Forget(GroupId),
+    /// The log of a group begins, which is open then.
+    Begin(GroupId, Base, Box<Opened>),
 }
 
 /// Entries that were asked for.
@@ -67,6 +75,7 @@ pub(super) struct LogStage {
     writes: u64,
     is_full: bool,
     reads: Vec<Reading>,
+    begun: Vec<Opened>,
 }
 
 impl LogStage {
@@ -81,6 +90,7 @@ impl LogStage {
             writes: 0,
             is_full: false,
             reads: Vec::new(),
+            begun: Vec::new(),
         }
     }
 
@@ -117,6 +127,11 @@ impl LogStage {
                     let entries = self.log.read(group, from, max).unwrap_or_default().into();
                     self.reads.push(Reading { group, to, from, entries });
                 }
+                LogWork::Begin(group, base, opened) => {
+                    self.write(&mut batch, &mut receipts)?;
+                    self.log.create_group(group, base).map_err(|error| error.to_string())?;
+                    self.begun.push(*opened);
+                }
                 LogWork::Forget(group) => {
                     self.write(&mut batch, &mut receipts)?;
                     self.log.forget_group(group).map_err(|error| error.to_string())?;
@@ -134,6 +149,11 @@ impl LogStage {
     /// What was read since this was last asked.
     pub(super) fn take_reads(&mut self) -> Vec<Reading> {
         std::mem::take(&mut self.reads)
+    }
+
+    /// The groups that have begun since this was last asked.
+    pub(super) fn take_begun(&mut self) -> Vec<Opened> {
+        std::mem::take(&mut self.begun)
     }
 
     fn write(

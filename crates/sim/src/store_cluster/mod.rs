@@ -12,6 +12,7 @@ mod clock;
 mod faults;
 mod groups;
 mod host;
+mod joining;
 mod log_book;
 mod log_stage;
 mod moving;
@@ -28,9 +29,10 @@ use bytes::Bytes;
 use kontiki_raft::{Config, Role};
 use kontiki_replica::steward::BEGINS_AFTER;
 use kontiki_replica::{
-    Answer, Ask, ChangeFailure, ChangeKind, FIRST_GROUP, GroupConfig, MoverLimits, Target,
+    Answer, Ask, ChangeFailure, ChangeKind, FIRST_GROUP, GroupConfig, MoverLimits, Report, Target,
 };
 use kontiki_resp::Reply;
+use kontiki_shard::Why;
 use kontiki_storage::disk::SimDisk;
 use kontiki_storage::engine::MemoryEngine;
 use kontiki_types::{GroupId, Incarnation, Index, Instant, LogTime, Member, NodeId, ReplicaId};
@@ -172,6 +174,8 @@ pub struct StoreCluster {
     watches_steps: bool,
     stepped: Vec<Stepped>,
     ownership: SlotOwnership,
+    /// Groups that have begun since the store did, each with the life of its id.
+    joined: BTreeMap<GroupId, u64>,
     /// The last entry of each group that anybody has applied.
     newest: BTreeMap<GroupId, Index>,
     watches_installs: bool,
@@ -182,6 +186,7 @@ pub struct StoreCluster {
     violation: Option<Violation>,
     only_clients_judge: bool,
     leaders: u64,
+    installs_in_move: u64,
     trace_hash: u64,
     trace: Option<Vec<String>>,
     happenings: Vec<Happening>,
@@ -234,6 +239,7 @@ impl StoreCluster {
             watches_steps: false,
             stepped: Vec::new(),
             ownership: SlotOwnership::default(),
+            joined: BTreeMap::new(),
             newest: BTreeMap::new(),
             watches_installs: false,
             installing: Vec::new(),
@@ -243,6 +249,7 @@ impl StoreCluster {
             violation: None,
             only_clients_judge: false,
             leaders: 0,
+            installs_in_move: 0,
             trace_hash: 0,
             trace: None,
             happenings: Vec::new(),
@@ -437,6 +444,11 @@ impl StoreCluster {
         self.leaders
     }
 
+    /// Snapshots that were installed by a group while slots of it were on their way.
+    pub fn installs_in_move(&self) -> u64 {
+        self.installs_in_move
+    }
+
     /// The highest index that is known to be committed.
     pub fn committed(&self) -> Index {
         self.checks.get(&GROUP).map_or(Index(0), Checks::committed)
@@ -571,7 +583,10 @@ impl StoreCluster {
                         self.checked(group, |checks| checks.has_written(id));
                     }
                 }
-                Happening::Moves(report) => self.note(|| format!("{id} moves: {report:?}")),
+                Happening::Moves(report) => {
+                    self.note(|| format!("{id} moves: {report:?}"));
+                    self.check(adds_up(id, &report));
+                }
                 Happening::Stewarded(group) => self.look_at_steward(id, group),
                 Happening::Opens(group, book) => {
                     self.checked(group, |checks| checks.opens(id, *book));
@@ -593,6 +608,7 @@ impl StoreCluster {
                     let seen = format!("{id} takes a damaged frame of {from} for whole");
                     self.check(Err(Violation::new("A damaged frame is refused", seen)));
                 }
+                Happening::InstalledInMove(count) => self.installs_in_move += count,
                 Happening::Installs => {
                     if std::mem::take(&mut self.watches_installs) {
                         self.installing.push(id);
@@ -642,6 +658,17 @@ impl StoreCluster {
         {
             self.violation.get_or_insert(violation);
         }
+    }
+}
+
+/// The sums are there to find our own mistakes: what was sent whole adds up.
+fn adds_up(node: NodeId, report: &Report) -> Checked {
+    match report {
+        Report::GivenUp { id, why: why @ (Why::SumsDiffer | Why::Unreadable) } => {
+            let seen = format!("{node} gives up an attempt of {id}: {why:?}");
+            Err(Violation::new("What has arrived adds up", seen))
+        }
+        _ => Ok(()),
     }
 }
 

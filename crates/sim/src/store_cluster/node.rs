@@ -15,7 +15,7 @@ use kontiki_replica::{
     Effect, FrameError, MoverOutput, NodeInfo, Opened, Question, Report, Request, Target,
 };
 use kontiki_resp::{Reply, ReplyParse, ReplyParser};
-use kontiki_shard::Configuration;
+use kontiki_shard::{Configuration, GroupRef};
 use kontiki_storage::disk::SimDisk;
 use kontiki_storage::engine::MemoryEngine;
 use kontiki_types::{ClientId, GroupId, Instant, LogId, LogTime, Member, NodeId, Slot, Term};
@@ -100,6 +100,16 @@ pub(super) enum Input {
         group: GroupId,
         member: Member,
     },
+    /// A group that has joined begins here.
+    Begin {
+        group: GroupRef,
+        member: Member,
+    },
+    /// The group has left, and its replica here goes.
+    Remove {
+        group: GroupId,
+        member: Member,
+    },
 }
 
 /// A step of a node that happens later.
@@ -175,6 +185,8 @@ pub(super) enum Happening {
     HasWritten(Vec<GroupId>),
     /// All of a snapshot is there.
     Installs,
+    /// So many snapshots were installed with a part of a move in them.
+    InstalledInMove(u64),
     /// A replica that is new here is open.
     Opens(GroupId, Box<LogBook>),
     /// The group's steward has acted here, or came up.
@@ -370,6 +382,9 @@ impl Running {
                     self.input(Input::EntriesRead(reading));
                 }
                 self.input(Input::Persisted(receipts));
+                for opened in self.log.take_begun() {
+                    self.input(Input::Opened(Box::new(opened)));
+                }
                 self.begin_log();
                 if let Some(moment) = self.log.unsealed() {
                     self.later(SEAL_AFTER, Step::Seal(moment));
@@ -505,6 +520,17 @@ impl Running {
                 self.happenings.push(Happening::Opens(opened.group, Box::new(book)));
                 core.open(*opened).map_err(|error| error.to_string())?;
             }
+            Input::Begin { group, member } => {
+                if core.replica(group.id).is_none() {
+                    self.stage.queue.push_back(Work::Begin { group, member });
+                }
+            }
+            Input::Remove { group, member } => {
+                if core.replica(group).is_some_and(|raft| raft.status().me == member) {
+                    core.close(group, member.replica);
+                    self.stage.queue.push_back(Work::Remove { group, member });
+                }
+            }
             Input::Closed { group, member } => {
                 self.moving.closed(group);
                 core.close(group, member.replica);
@@ -611,6 +637,9 @@ impl Running {
             self.happenings.push(Happening::Applied { group, before, entry: (id, payload) });
         }
         self.happenings.extend(done.stewarded.into_iter().map(Happening::Stewarded));
+        if done.installed_in_move > 0 {
+            self.happenings.push(Happening::InstalledInMove(done.installed_in_move));
+        }
         for work in done.log {
             self.log.add(work);
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use kontiki_kv::{Machine, MachineError, QueryAnswer, Store};
 use kontiki_replica::steward::{self, Beginning, CONTROLLER, StewardMaker};
-use kontiki_shard::{Answer, Configuration, Controller, Query};
-use kontiki_storage::directory::Directory;
+use kontiki_shard::{Answer, Configuration, Controller, GroupRef, Query};
+use kontiki_storage::directory::{Directory, DirectoryError};
 use kontiki_storage::disk::SimDisk;
 use kontiki_types::{GroupId, LogTime, Member, NodeId};
 
@@ -41,8 +41,24 @@ pub(super) fn founding_configuration(directory: &Directory<SimDisk>) -> Option<A
     }
 }
 
+/// Name of the directory's note of what a group began as that began here.
+fn joined_note(group: GroupId) -> String {
+    format!("begins-{group}")
+}
+
+/// Notes that a group begins here that has joined.
+pub(super) fn note_joined(
+    directory: &mut Directory<SimDisk>,
+    group: GroupRef,
+) -> Result<(), DirectoryError> {
+    directory.set_note(&joined_note(group.id), &group.joined.to_string())
+}
+
 /// What a group of this store began as; `None`: without a steward, with every slot.
 pub(super) fn beginning(directory: &Directory<SimDisk>, group: GroupId) -> Option<Beginning> {
+    if let Some(joined) = directory.note(&joined_note(group)) {
+        return Some(Beginning::Joined(GroupRef { id: group, joined: joined.parse().ok()? }));
+    }
     directory.initial(CONTROLLER)?;
     let nodes = |members: &[Member]| members.iter().map(|member| member.node).collect();
     let founders: Vec<(GroupId, Vec<NodeId>)> = directory

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use kontiki_kv::command::Write;
 use kontiki_kv::{Body, Proposal};
-use kontiki_shard::{Call, GroupOp, Op, Then};
+use kontiki_shard::{Call, GroupOp, Op, Tag, Then};
 use kontiki_types::{GroupId, NodeId};
 
 /// What an entry does for a move.
@@ -61,8 +61,9 @@ impl MoveStep {
         Self::Groups,
     ];
 
-    /// What the entry with this payload does, if it is one of these.
-    pub(super) fn of(payload: &Bytes) -> Option<Self> {
+    /// What the entry with this payload does, if it is one of these, and of which attempt, if it
+    /// names one.
+    pub(super) fn of(payload: &Bytes) -> Option<(Self, Option<Tag>)> {
         let call = match Proposal::decode(payload).ok()?.body {
             Body::Slots(call) => call,
             Body::Write(request) => match Write::decode(&request.command).ok()? {
@@ -71,7 +72,15 @@ impl MoveStep {
             },
             Body::Tick => return None,
         };
-        Some(match Call::from_bytes(&call).ok()? {
+        let call = Call::from_bytes(&call).ok()?;
+        let tag = match &call {
+            Call::Decide {
+                op: Op::Commit { tag } | Op::Abort { tag, .. } | Op::Closed { tag, .. },
+            } => Some(*tag),
+            Call::Carry { command } => Some(command.tag),
+            Call::Decide { .. } | Call::Share { .. } => None,
+        };
+        let step = match call {
             Call::Decide { op } => match op {
                 Op::Plan { .. } => Self::Plan,
                 Op::Commit { .. } => Self::Commit,
@@ -92,7 +101,8 @@ impl MoveStep {
                 GroupOp::Discard { .. } => Self::Discard,
             },
             Call::Share { .. } => Self::Groups,
-        })
+        };
+        Some((step, tag))
     }
 }
 
@@ -105,4 +115,6 @@ pub struct Stepped {
     pub group: GroupId,
     /// By whose replica.
     pub node: NodeId,
+    /// Of which attempt, if it names one.
+    pub tag: Option<Tag>,
 }

@@ -69,8 +69,12 @@ impl Swarm {
             FaultKind::Ring => struck.cuts = ring(&shuffled(all, &mut random)),
             FaultKind::OneWay => {
                 let Some(&other) = random.pick(&others) else { return Ok(()) };
-                let pair = if random.chance(500) { (target, other) } else { (other, target) };
-                if random.chance(500) {
+                let drawn = if random.chance(500) { (target, other) } else { (other, target) };
+                let (pair, is_cut) = match fault.hits {
+                    Whom::Way(from, to) => ((from, to), false),
+                    _ => (drawn, random.chance(500)),
+                };
+                if is_cut {
                     struck.cuts = vec![pair];
                 } else {
                     let late = random.time(Duration::from_millis(50), Duration::from_millis(4000));
@@ -319,7 +323,7 @@ impl Swarm {
 
     /// Whom a fault hits.
     fn target(&mut self, whom: Whom, random: &mut Random) -> Option<NodeId> {
-        if let Whom::Node(node) = whom {
+        if let Whom::Node(node) | Whom::Way(node, _) = whom {
             return Some(node);
         }
         let group = self.some_group(random);
@@ -402,6 +406,7 @@ impl Swarm {
     /// Whether a disk may be damaged: not while a change that nobody has written down is under way.
     fn may_damage(&mut self, node: NodeId) -> bool {
         !self.operator.is_asking()
+            && !self.founder.needs(node)
             && self.atlas.may_damage(&self.cluster, node, self.operator.leaving())
     }
 

@@ -23,6 +23,8 @@ const REPAIR_WITHIN: Duration = Duration::from_secs(30);
 const FINISH_WITHIN: Duration = Duration::from_secs(12);
 /// Replicas are level within this time once nothing is written any more.
 const LEVEL_WITHIN: Duration = Duration::from_secs(6);
+/// Rows that nobody can see are deleted within this time once no slot moves.
+const DELETE_WITHIN: Duration = Duration::from_secs(8);
 /// How long a final read may take.
 const READ_WITHIN: Duration = Duration::from_secs(8);
 /// Enough operations are served within this time.
@@ -120,9 +122,29 @@ impl Swarm {
     }
 
     /// Every slot is served by its owner alone, and of the moves nothing is left.
-    fn judge_slots(&self) -> Checked {
+    fn judge_slots(&mut self) -> Checked {
         let Some(known) = self.cluster.configuration() else { return Ok(()) };
-        for group in self.cluster.groups().into_iter().filter(|group| *group != CONTROLLER) {
+        let data_groups = |swarm: &Self| {
+            let groups = swarm.cluster.groups().into_iter();
+            groups.filter(|group| *group != CONTROLLER).collect::<Vec<_>>()
+        };
+        let dead = |swarm: &Self| {
+            let mut dead = Vec::new();
+            for group in data_groups(swarm) {
+                for node in swarm.members_of(group) {
+                    let rows = swarm.cluster.dead_rows_of(group, node).unwrap_or(0);
+                    if rows > 0 {
+                        dead.push(format!("{rows} rows of {group} at {node}"));
+                    }
+                }
+            }
+            dead
+        };
+        if !self.live(self.cluster.now() + DELETE_WITHIN, |swarm| dead(swarm).is_empty())? {
+            let seen = format!("{DELETE_WITHIN:?} later there are {}", dead(self).join(", "));
+            return Err(Violation::new("Of a move nothing is left", seen));
+        }
+        for group in data_groups(self) {
             let owned = known.slots_of(Some(group));
             for node in self.members_of(group) {
                 let Some(holdings) = self.cluster.holdings(group, node) else { continue };
@@ -158,7 +180,7 @@ impl Swarm {
 
     /// The nodes of the voters. A node whose replica was removed while it was down may not know it.
     fn members(&self) -> Vec<NodeId> {
-        self.members_of(FIRST_GROUP)
+        self.members_of(if self.mover.is_some() { CONTROLLER } else { FIRST_GROUP })
     }
 
     /// As [`Swarm::members`], of some group.

@@ -17,8 +17,10 @@ mod books;
 mod clients;
 mod disks;
 mod faults;
+mod founder;
 mod judgement;
 mod kinds;
+mod meddler;
 mod mover;
 mod operator;
 mod plan;
@@ -44,6 +46,8 @@ use atlas::Atlas;
 use books::Books;
 use clients::Client;
 use faults::Struck;
+use founder::Founder;
+use meddler::Meddler;
 use mover::Mover;
 use operator::Operator;
 use plan::{Plan, TIME_MIN};
@@ -109,6 +113,10 @@ pub struct Report {
     pub steps: [u64; MoveStep::ALL.len()],
     /// And how often something went wrong just then.
     pub struck: [u64; MoveStep::ALL.len()],
+    /// Snapshots that were installed by a group while slots of it were on their way.
+    pub installs_in_move: u64,
+    /// Groups that have joined and got their replicas.
+    pub joins: u64,
     /// The faults that were planned: number, time and name.
     pub plan: Vec<(usize, Duration, FaultKind)>,
 }
@@ -124,6 +132,7 @@ enum Alarm {
     Client(usize, u64),
     Operator,
     Mover,
+    Meddle(usize),
     Look,
 }
 
@@ -144,6 +153,9 @@ struct Swarm {
     operator: Operator,
     /// Who has slots moved, in a sharded store.
     mover: Option<Mover>,
+    /// Who makes trouble at their moves.
+    meddler: Option<Meddler>,
+    founder: Founder,
     only_faults: Option<Vec<usize>>,
     /// Nodes whose disk is in another one's place.
     swapped: BTreeSet<NodeId>,
@@ -196,6 +208,8 @@ pub fn run(seed: u64, config: &SwarmConfig) -> Report {
         trace: swarm.cluster.take_trace(),
         history: swarm.history,
         plan,
+        installs_in_move: swarm.cluster.installs_in_move(),
+        joins: swarm.founder.joins(),
         moves: mover.map_or(0, |mover| mover.opened),
         steps: mover.map_or([0; MoveStep::ALL.len()], |mover| mover.steps),
         struck: mover.map_or([0; MoveStep::ALL.len()], |mover| mover.struck),
@@ -230,6 +244,8 @@ impl Swarm {
             atlas: Atlas::default(),
             operator: Operator::default(),
             mover: None,
+            meddler: None,
+            founder: Founder::default(),
             only_faults: config.only_faults.clone(),
             swapped: BTreeSet::new(),
             failed_starts: BTreeMap::new(),
@@ -306,6 +322,10 @@ impl Swarm {
                 self.move_slots();
                 Ok(())
             }
+            Alarm::Meddle(at) => {
+                self.abort(at);
+                Ok(())
+            }
             Alarm::Look => {
                 self.set(self.cluster.now() + LOOK, Alarm::Look);
                 self.look()
@@ -323,7 +343,7 @@ impl Swarm {
             }
         }
         for stepped in self.cluster.take_stepped() {
-            self.slots_stepped(stepped)?;
+            self.slots_stepped(stepped);
         }
         for (node, _) in self.cluster.take_exited() {
             self.crashes += 1;

@@ -13,9 +13,10 @@ use kontiki_shard::{
 use kontiki_types::{ClientId, GroupId, Incarnation, Instant, LogTime, NodeId, Seq, Slot};
 
 use super::books::Books;
+use super::meddler::Meddler;
 use super::plan::Fault;
-use super::{Alarm, Struck, Swarm, plan};
-use crate::invariants::{Checked, Violation};
+use super::{Alarm, Swarm, plan};
+use crate::invariants::Violation;
 use crate::random::Random;
 use crate::store_cluster::{Answered, MoveStep, Stepped};
 
@@ -30,8 +31,10 @@ enum Errand {
     Rebalance,
     /// A move is cancelled on its way.
     Cancel,
-    /// A group gives everything away, and comes back.
+    /// A group gives everything away and is gone.
     Leave,
+    /// Another group comes, and gets its share.
+    Join,
 }
 
 /// A call under way.
@@ -95,11 +98,12 @@ impl Mover {
             } else {
                 plan::FAULTS_FROM / 2 + random.time(Duration::ZERO, window)
             };
-            let errand = match random.below(12) {
+            let errand = match random.below(14) {
                 0..6 => wander(&mut random),
                 6..8 => Errand::Exchange { pairs: random.between(1, 3) as u32 },
                 8 => Errand::Rebalance,
                 9 => Errand::Leave,
+                10..12 => Errand::Join,
                 _ => Errand::Cancel,
             };
             (start + wait, if at == 0 { wander(&mut random) } else { errand })
@@ -133,7 +137,13 @@ impl Mover {
     }
 
     /// What to tell the controller for the errand at `at`, if its time has come.
-    fn decide(&mut self, at: usize, known: &Configuration, moves: &[Move]) -> Option<Op> {
+    fn decide(
+        &mut self,
+        at: usize,
+        known: &Configuration,
+        moves: &[Move],
+        free: Option<GroupId>,
+    ) -> Option<Op> {
         let random = &mut self.random;
         let plan = |parts| Some(Op::Plan { at: Some(known.epoch()), parts });
         let (_, errand) = self.errands.get(at)?;
@@ -187,6 +197,10 @@ impl Mover {
                 let group = *random.pick(&groups).filter(|_| groups.len() > 1)?;
                 Some(Op::Leave { groups: vec![group] })
             }
+            Errand::Join => {
+                let (_, other) = known.groups().next()?;
+                Some(Op::Join { groups: vec![(free?, other.nodes.clone())] })
+            }
         }
     }
 
@@ -199,7 +213,9 @@ impl Mover {
         match (reply, &mut self.errands[at].1) {
             (Reply::Planned { .. }, Errand::Wander { hops, .. }) if *hops > 1 => *hops -= 1,
             (Reply::Planned { .. }, Errand::Exchange { pairs }) if *pairs > 1 => *pairs -= 1,
-            (Reply::Done { .. }, Errand::Leave) => self.errands[at].1 = Errand::Rebalance,
+            (Reply::Done { .. }, Errand::Leave | Errand::Join) => {
+                self.errands[at].1 = Errand::Rebalance;
+            }
             (Reply::Planned { .. } | Reply::Done { .. }, _) => {
                 self.errands.remove(at);
             }
@@ -221,7 +237,7 @@ impl Mover {
 }
 
 /// What a write under a session's stamp is like.
-trait OfSession {
+pub(super) trait OfSession {
     fn of(write: &kontiki_kv::command::Write, client: ClientId, seq: Seq, now: LogTime) -> Self;
 }
 
@@ -285,6 +301,7 @@ impl Swarm {
     pub(super) fn begin_moves(&mut self) {
         if self.plan.config.shards > 0 {
             self.mover = Some(Mover::new(self.plan.seed, self.start));
+            self.meddler = Some(Meddler::new(self.plan.seed));
             self.cluster.watch_for_steps(true);
             self.set(self.start, Alarm::Mover);
         }
@@ -294,6 +311,7 @@ impl Swarm {
     pub(super) fn end_moves(&mut self) {
         if let Some(mover) = &mut self.mover {
             mover.strikes = 0;
+            self.meddler = None;
             // Who is told to leave is to be left without slots.
             mover.errands.clear();
             mover.errands.push((self.cluster.now(), Errand::Rebalance));
@@ -302,12 +320,13 @@ impl Swarm {
 
     /// Whether every move has ended, and none is wanted.
     pub(super) fn moves_are_over(&self) -> bool {
-        self.mover.as_ref().is_none_or(Mover::is_done)
+        self.mover.as_ref().is_none_or(Mover::is_done) && self.groups_are_settled()
     }
 
     /// The operator of the slots looks at what is to be done.
     pub(super) fn move_slots(&mut self) {
         let now = self.cluster.now();
+        self.tend_groups();
         let Some(mover) = &mut self.mover else { return };
         let wait = mover.random.time(TICK.0, TICK.1);
         let is_idle = mover.sent.is_none();
@@ -356,6 +375,7 @@ impl Swarm {
     ) -> Result<Option<Answered>, Violation> {
         let now = self.cluster.now();
         let log_time = self.controller_time();
+        let free = self.free_group();
         let Some(mover) = &mut self.mover else { return Ok(Some(answered)) };
         let is_it = |sent: &Sent| sent.ticket == Some(answered.ticket);
         let Some(mut sent) = mover.sent.take_if(|sent| is_it(sent)) else {
@@ -384,7 +404,7 @@ impl Swarm {
                 mover.left = None;
                 let due = (0..mover.errands.len()).filter(|&at| mover.errands[at].0 <= now);
                 for at in due.collect::<Vec<_>>() {
-                    let Some(op) = mover.decide(at, &configuration, &moves) else {
+                    let Some(op) = mover.decide(at, &configuration, &moves, free) else {
                         if let Errand::Rebalance = mover.errands[at].1 {
                             // It is even, or will be.
                             mover.errands.remove(at);
@@ -413,7 +433,7 @@ impl Swarm {
     }
 
     /// The controller's log time, as an operator hears it.
-    fn controller_time(&self) -> LogTime {
+    pub(super) fn controller_time(&self) -> LogTime {
         let mut nodes = self.cluster.running().into_iter();
         let known = |node: NodeId| self.cluster.log_time_in(CONTROLLER, node);
         let leader = self.cluster.leader_of(CONTROLLER).and_then(known);
@@ -421,16 +441,17 @@ impl Swarm {
     }
 
     /// Slots have come a step further: perhaps just now something goes wrong.
-    pub(super) fn slots_stepped(&mut self, stepped: Stepped) -> Checked {
+    pub(super) fn slots_stepped(&mut self, stepped: Stepped) {
+        self.meddle(stepped);
         let (now, end) = (self.cluster.now(), self.start + self.plan.faults_until);
         let groups = self.cluster.groups();
         let leader = |group| self.cluster.leader_of(group);
-        let Some(mover) = &mut self.mover else { return Ok(()) };
+        let Some(mover) = &mut self.mover else { return };
         let number = stepped.step as usize;
         mover.steps[number] += 1;
         let random = &mut mover.random;
         if mover.strikes == 0 || now + Duration::from_millis(500) > end || !random.chance(STRIKES) {
-            return Ok(());
+            return;
         }
         mover.strikes -= 1;
         mover.struck[number] += 1;
@@ -453,13 +474,7 @@ impl Swarm {
             1 => random.time(Duration::ZERO, Duration::from_millis(2)),
             _ => random.time(Duration::ZERO, Duration::from_millis(40)),
         };
-        let at = self.plan.faults.len();
-        self.plan.faults.push(fault);
-        self.struck.push(Struck::default());
-        if self.only_faults.as_ref().is_none_or(|only| only.contains(&at)) {
-            self.set(now + wait, Alarm::FaultBegins(at));
-        }
-        Ok(())
+        self.add_fault(fault, wait);
     }
 }
 

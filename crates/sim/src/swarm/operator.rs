@@ -127,6 +127,13 @@ impl Swarm {
         self.wake_operator();
     }
 
+    /// As [`Swarm::wish`], before everything else.
+    pub(super) fn wish_first(&mut self, wish: Wish) {
+        self.operator.wishes.retain(|other| *other != wish);
+        self.operator.wishes.insert(0, wish);
+        self.wake_operator();
+    }
+
     fn wake_operator(&mut self) {
         if !std::mem::replace(&mut self.operator.is_awake, true) {
             self.set(self.cluster.now() + LOOK, Alarm::Operator);
@@ -256,6 +263,12 @@ impl Swarm {
             // A disk may have been damaged since this was wished for: what is on it comes back first.
             Wish::Remove(node)
                 if is_member(node) && !self.atlas.may_remove(&self.cluster, node) =>
+            {
+                return Next::Wait;
+            }
+            // A group that has just begun gets others first.
+            Wish::Remove(node) | Wish::Rebuild(node)
+                if is_member(node) && membership.voters.len() == 1 =>
             {
                 return Next::Wait;
             }

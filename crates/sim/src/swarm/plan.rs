@@ -35,6 +35,8 @@ pub(super) enum Whom {
     Cast(usize),
     /// This one.
     Node(NodeId),
+    /// The way from the one to the other.
+    Way(NodeId, NodeId),
 }
 
 /// A fault that is to come.
@@ -146,6 +148,11 @@ fn shard(config: &mut StoreConfig, random: &mut Random) {
     moves.chunks_in_flight = random.between(1, 4) as usize;
     moves.attempt = random.time(Duration::from_millis(1500), Duration::from_secs(8));
     moves.freeze = random.time(Duration::from_millis(300), Duration::from_secs(2));
+    // Content that takes its time is content that changes on its way.
+    if random.chance(500) {
+        moves.copy_bytes_per_second = random.between(2_000, 20_000);
+        moves.attempt = moves.attempt.max(Duration::from_secs(4));
+    }
 }
 
 /// What goes wrong just when slots come a step further.

@@ -39,6 +39,10 @@ pub struct Summary {
     pub faults: [u64; FaultKind::ALL.len()],
     /// How often slots were sent on their way.
     pub moves: u64,
+    /// Snapshots that were installed by a group while slots of it were on their way.
+    pub installs_in_move: u64,
+    /// Groups that have joined and got their replicas.
+    pub joins: u64,
     /// How often each step of a move was seen, in the order of [`MoveStep::ALL`].
     pub steps: [u64; MoveStep::ALL.len()],
     /// And how often something went wrong just then.
@@ -65,6 +69,8 @@ impl Default for Summary {
             virtual_min: Duration::MAX,
             faults: [0; FaultKind::ALL.len()],
             moves: 0,
+            installs_in_move: 0,
+            joins: 0,
             steps: [0; MoveStep::ALL.len()],
             struck: [0; MoveStep::ALL.len()],
             trace_hash: 0,
@@ -99,6 +105,8 @@ impl Summary {
             *sum += count;
         }
         self.moves += report.moves;
+        self.installs_in_move += report.installs_in_move;
+        self.joins += report.joins;
         for at in 0..MoveStep::ALL.len() {
             self.steps[at] += report.steps[at];
             self.struck[at] += report.struck[at];
@@ -129,6 +137,12 @@ impl Summary {
                 MoveStep::ALL.iter().zip(self.struck).filter(|(_, struck)| *struck == 0)
             {
                 found.push(format!("nothing went wrong at a step {step:?}"));
+            }
+            if self.installs_in_move == 0 {
+                found.push("no snapshot was installed in the middle of a move".to_owned());
+            }
+            if self.joins == 0 {
+                found.push("no group joined".to_owned());
             }
         }
         if self.seeds >= ENOUGH_SEEDS && has_faults {
@@ -178,6 +192,8 @@ impl fmt::Display for Summary {
         }
         if self.moves > 0 {
             writeln!(f, "moves: {}", self.moves)?;
+            writeln!(f, "snapshots installed in the middle of moves: {}", self.installs_in_move)?;
+            writeln!(f, "groups that joined: {}", self.joins)?;
             for (at, step) in MoveStep::ALL.iter().enumerate() {
                 let (seen, struck) = (self.steps[at], self.struck[at]);
                 writeln!(

@@ -1,13 +1,14 @@
 //! Issue 3, the whole cluster in one thread from one seed: its 'What must be seen'.
 
 mod chaos;
-mod plants;
+pub(super) mod plants;
 mod scenarios;
 mod seeds;
 mod speed;
 mod timeline;
 
 use super::Item;
+pub(super) use seeds::number_behind;
 use std::time::Duration;
 
 const fn minutes(count: u64) -> Duration {

@@ -45,7 +45,7 @@ fn sim(context: &Context, seeds: u64) -> Result<Finished> {
 }
 
 /// The number that follows `before`.
-pub(super) fn number_behind(text: &str, before: &str) -> Result<f64> {
+pub(in crate::acceptance) fn number_behind(text: &str, before: &str) -> Result<f64> {
     let (_, rest) = text.split_once(before).with_context(|| format!("no `{before}` in {text}"))?;
     let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
     rest[..end].parse().with_context(|| format!("no number behind `{before}`"))

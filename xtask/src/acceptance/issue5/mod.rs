@@ -3,6 +3,7 @@
 mod back_and_forth;
 mod big_move;
 mod kills;
+mod seeds;
 mod shards;
 mod side_by_side;
 
@@ -13,7 +14,7 @@ const fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
 }
 
-pub static ITEMS: [Item; 4] = [
+pub static ITEMS: [Item; 5] = [
     Item {
         name: "2",
         title: "4,096 slots with 1 GB moved under load: exact, and frozen for less than 50 ms",
@@ -37,5 +38,11 @@ pub static ITEMS: [Item; 4] = [
         title: "beside Redis Cluster with WAIT 1 and etcd in one run: writes at least as fast",
         limit: minutes(20),
         run: side_by_side::run,
+    },
+    Item {
+        name: "8",
+        title: "10,000 seeds of a sharded store pass; planted bugs of the handoff are found",
+        limit: minutes(300),
+        run: seeds::run,
     },
 ];
