@@ -268,7 +268,8 @@ impl Swarm {
             }
             // A group that has just begun gets others first.
             Wish::Remove(node) | Wish::Rebuild(node)
-                if is_member(node) && membership.voters.len() == 1 =>
+                if membership.voters.len() == 1
+                    && membership.voters.iter().any(|voter| voter.node == node) =>
             {
                 return Next::Wait;
             }
