@@ -270,6 +270,21 @@ impl Client {
         })
     }
 
+    /// Whether the keys are shared by several groups, as far as is known: then operations on several
+    /// hash slots cannot take effect together.
+    pub fn is_sharded(&self) -> bool {
+        self.0.nodes.is_sharded()
+    }
+
+    pub(crate) fn options(&self) -> Options {
+        self.0.options.clone()
+    }
+
+    /// The addresses of the nodes that are known.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        self.0.nodes.addresses()
+    }
+
     pub(crate) async fn call<R, T, F>(
         &self,
         kind: Kind,

@@ -45,6 +45,7 @@ mod retry;
 mod stamps;
 mod types;
 mod view;
+mod whole;
 
 pub use admin::{
     AddNode, CancelMoves, Change, ClusterStatus, DrainNode, EnableSharding, GroupStatus, JoinGroup,
@@ -55,6 +56,7 @@ pub use client::Client;
 pub use error::{Error, Outcome, Reason};
 pub use options::Options;
 pub use types::{Compare, Op, OpResult, Status, Version, Versioned};
-pub use view::{Opened, Page, ViewId};
+pub use view::{Opened, Page, Row, ViewId};
+pub use whole::{GroupView, Views};
 
 pub use kontiki_net::{Secret, Tls};

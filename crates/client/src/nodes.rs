@@ -88,6 +88,10 @@ impl Nodes {
         self.read().all.is_empty()
     }
 
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        self.read().all.iter().map(|node| node.address.to_string()).collect()
+    }
+
     /// Whether operations on several slots cannot take effect together.
     pub(crate) fn is_sharded(&self) -> bool {
         self.read().is_sharded

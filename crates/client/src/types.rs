@@ -45,6 +45,15 @@ pub enum Op {
         /// Its new value.
         value: Bytes,
     },
+    /// Sets a key, which is gone from a log time on.
+    SetUntil {
+        /// The key.
+        key: Bytes,
+        /// Its new value.
+        value: Bytes,
+        /// In milliseconds since the Unix epoch, from 1. What is past removes the key.
+        expires_at_ms: u64,
+    },
     /// Appends to a key; an absent one counts as empty.
     Append {
         /// The key.
@@ -89,6 +98,7 @@ impl Op {
             Self::Get { key }
             | Self::Delete { key }
             | Self::Set { key, .. }
+            | Self::SetUntil { key, .. }
             | Self::Append { key, .. } => key,
         }
     }
@@ -96,7 +106,9 @@ impl Op {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Get { key } | Self::Delete { key } => key.len(),
-            Self::Set { key, value } | Self::Append { key, value } => key.len() + value.len(),
+            Self::Set { key, value }
+            | Self::SetUntil { key, value, .. }
+            | Self::Append { key, value } => key.len() + value.len(),
         }
     }
 }
@@ -107,7 +119,10 @@ impl From<Op> for proto::Op {
         Self {
             op: Some(match op {
                 Op::Get { key } => Wire::Get(proto::GetOp { key }),
-                Op::Set { key, value } => Wire::Set(proto::SetOp { key, value }),
+                Op::Set { key, value } => Wire::Set(proto::SetOp { key, value, expires_at_ms: 0 }),
+                Op::SetUntil { key, value, expires_at_ms } => {
+                    Wire::Set(proto::SetOp { key, value, expires_at_ms: expires_at_ms.max(1) })
+                }
                 Op::Append { key, value } => Wire::Append(proto::AppendOp { key, value }),
                 Op::Delete { key } => Wire::Delete(proto::DeleteOp { key }),
             }),

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use kontiki_net::proto::{
-    CloseViewRequest, CutViewRequest, KeepViewRequest, OpenViewRequest, ReadViewRequest,
+    CloseViewRequest, CutViewRequest, KeepViewRequest, KeyAndValue, OpenViewRequest,
+    ReadViewRequest,
 };
 
 use crate::client::Client;
@@ -32,11 +33,22 @@ pub struct Opened {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ViewId(pub u64);
 
+/// A key of a view.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    /// The key.
+    pub key: Bytes,
+    /// Its value.
+    pub value: Bytes,
+    /// The log time in milliseconds from which on the key is gone; `None`: it stays.
+    pub expires_at_ms: Option<u64>,
+}
+
 /// Some keys of a view.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// Keys with their values, in the order of their positions.
-    pub pairs: Vec<(Bytes, Bytes)>,
+    pub rows: Vec<Row>,
     /// Keys that were looked at, with and without the prefix.
     pub looked_at: u64,
     /// What to read on behind; `None` at the end.
@@ -88,8 +100,12 @@ impl Client {
             ReadViewRequest { view: view.0, prefix: prefix.clone(), from, to, after, bytes_max };
         let attempt = |node: Node, request| async move { node.kv().read_view(request).await };
         let page = self.call(Kind::Read, request, attempt).await?;
+        let row = |pair: KeyAndValue| {
+            let expires_at_ms = Some(pair.expires_at_ms).filter(|at| *at > 0);
+            Row { key: pair.key, value: pair.value, expires_at_ms }
+        };
         Ok(Page {
-            pairs: page.pairs.into_iter().map(|pair| (pair.key, pair.value)).collect(),
+            rows: page.pairs.into_iter().map(row).collect(),
             looked_at: page.looked_at,
             last: page.last,
         })

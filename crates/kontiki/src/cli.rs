@@ -66,6 +66,10 @@ pub(crate) enum Command {
     Del(KeyArgs),
     /// Look at a cluster, and change who belongs to it.
     Cluster(ClusterArgs),
+    /// Write all keys of a running store into a file.
+    Backup(BackupArgs),
+    /// Fill an empty store, or a new folder, from a backup.
+    Restore(RestoreArgs),
     /// Settings of a node.
     Config {
         /// Print a commented file with every setting and its default.
@@ -164,6 +168,48 @@ pub(crate) struct ChaosArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(
+    after_help = "Each group is as of one index of its log, reached after the command began; \
+                        each key is there once. There is no one moment for all groups.\n\n\
+                        Example:\n  kontiki backup store.backup\n  kontiki restore store.backup \
+                        --dir ./restored"
+)]
+pub(crate) struct BackupArgs {
+    /// Where to write it. The name is given when the file is whole and durable.
+    pub(crate) file: PathBuf,
+    /// Replace the file if it exists.
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) address: AddressArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "The file is checked as a whole before anything is written. With --dir the \
+                        folder has its name only when everything is in it.\n\nExample:\n  kontiki \
+                        restore store.backup --dir ./restored\n  kontiki up --dir ./restored"
+)]
+pub(crate) struct RestoreArgs {
+    /// The backup.
+    pub(crate) file: PathBuf,
+    /// Make this folder, for `kontiki up --dir`. Without it, the running store at --addr is filled.
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// With --dir: number of nodes.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
+    pub(crate) nodes: u64,
+    /// With --dir: number of data groups.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) groups: u32,
+    /// Only check the file.
+    #[arg(long, conflicts_with = "dir")]
+    pub(crate) check: bool,
+    #[command(flatten)]
+    pub(crate) address: AddressArgs,
+}
+
+#[derive(Args, Debug, Clone)]
 pub(crate) struct AddressArgs {
     /// gRPC address of any node.
     #[arg(long, default_value = "127.0.0.1:7101", env = "KONTIKI_ADDR", value_name = "HOST:PORT")]

@@ -9,14 +9,19 @@ use kontiki_client::{Error, Options, blocking::Client};
 use crate::UnknownOutcome;
 use crate::cli::{AddressArgs, KeyArgs, KeyValueArgs};
 
+/// How to reach the cluster behind the address.
+pub(crate) fn options(address: &AddressArgs) -> Options {
+    let seconds = address.timeout.clamp(0.001, 86_400.0);
+    let options = Options { timeout: Duration::from_secs_f64(seconds), ..Options::default() };
+    match &address.password {
+        Some(password) => options.password(password.as_bytes()),
+        None => options,
+    }
+}
+
 /// Connects to the cluster behind the address.
 pub(crate) fn connect(address: &AddressArgs) -> Result<Client> {
-    let seconds = address.timeout.clamp(0.001, 86_400.0);
-    let mut options = Options { timeout: Duration::from_secs_f64(seconds), ..Options::default() };
-    if let Some(password) = &address.password {
-        options = options.password(password.as_bytes());
-    }
-    Client::connect([&address.addr], options).map_err(told).with_context(|| {
+    Client::connect([&address.addr], options(address)).map_err(told).with_context(|| {
         format!(
             "cannot reach a cluster at {}\nhint: give the gRPC address of a node by --addr or \
              KONTIKI_ADDR; `kontiki up` prints them",

@@ -3,6 +3,7 @@
 //! stdout is data, stderr is logs and errors. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the
 //! outcome of a write is unknown.
 
+mod backup;
 mod bench;
 mod chaos;
 mod cli;
@@ -66,6 +67,8 @@ fn main() -> ExitCode {
         Command::Append(args) => keys::append(&args),
         Command::Del(args) => keys::del(&args),
         Command::Cluster(args) => cluster::run(&args),
+        Command::Backup(args) => backup::backup(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Config { .. } => {
             print!("{}", config::defaults_toml());
             Ok(())

@@ -29,11 +29,22 @@ pub struct KeyView<V> {
     log_time: LogTime,
 }
 
+/// A key of a view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRow {
+    /// The key.
+    pub key: Bytes,
+    /// Its value.
+    pub value: Bytes,
+    /// The log time from which on the key is gone; `None`: it stays.
+    pub expires: Option<LogTime>,
+}
+
 /// Some keys of a view.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyPage {
     /// Keys with their values, in the order of their positions.
-    pub rows: Vec<(Bytes, Bytes)>,
+    pub rows: Vec<KeyRow>,
     /// How many keys were looked at.
     pub looked_at: u64,
     /// The last of them, which the next page comes after; `None` at the end of the range.
@@ -135,13 +146,15 @@ impl<V: StoreView> KeyView<V> {
                 if ScanPosition::of(&key).cursor() >= to {
                     return Ok(page);
                 }
-                if key.starts_with(prefix) && !read_header(&row)?.is_due(self.log_time) {
+                let header = read_header(&row)?;
+                if key.starts_with(prefix) && !header.is_due(self.log_time) {
                     bytes += (key.len() + row.len()) as u64;
                     if bytes > bytes_max && !page.rows.is_empty() {
                         page.last = last;
                         return Ok(page);
                     }
-                    page.rows.push((key.clone(), value(&row)));
+                    let (value, expires) = (value(&row), header.expires);
+                    page.rows.push(KeyRow { key: key.clone(), value, expires });
                 }
                 page.looked_at += 1;
                 if page.looked_at >= LOOKED_AT_MAX {

@@ -54,7 +54,7 @@ pub mod table;
 
 pub use access::{Access, AccessMut, Record};
 pub use bytes_in::BadBytes;
-pub use key_view::{KeyPage, KeyView};
+pub use key_view::{KeyPage, KeyRow, KeyView};
 pub use machine::{KEY_BYTES_MAX, Machine, RETRY_WINDOW_MAX_MS};
 pub use mem_store::{MemStore, MemView};
 pub use moving::{SlotChanges, SlotPiece, SlotRows, SlotSums};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kontiki_kv::command::{Condition, Expiry, Parsed, Read, Write};
+use kontiki_kv::command::{Condition, Deadline, Expiry, Parsed, Read, Write};
 use kontiki_kv::{Proposal, Reply, WriteRequest};
 use kontiki_net::proto::{self, kv_server::Kv, op};
 use kontiki_net::{Failure as NetFailure, FailureCode};
@@ -140,7 +140,7 @@ impl Kv for Native {
 
     async fn set(&self, request: Request<proto::SetRequest>) -> Answered<proto::SetResponse> {
         let proto::SetRequest { session, key, value } = request.into_inner();
-        let commands = vec![Parsed::Write(set(key.clone(), value)), version_of(key)];
+        let commands = vec![Parsed::Write(set(key.clone(), value, 0)), version_of(key)];
         let mut replies =
             self.transaction(session, Vec::new(), commands).await?.unwrap_or_default();
         let (_, version) = versioned(replies.pop().unwrap_or(Reply::Nil));
@@ -306,7 +306,7 @@ impl Native {
             op::Op::Get(get) => vec![version_of(get.key.clone())],
             op::Op::Set(it) => {
                 vec![
-                    Parsed::Write(set(it.key.clone(), it.value.clone())),
+                    Parsed::Write(set(it.key.clone(), it.value.clone(), it.expires_at_ms)),
                     version_of(it.key.clone()),
                 ]
             }
@@ -369,8 +369,13 @@ fn routes(atlas: &Atlas) -> Vec<proto::Route> {
     routes
 }
 
-fn set(key: Bytes, value: Bytes) -> Write {
-    Write::Set { key, value, condition: Condition::Always, get: false, expiry: Expiry::Clear }
+/// Sets a key that is gone from `expires_at_ms` of log time on; at 0, it stays.
+fn set(key: Bytes, value: Bytes, expires_at_ms: u64) -> Write {
+    let expiry = match expires_at_ms {
+        0 => Expiry::Clear,
+        at => Expiry::Until(Deadline::At(i64::try_from(at).unwrap_or(i64::MAX))),
+    };
+    Write::Set { key, value, condition: Condition::Always, get: false, expiry }
 }
 
 fn version_of(key: Bytes) -> Parsed {

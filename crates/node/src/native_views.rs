@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use kontiki_kv::KeyRow;
 use kontiki_net::proto::{self, KeyAndValue};
 use kontiki_net::{Failure, FailureCode};
 use kontiki_replica::{FIRST_GROUP, Host};
-use kontiki_types::{Epoch, GroupId};
+use kontiki_types::{Epoch, GroupId, LogTime};
 use tokio::sync::oneshot;
 use tonic::Status;
 
@@ -112,7 +112,10 @@ impl Native {
             keys.page(&prefix, (from, to), after.as_deref(), bytes_max)
         });
         let page = page.await?;
-        let pair = |(key, value): (Bytes, Bytes)| KeyAndValue { key, value };
+        let pair = |KeyRow { key, value, expires }| {
+            let expires_at_ms = expires.map_or(0, |at: LogTime| at.0);
+            KeyAndValue { key, value, expires_at_ms }
+        };
         Ok(proto::ReadViewResponse {
             pairs: page.rows.into_iter().map(pair).collect(),
             looked_at: page.looked_at,

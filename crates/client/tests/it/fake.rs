@@ -220,7 +220,7 @@ impl Store {
                 }
                 None => OpResult::default(),
             },
-            Wire::Set(SetOp { key, value }) => {
+            Wire::Set(SetOp { key, value, .. }) => {
                 self.keys.insert(key, (value, version));
                 OpResult { found: true, version, ..OpResult::default() }
             }
@@ -272,15 +272,16 @@ impl Kv for FakeNode {
 
     async fn set(&self, request: Request<SetRequest>) -> Reply<SetResponse> {
         let SetRequest { session, key, value } = request.into_inner();
-        let (answer, log_time_ms) =
-            self.apply(session, vec![], op(Wire::Set(SetOp { key, value }))).await?;
+        let (answer, log_time_ms) = self
+            .apply(session, vec![], op(Wire::Set(SetOp { key, value, ..SetOp::default() })))
+            .await?;
         Ok(Response::new(SetResponse { version: answer.results[0].version, log_time_ms }))
     }
 
     async fn put_if_version(&self, request: Request<PutIfVersionRequest>) -> Reply<SetResponse> {
         let PutIfVersionRequest { session, key, value, version } = request.into_inner();
         let compares = vec![Compare { key: key.clone(), version }];
-        let ops = op(Wire::Set(SetOp { key: key.clone(), value }));
+        let ops = op(Wire::Set(SetOp { key: key.clone(), value, ..SetOp::default() }));
         let (answer, log_time_ms) = self.apply(session, compares, ops).await?;
         if !answer.succeeded {
             let version = self.store().keys.get(&key).map_or(0, |key| key.1);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kontiki_kv::{KeyView, Store};
+use kontiki_kv::{KeyRow, KeyView, Store};
 
 use crate::group::Group;
 
@@ -26,7 +26,7 @@ fn read(
         loop {
             let last = after.as_deref();
             let page = view.page(prefix.as_bytes(), part[0], part[1], last, bytes_max).unwrap();
-            for (key, value) in page.rows {
+            for KeyRow { key, value, .. } in page.rows {
                 let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
                 assert_eq!(found.insert(text(&key), text(&value)), None, "{key:?} came twice");
             }
@@ -100,6 +100,10 @@ fn keys_that_are_due_and_those_a_flush_left_behind_are_not_there() {
     group.run("SET stays v");
     group.run("SET goes v PX 500");
     assert_eq!(read(&view(&group), "", 1, 1000).len(), 2);
+    let page = view(&group).page(b"", 0, u64::MAX, None, u64::MAX).unwrap();
+    let expires: BTreeMap<_, _> = page.rows.iter().map(|row| (&row.key[..], row.expires)).collect();
+    assert_eq!(expires[&b"stays"[..]], None);
+    assert_eq!(expires[&b"goes"[..]], Some(group.machine.log_time() + Duration::from_millis(500)));
     group.tick(1000);
     let found = read(&view(&group), "", 3, 1000);
     assert_eq!(found.keys().collect::<Vec<_>>(), ["stays"]);

@@ -6,7 +6,7 @@
 use std::io::{self, Read};
 
 use bytes::Bytes;
-use kontiki_client::{Client, Opened, Page, ViewId};
+use kontiki_client::{Client, GroupView, Page, Row, ViewId};
 use serde::{Deserialize, Serialize};
 
 use super::{StoreUrl, block_on, client, lines, told};
@@ -75,90 +75,35 @@ impl ListedKeys {
     }
 }
 
-/// How often views of all groups are taken until no slot has moved between two of them.
-const LISTINGS_MAX: usize = 5;
-
 /// Lists the keys of a URL: opens a view of each group, as an input file each.
 pub(crate) fn list(url: &[u8]) -> Result<Vec<InputFile>, InputError> {
     let name = || String::from_utf8_lossy(url).into_owned();
     let failed = |source| InputError::Unreadable { name: name(), source };
     let parsed = StoreUrl::parse(url).map_err(failed)?;
     let listed = block_on(async {
-        for _ in 0..LISTINGS_MAX {
-            if let Some(files) = list_once(&parsed.addresses, url, &parsed.prefix).await? {
-                return Ok(files);
+        let views = client(&parsed.addresses, true).await?.open_views().await;
+        let views = views.map_err(|error| told(&error))?;
+        let mut files = Vec::new();
+        for GroupView { address, node, opened, .. } in views.groups.iter().cloned() {
+            let cuts = node.cut_view(opened.view, &parsed.prefix, RANGES_MAX).await;
+            let cuts = cuts.map_err(|error| told(&error))?;
+            let bytes = guess(&node, opened.view, &parsed.prefix, opened.keys, &cuts).await?;
+            if bytes == 0 {
+                // A kindness: it would be dropped by itself.
+                let _ = node.close_view(opened.view).await;
+                continue;
             }
+            let (view, index) = (opened.view.0, opened.applied_index);
+            let keys = ListedKeys { address, view, index, cuts };
+            files.push(InputFile { keys: Some(keys), ..InputFile::plain(url.to_vec(), bytes) });
         }
-        Err(io::Error::other("slots move all the time: the groups cannot be read as of one moment"))
+        Ok(files)
     });
     let files = listed.map_err(failed)?;
     if files.is_empty() {
         return Err(InputError::Absent(format!("key that begins as in {}", name())));
     }
     Ok(files)
-}
-
-/// Opens a view of a group at the first of some nodes that can.
-pub(super) async fn open_at(
-    addresses: &[String],
-    group: u32,
-) -> io::Result<(&String, Client, Opened)> {
-    let mut problem = io::Error::from(io::ErrorKind::NotFound);
-    for address in addresses {
-        let opened = match client(std::slice::from_ref(address), false).await {
-            Ok(client) => match client.open_view(group).await {
-                Ok(opened) => return Ok((address, client, opened)),
-                Err(error) => told(&error),
-            },
-            Err(error) => error,
-        };
-        // Another node may do.
-        problem = opened;
-    }
-    Err(problem)
-}
-
-/// Views of all groups; `None` if slots moved from one to another between them, so that some keys
-/// would be there twice, or not at all.
-async fn list_once(
-    addresses: &[String],
-    url: &[u8],
-    prefix: &Bytes,
-) -> io::Result<Option<Vec<InputFile>>> {
-    let (mut groups, mut views) = (vec![0], Vec::new());
-    while let Some(group) = groups.get(views.len()).copied() {
-        let (address, client, opened) = open_at(addresses, group).await?;
-        if views.is_empty() {
-            groups = opened.groups.clone();
-        }
-        views.push((address, client, opened));
-    }
-    let epoch = views.first().map(|(.., opened)| opened.epoch);
-    if views.iter().any(|(.., opened)| Some(opened.epoch) != epoch) {
-        for (_, client, opened) in views {
-            // A kindness: it would be dropped by itself.
-            let _ = client.close_view(opened.view).await;
-        }
-        return Ok(None);
-    }
-    let mut files = Vec::new();
-    for (address, client, opened) in views {
-        let cuts = client.cut_view(opened.view, prefix, RANGES_MAX).await;
-        let cuts = cuts.map_err(|error| told(&error))?;
-        let bytes = guess(&client, opened.view, prefix, opened.keys, &cuts).await?;
-        if bytes == 0 {
-            let _ = client.close_view(opened.view).await;
-            continue;
-        }
-        let keys = ListedKeys {
-            address: address.clone(),
-            view: opened.view.0,
-            index: opened.applied_index,
-            cuts,
-        };
-        files.push(InputFile { keys: Some(keys), ..InputFile::plain(url.to_vec(), bytes) });
-    }
-    Ok(Some(files))
 }
 
 /// About how many bytes the lines of a prefix have; 0 if there are none.
@@ -190,16 +135,16 @@ fn pair(of: &[u64]) -> Option<(u64, u64)> {
 }
 
 fn bytes_of(page: &Page) -> u64 {
-    page.pairs.iter().map(|(key, value)| (key.len() + value.len() + 2) as u64).sum()
+    page.rows.iter().map(|row| (row.key.len() + row.value.len() + 2) as u64).sum()
 }
 
 /// The first page with a key; empty if there is none.
-pub(super) async fn first_page(client: &Client, view: ViewId, prefix: &Bytes) -> io::Result<Page> {
+async fn first_page(client: &Client, view: ViewId, prefix: &Bytes) -> io::Result<Page> {
     let mut after = None;
     loop {
         let page = client.read_view(view, prefix, ALL, after, 1).await;
         let page = page.map_err(|error| told(&error))?;
-        if !page.pairs.is_empty() || page.last.is_none() {
+        if !page.rows.is_empty() || page.last.is_none() {
             return Ok(page);
         }
         after = page.last;
@@ -263,7 +208,7 @@ impl KeysReader {
                     io::Error::new(error.kind(), why)
                 })
             })?;
-            for (key, value) in &page.pairs {
+            for Row { key, value, .. } in &page.rows {
                 let key = key.get(self.prefix.len()..).unwrap_or_default();
                 lines::write(key, value, &mut self.lines);
             }

@@ -6,10 +6,11 @@
 //! is of one applied index; output is written under a fence (`output`), so that an attempt which was
 //! replaced writes nothing more. The password and the authority of TLS come from the environment.
 //!
-//! There is one group today. A job lists an input per group, each with a view of its own. A fence is
-//! one key, and the store compares it with writes of any slot: with several groups it must become one
-//! per group.
+//! A job lists an input per group, each with a view of its own. What a write compares must be of the
+//! slot that it writes, so in a sharded store a fence is many keys (`by_slot`).
 
+mod by_slot;
+mod fence;
 mod input;
 mod lines;
 mod output;
@@ -25,9 +26,9 @@ use kontiki_client::{Client, Error, Options, Outcome, Reason, Secret, Tls};
 
 use crate::objects::runtime;
 
+pub use fence::Fence;
 pub use input::{KeyRange, ListedKeys};
 pub(crate) use input::{KeysReader, list, sample_lines};
-pub use output::Fence;
 pub(crate) use output::{KeysOutput, PreparedKeys};
 pub use views::{KeptViews, keep};
 

@@ -12,18 +12,23 @@
 //! So each key is written by one attempt, or by one that died and then, the same again, by its
 //! successor. A reduce that gives other keys when it is run again may leave some of those of the
 //! attempt that died.
+//!
+//! What is compared must be of the slot that is written. In a sharded store, unless the prefix has a
+//! hash tag, there are fences and marks for each slot: see [`by_slot`](super::by_slot).
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kontiki_client::{Client, Compare, Op, OpResult, Version};
+use kontiki_client::{Client, Compare, GroupView, Op, OpResult, Opened, Version};
 use kontiki_storage::random_u64;
-use serde::{Deserialize, Serialize};
+use kontiki_types::Slot;
 
-use super::input::{first_page, open_at};
+use super::by_slot::{self, BySlot};
+use super::fence::{DONE, Fence};
 use super::{StoreUrl, block_on, client, lines, passes, told};
 
 /// Keys and values of one write come to about this, far below what an entry may hold.
@@ -32,27 +37,6 @@ const WRITE_BYTES: usize = 512 << 10;
 const WRITE_KEYS: usize = 512;
 /// How long a write without a fence is tried.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Value of the mark of an output that is whole.
-const DONE: &[u8] = b"done";
-
-/// Holds off attempts that were replaced.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fence {
-    key: Vec<u8>,
-    version: u64,
-}
-
-impl Fence {
-    fn compare(&self) -> Compare {
-        Compare::version(&self.key, Version(self.version))
-    }
-
-    /// The key of an output's mark.
-    fn mark(&self, number: u32) -> Vec<u8> {
-        [&self.key, format!("-{number}").as_bytes()].concat()
-    }
-}
-
 /// A prefix for the output of a job.
 #[derive(Clone, Debug)]
 pub struct KeysOutput {
@@ -69,11 +53,13 @@ pub(crate) struct PreparedKeys {
     /// Version of its mark.
     mark: Version,
     is_done: bool,
+    /// In a sharded store.
+    by_slot: Option<BySlot>,
 }
 
 /// What became of a write.
-#[derive(Debug)]
-enum Wrote {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Wrote {
     All,
     /// Another attempt has written, or the job has ended.
     Superseded,
@@ -117,45 +103,33 @@ impl KeysOutput {
         mut each: impl AsyncFnMut(&Client, Vec<Bytes>) -> io::Result<bool>,
     ) -> io::Result<()> {
         let writer = self.client().await?;
-        let mut groups = vec![0];
-        let mut next = 0;
-        while let Some(group) = groups.get(next).copied() {
-            let (_, reader, opened) = open_at(&self.url.addresses, group).await?;
-            if next == 0 {
-                groups = opened.groups;
-            }
-            next += 1;
-            let view = opened.view;
-            let mut page = first_page(&reader, view, &self.url.prefix).await?;
-            let goes_on = loop {
-                let keys = page.pairs.into_iter().map(|(key, _)| key).collect();
-                let goes_on = each(&writer, keys).await?;
-                let after = page.last.filter(|_| goes_on);
-                if after.is_none() {
-                    break goes_on;
-                }
+        let views = writer.open_views().await.map_err(|error| told(&error))?;
+        let mut goes_on = true;
+        for GroupView { node, opened: Opened { view, .. }, .. } in &views.groups {
+            let mut after = None;
+            while goes_on {
                 let all = (0, u64::MAX);
-                let read = reader.read_view(view, &self.url.prefix, all, after, 1 << 20).await;
-                page = read.map_err(|error| told(&error))?;
-            };
-            // A kindness: it would be dropped by itself.
-            let _ = reader.close_view(view).await;
-            if !goes_on {
-                break;
+                let read = node.read_view(*view, &self.url.prefix, all, after, 1 << 20).await;
+                let page = read.map_err(|error| told(&error))?;
+                if !page.rows.is_empty() {
+                    let keys = page.rows.into_iter().map(|row| row.key).collect();
+                    goes_on = each(&writer, keys).await?;
+                }
+                after = page.last;
+                if after.is_none() {
+                    break;
+                }
             }
+            // A kindness: it would be dropped by itself.
+            let _ = node.close_view(*view).await;
         }
         Ok(())
     }
 
     /// Makes the fence of a job, which must be the first one with the prefix.
     pub(crate) fn begin(&self) -> io::Result<Fence> {
-        let name = format!("_mr-{:016x}", random_u64()?);
-        let key = self.key(name.as_bytes()).to_vec();
-        let made = block_on(async {
-            let made = self.client().await?.put_if_version(&key, "", Version::ABSENT).await;
-            made.map_err(|error| told(&error))
-        });
-        Ok(Fence { version: made?.0, key })
+        let key = self.key(format!("_mr-{:016x}", random_u64()?).as_bytes()).to_vec();
+        block_on(async { Fence::make(&self.client().await?, key, &self.url.prefix).await })
     }
 
     /// Removes the fence with the marks of `outputs`: from now on nothing is written.
@@ -163,26 +137,30 @@ impl KeysOutput {
         let Some(fence) = &self.fence else { return Ok(()) };
         block_on(async {
             let client = self.client().await?;
-            client.delete(&fence.key).await.map_err(|error| told(&error))?;
-            let marks: Vec<u32> = (0..outputs).collect();
-            for some in marks.chunks(WRITE_KEYS) {
-                let deletes =
-                    some.iter().map(|number| Op::Delete { key: fence.mark(*number).into() });
-                client.batch(deletes).await.map_err(|error| told(&error))?;
+            if fence.remove(&client, outputs).await? {
+                return Ok(());
             }
-            Ok(())
+            // Attempts that took over from others have left marks in slots nobody has listed.
+            let left =
+                Self { url: StoreUrl { prefix: fence.key(), ..self.url.clone() }, fence: None };
+            left.remove_below().await
         })
     }
 
     /// Removes all keys below the prefix: there were none before.
     pub(crate) fn remove_all(&self) -> io::Result<()> {
-        block_on(self.each_page(async |client, keys| {
+        block_on(self.remove_below())
+    }
+
+    async fn remove_below(&self) -> io::Result<()> {
+        self.each_page(async |client, keys| {
             for some in keys.chunks(WRITE_KEYS) {
                 let deletes = some.iter().map(|key| Op::Delete { key: key.clone() });
                 client.batch(deletes).await.map_err(|error| told(&error))?;
             }
             Ok(true)
-        }))
+        })
+        .await
     }
 
     /// Adds a key that is no output, with the bytes of a file.
@@ -196,17 +174,43 @@ impl KeysOutput {
 
     /// Prepares the output `number`.
     pub(crate) fn prepare(&self, file: &Path, number: u32) -> io::Result<PreparedKeys> {
-        let (mut mark, mut is_done) = (Version::ABSENT, false);
+        let mut prepared = PreparedKeys {
+            output: self.clone(),
+            file: file.to_path_buf(),
+            number,
+            mark: Version::ABSENT,
+            is_done: false,
+            by_slot: None,
+        };
         if let Some(fence) = &self.fence {
-            let found = block_on(async {
-                let found = self.client().await?.get(fence.mark(number)).await;
-                found.map_err(|error| told(&error))
+            block_on(async {
+                let client = self.client().await?;
+                let found = client.get(fence.mark(number)).await.map_err(|error| told(&error))?;
+                if let Some(found) = found {
+                    prepared.mark = found.version;
+                    prepared.is_done = found.value.starts_with(DONE);
+                }
+                if fence.is_by_slot() && !prepared.is_done {
+                    let slots = self.slots_of(file)?;
+                    let by_slot = BySlot::prepare(&client, fence, number, prepared.mark, slots);
+                    prepared.by_slot = Some(by_slot.await?);
+                }
+                Ok(())
             })?;
-            if let Some(found) = found {
-                (mark, is_done) = (found.version, found.value == DONE);
-            }
         }
-        Ok(PreparedKeys { output: self.clone(), file: file.to_path_buf(), number, mark, is_done })
+        Ok(prepared)
+    }
+
+    /// The slots of the keys in a file of lines.
+    fn slots_of(&self, file: &Path) -> io::Result<BTreeSet<Slot>> {
+        let mut file = BufReader::new(File::open(file)?);
+        let (mut line, mut slots) = (Vec::new(), BTreeSet::new());
+        while file.read_until(b'\n', &mut line)? > 0 {
+            let (key, _) = lines::read(line.strip_suffix(b"\n").unwrap_or(&line));
+            slots.insert(Slot::of(&self.key(&key)));
+            line.clear();
+        }
+        Ok(slots)
     }
 }
 
@@ -228,6 +232,15 @@ impl PreparedKeys {
 
     async fn write_all(&mut self) -> io::Result<Wrote> {
         let client = self.output.client().await?;
+        if let Some(by_slot) = &mut self.by_slot
+            && by_slot.claim(&client).await? == Wrote::Superseded
+        {
+            return Ok(Wrote::Superseded);
+        }
+        let (bytes_max, keys_max) = match &self.by_slot {
+            Some(_) => (by_slot::WRITE_BYTES, by_slot::WRITE_KEYS),
+            None => (WRITE_BYTES, WRITE_KEYS),
+        };
         let mut file = BufReader::new(File::open(&self.file)?);
         let mut line = Vec::new();
         loop {
@@ -241,7 +254,7 @@ impl PreparedKeys {
                 let key = self.output.key(&key);
                 bytes += key.len() + value.len();
                 ops.push(Op::Set { key, value: value.into() });
-                if bytes >= WRITE_BYTES || ops.len() >= WRITE_KEYS {
+                if bytes >= bytes_max || ops.len() >= keys_max {
                     // Whether more follows.
                     break file.fill_buf()?.is_empty();
                 }
@@ -264,6 +277,12 @@ impl PreparedKeys {
         let Some(fence) = &self.output.fence else {
             return write_again_and_again(client, ops).await;
         };
+        if let Some(by_slot) = &mut self.by_slot {
+            return match by_slot.write(client, ops).await? {
+                Wrote::All if is_last => by_slot.finish(client).await,
+                wrote => Ok(wrote),
+            };
+        }
         let mark = fence.mark(self.number);
         let compares = [fence.compare(), Compare::version(&mark, self.mark)];
         let text = if is_last { Bytes::from_static(DONE) } else { Bytes::from_static(b"begun") };
