@@ -101,27 +101,28 @@ impl Client {
         }
     }
 
-    /// A client of each node that can be reached, in order of the addresses.
+    /// A client of each node that can be reached, those first that were given.
     async fn each_node(&self) -> Result<Vec<(String, Client)>, Error> {
         let timeout = self.options().timeout;
         let mut calls = JoinSet::new();
-        for address in self.addresses() {
+        for (place, address) in self.addresses().into_iter().enumerate() {
             let options =
                 Options { discover: false, timeout: timeout.min(REACH_WITHIN), ..self.options() };
-            calls.spawn(async move { (Client::connect([&address], options).await, address) });
+            calls
+                .spawn(async move { (Client::connect([&address], options).await, place, address) });
         }
         let (mut nodes, mut problem) = (Vec::new(), None);
         while let Some(connected) = calls.join_next().await {
             match connected {
-                Ok((Ok(client), address)) => nodes.push((address, client)),
-                Ok((Err(error), _)) => problem = Some(error),
+                Ok((Ok(client), place, address)) => nodes.push((place, address, client)),
+                Ok((Err(error), ..)) => problem = Some(error),
                 Err(error) => problem = Some(internal(&error)),
             }
         }
-        nodes.sort_by(|a, b| a.0.cmp(&b.0));
+        nodes.sort_by_key(|(place, ..)| *place);
         match problem {
             Some(error) if nodes.is_empty() => Err(error),
-            _ => Ok(nodes),
+            _ => Ok(nodes.into_iter().map(|(_, address, client)| (address, client)).collect()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Keys of one moment, in pages and parts.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kontiki_kv::{KeyRow, KeyView, Store};
 

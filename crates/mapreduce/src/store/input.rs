@@ -198,15 +198,15 @@ impl KeysReader {
         while self.lines.is_empty() && !self.is_at_end {
             let KeyRange { address, view, index, from, to } = &self.range;
             let after = self.after.take();
-            let page = block_on(async {
+            let read = block_on(async {
                 let client = client(std::slice::from_ref(address), false).await?;
                 let (view, range) = (ViewId(*view), (*from, *to));
                 let page = client.read_view(view, &self.prefix, range, after, self.page_bytes);
-                page.await.map_err(|error| {
-                    let error = told(&error);
-                    let why = format!("the keys as of index {index} on {address}: {error}");
-                    io::Error::new(error.kind(), why)
-                })
+                page.await.map_err(|error| told(&error))
+            });
+            let page = read.map_err(|error| {
+                let why = format!("the keys as of index {index} on {address}: {error}");
+                io::Error::new(error.kind(), why)
             })?;
             for Row { key, value, .. } in &page.rows {
                 let key = key.get(self.prefix.len()..).unwrap_or_default();
