@@ -1,9 +1,9 @@
 //! Keys of one moment, in pages and parts.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use kontiki_kv::{KeyRow, KeyView, Store};
+use kontiki_types::LogTime;
 
 use crate::group::Group;
 
@@ -104,7 +104,7 @@ fn keys_that_are_due_and_those_a_flush_left_behind_are_not_there() {
     let page = view(&group).page(b"", 0, u64::MAX, None, u64::MAX).unwrap();
     let expires: BTreeMap<_, _> = page.rows.iter().map(|row| (&row.key[..], row.expires)).collect();
     assert_eq!(expires[&b"stays"[..]], None);
-    assert_eq!(expires[&b"goes"[..]], Some(group.machine.log_time() + Duration::from_millis(500)));
+    assert_eq!(expires[&b"goes"[..]], Some(LogTime(group.machine.log_time().0 + 500)));
     group.tick(1000);
     let found = read(&view(&group), "", 3, 1000);
     assert_eq!(found.keys().collect::<Vec<_>>(), ["stays"]);
