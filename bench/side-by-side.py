@@ -191,7 +191,9 @@ class Kontiki(System):
 
     def __init__(self, name, directory, binary, extra):
         super().__init__(name, directory)
-        self.binary, self.extra = binary, extra
+        self.binary = binary
+        # One group, unless told otherwise: what a single etcd cluster is.
+        self.extra = extra if "--groups" in extra else ["--groups", "1", *extra]
 
     def start(self):
         base = free_ports([add + node for add in (0, 100, 200) for node in (1, 2, 3)])

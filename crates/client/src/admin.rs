@@ -11,9 +11,9 @@ use crate::nodes::Node;
 use crate::retry::Kind;
 
 pub use kontiki_net::proto::{
-    AddNode, CancelMoves, DrainNode, EnableSharding, JoinGroup, LeaveGroup, MovePhase, MoveSlots,
-    Rebalance, ReshapeResponse as Reshaped, SlotGroup, SlotMove, SlotRange, SlotsResponse as Slots,
-    reshape_request::Change,
+    AddNode, CancelMoves, DrainNode, EnableSharding, ForgetNode, JoinGroup, LeaveGroup, MovePhase,
+    MoveSlots, Rebalance, ReshapeResponse as Reshaped, SlotGroup, SlotMove, SlotRange,
+    SlotsResponse as Slots, reshape_request::Change,
 };
 pub use kontiki_net::proto::{
     ChangeResponse as Members, ClusterStatusResponse as ClusterStatus, GroupStatus, NodeStatus,

@@ -48,9 +48,9 @@ mod view;
 mod whole;
 
 pub use admin::{
-    AddNode, CancelMoves, Change, ClusterStatus, DrainNode, EnableSharding, GroupStatus, JoinGroup,
-    LeaveGroup, Members, MovePhase, MoveSlots, NodeStatus, Rebalance, ReplicaStatus, Reshaped,
-    SlotGroup, SlotMove, SlotRange, Slots,
+    AddNode, CancelMoves, Change, ClusterStatus, DrainNode, EnableSharding, ForgetNode,
+    GroupStatus, JoinGroup, LeaveGroup, Members, MovePhase, MoveSlots, NodeStatus, Rebalance,
+    ReplicaStatus, Reshaped, SlotGroup, SlotMove, SlotRange, Slots,
 };
 pub use client::Client;
 pub use error::{Error, Outcome, Reason};

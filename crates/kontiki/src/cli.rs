@@ -91,15 +91,17 @@ pub(crate) enum Command {
                         clients on BASE_PORT + 100 + I, for HTTP on BASE_PORT + 200 + I.\n\n\
                         Example:\n  kontiki up --dir ./data\n  redis-cli -p 7001 SET k v")]
 pub(crate) struct UpArgs {
-    /// Number of nodes.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
-    pub(crate) nodes: u64,
-    /// Number of data groups. More than 1 share the keys, and have a controller.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub(crate) groups: u32,
-    /// Replicas of each group; at most the number of nodes.
-    #[arg(long, default_value_t = 3)]
-    pub(crate) replicas: u64,
+    /// Number of nodes [default: 3, or those that the store in --dir has].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=9))]
+    pub(crate) nodes: Option<u64>,
+    /// Number of data groups that a new store begins with. More than 1 share the keys, and have a
+    /// controller [default: 3].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) groups: Option<u32>,
+    /// Replicas of each group that a new store begins with; at most the number of nodes
+    /// [default: 3, or the number of nodes if that is less].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=9))]
+    pub(crate) replicas: Option<u64>,
     /// Where the nodes keep their data, a folder each. The same folder again brings it back.
     #[arg(long, default_value = "./kontiki-data")]
     pub(crate) dir: PathBuf,
@@ -353,7 +355,8 @@ pub(crate) enum ClusterCommand {
         #[command(flatten)]
         how: ReshapeArgs,
     },
-    /// As `drain`: when it returns, the node has nothing any more and can be stopped for good.
+    /// As `drain`, and then the node is no member any more: its process ends, and it is refused if it
+    /// is started again with the same directory. A node that is dead for good can be removed, too.
     RemoveNode {
         /// The node.
         #[arg(long)]

@@ -57,9 +57,10 @@ pub(crate) fn run(args: &ClusterArgs) -> Result<()> {
         ClusterCommand::AddNode { id, how } => {
             reshape::run(Change::AddNode(AddNode { node: *id }), how)
         }
-        ClusterCommand::Drain { id, how } | ClusterCommand::RemoveNode { id, how } => {
+        ClusterCommand::Drain { id, how } => {
             reshape::run(Change::Drain(DrainNode { node: *id }), how)
         }
+        ClusterCommand::RemoveNode { id, how } => reshape::remove_node(*id, how),
     }
 }
 

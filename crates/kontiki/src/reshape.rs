@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use kontiki_client::blocking::Client;
-use kontiki_client::{CancelMoves, Change, Error, MovePhase, SlotMove, SlotRange, Slots};
+use kontiki_client::{
+    CancelMoves, Change, DrainNode, Error, ForgetNode, MovePhase, SlotMove, SlotRange, Slots,
+};
 use kontiki_shard::SlotSet;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
@@ -73,6 +75,23 @@ pub(crate) fn run(change: Change, how: &ReshapeArgs) -> Result<()> {
              the rest"
         ),
     }
+}
+
+/// Drains a node, and ends its membership when it has nothing any more.
+pub(crate) fn remove_node(id: u64, how: &ReshapeArgs) -> Result<()> {
+    if how.no_wait {
+        bail!(
+            "remove-node waits until the node has nothing any more\n\
+             hint: `kontiki cluster drain --no-wait` does not; remove-node after it"
+        );
+    }
+    run(Change::Drain(DrainNode { node: id }), how)?;
+    let client = connect(&how.address)?;
+    client.reshape(Change::Forget(ForgetNode { node: id })).map_err(told)?;
+    if !how.json {
+        println!("node {id} is removed");
+    }
+    Ok(())
 }
 
 fn told_outcome(
@@ -194,15 +213,17 @@ fn open_moves(now: &Slots, goal: &Goal) -> usize {
     now.moves.iter().filter(|found| goal.ids.contains(&found.id)).count()
 }
 
-/// Groups of the goal whose replicas are not where they are wanted.
+/// Groups of the goal whose replicas are not where they are wanted, and those with a replica where
+/// none is to be, the controller too.
 fn misplaced(now: &Slots, goal: &Goal) -> usize {
-    let groups = now.groups.iter().filter(|group| goal.groups.contains(&group.id));
     let sorted = |nodes: &[u64]| nodes.iter().copied().collect::<BTreeSet<_>>();
+    let is_there = |nodes: &[u64]| goal.drained.is_some_and(|node| nodes.contains(&node));
     let is_misplaced = |group: &&kontiki_client::SlotGroup| {
-        sorted(&group.nodes) != sorted(&group.members)
-            || goal.drained.is_some_and(|node| group.members.contains(&node))
+        let differs = sorted(&group.nodes) != sorted(&group.members);
+        is_there(&group.members) || goal.groups.contains(&group.id) && differs
     };
-    groups.filter(is_misplaced).count()
+    let groups = now.groups.iter().filter(is_misplaced).count();
+    groups + usize::from(is_there(&now.controller_nodes))
 }
 
 /// A move whose end was missed between two looks is done if its slots are where they were to go.

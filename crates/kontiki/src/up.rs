@@ -1,5 +1,7 @@
 //! up: a whole local cluster, a child process per node.
 
+mod shape;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -16,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{LogArgs, UpArgs};
 use crate::config::LogFormat;
+use shape::Shape;
 
 /// How long the nodes have to come up before `up` gives up.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,9 +41,10 @@ enum Event {
 }
 
 pub(crate) fn run(args: &UpArgs, log: &LogArgs) -> Result<()> {
-    check(args)?;
-    let mut nodes = plan(args)?;
-    format_directories(args, &nodes)?;
+    let shape = Shape::of(args)?;
+    check_ports(args.base_port, shape.nodes)?;
+    let mut nodes = plan(args, shape.nodes)?;
+    format_directories(args, &shape, &nodes)?;
     let (events, inbox) = mpsc::channel();
     watch_signals(events.clone())?;
     let mut children = Children(Vec::new());
@@ -61,17 +65,9 @@ pub(crate) fn run(args: &UpArgs, log: &LogArgs) -> Result<()> {
     Ok(())
 }
 
-fn check(args: &UpArgs) -> Result<()> {
-    if args.replicas > args.nodes && args.replicas != 3 {
-        bail!(
-            "--replicas {} on {} nodes\nhint: at most one replica per node",
-            args.replicas,
-            args.nodes
-        );
-    }
-    let highest = u32::from(args.base_port) + 200 + args.nodes as u32;
-    if highest > u32::from(u16::MAX) {
-        bail!("--base-port {} leaves no room for the ports above it", args.base_port);
+fn check_ports(base: u16, nodes: u64) -> Result<()> {
+    if u64::from(base) + 200 + nodes > u64::from(u16::MAX) {
+        bail!("--base-port {base} leaves no room for the ports above it");
     }
     Ok(())
 }
@@ -87,7 +83,7 @@ struct Planned {
     pid: u32,
 }
 
-fn plan(args: &UpArgs) -> Result<Vec<Planned>> {
+fn plan(args: &UpArgs, nodes: u64) -> Result<Vec<Planned>> {
     // Free ports are found by listening on them, all at once, so that none comes up twice.
     let mut probes = Vec::new();
     let mut port = |offset: u16, id: u64| -> Result<u16> {
@@ -100,7 +96,7 @@ fn plan(args: &UpArgs) -> Result<Vec<Planned>> {
         probes.push(probe);
         Ok(port)
     };
-    (1..=args.nodes)
+    (1..=nodes)
         .map(|id| {
             Ok(Planned {
                 id,
@@ -116,7 +112,7 @@ fn plan(args: &UpArgs) -> Result<Vec<Planned>> {
 
 /// Formats the directories of a new cluster. An existing one is left as it is: a node whose
 /// directory is gone is not given another, since it may have voted (PROTOCOL 6).
-fn format_directories(args: &UpArgs, nodes: &[Planned]) -> Result<()> {
+fn format_directories(args: &UpArgs, shape: &Shape, nodes: &[Planned]) -> Result<()> {
     fs::create_dir_all(&args.dir)
         .with_context(|| format!("cannot use the directory {}", args.dir.display()))?;
     let formatted: Vec<bool> = nodes
@@ -124,25 +120,33 @@ fn format_directories(args: &UpArgs, nodes: &[Planned]) -> Result<()> {
         .map(|node| kontiki_node::is_formatted(&node.dir).map_err(anyhow::Error::from))
         .collect::<Result<_>>()?;
     if formatted.iter().all(|formatted| !formatted) {
-        let replicas = args.replicas.min(args.nodes);
         let founders: Vec<_> =
             nodes.iter().map(|node| (NodeId(node.id), node.dir.as_path())).collect();
-        kontiki_node::format_cluster(&founders, replicas as usize, args.groups as usize)?;
+        kontiki_node::format_cluster(&founders, shape.replicas, shape.groups)?;
     } else if let Some(empty) = nodes.iter().zip(&formatted).find(|(_, formatted)| !**formatted) {
-        eprintln!(
-            "warning: the cluster in {} exists, but the directory of node {} is empty; a node that \
-             lost its directory may have voted, so it is not taken back as the same member\n\
-             hint: kontiki cluster remove-replica --node {}, then start it by `kontiki node --id \
-             {} --join {}` and `kontiki cluster add-replica --node {}`",
-            args.dir.display(),
-            empty.0.id,
-            empty.0.id,
-            empty.0.id,
-            format_args!("127.0.0.1:{}", nodes[0].grpc),
-            empty.0.id,
-        );
+        warn_of_empty(args, shape, empty.0, nodes[0].grpc);
     }
     Ok(())
+}
+
+fn warn_of_empty(args: &UpArgs, shape: &Shape, node: &Planned, grpc: u16) {
+    let (dir, id) = (args.dir.display(), node.id);
+    eprintln!(
+        "warning: the cluster in {dir} exists, but the directory of node {id} is empty; a node that \
+         lost its directory may have voted, so it is not taken back as the same member"
+    );
+    if shape.groups > 1 {
+        eprintln!(
+            "hint: start another node in its place by `kontiki node --id {} --dir DIR --join \
+             127.0.0.1:{grpc}`, then `kontiki cluster remove-node --id {id}`",
+            shape.nodes + 1
+        );
+    } else {
+        eprintln!(
+            "hint: kontiki cluster remove-replica --node {id}, then start it by `kontiki node --id \
+             {id} --join 127.0.0.1:{grpc}` and `kontiki cluster add-replica --node {id}`"
+        );
+    }
 }
 
 /// Starts the process of a node, and a thread that reports what becomes of it.

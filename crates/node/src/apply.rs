@@ -18,7 +18,7 @@ use kontiki_replica::steward::{BEGINS_AFTER, Beginning};
 use kontiki_replica::{Answer, Failure, Look, NodeInfo, Opened, Question};
 use kontiki_shard::Step;
 use kontiki_storage::engine::{Engine, GroupStore, Persist};
-use kontiki_types::{GroupId, Index, LogId, LogTime, Member};
+use kontiki_types::{GroupId, Index, LogId, LogTime, Member, NodeId};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
@@ -82,6 +82,8 @@ pub(crate) enum Work {
         member: Member,
     },
     RememberPeer(NodeInfo),
+    /// A node was removed from the cluster.
+    ForgetPeer(NodeId),
     TakeView {
         group: GroupId,
         taken: oneshot::Sender<Taken>,
@@ -109,7 +111,7 @@ impl Work {
             | Self::Remove { group, .. }
             | Self::TakeView { group, .. }
             | Self::Look { group, .. } => *group,
-            Self::RememberPeer(_) => GroupId(u32::MAX),
+            Self::RememberPeer(_) | Self::ForgetPeer(_) => GroupId(u32::MAX),
         }
     }
 
@@ -390,6 +392,12 @@ impl<E: Engine> ApplyStage<E> {
             Work::RememberPeer(peer) => {
                 if let Err(error) = self.opener.remember(&peer) {
                     warn!(%error, "cannot remember where a peer is");
+                }
+                Ok(())
+            }
+            Work::ForgetPeer(peer) => {
+                if let Err(error) = self.opener.forget(peer) {
+                    warn!(%error, "cannot forget where a peer was");
                 }
                 Ok(())
             }

@@ -10,7 +10,7 @@ use kontiki_raft::RestartError;
 use kontiki_storage::directory::DirectoryError;
 use kontiki_storage::engine::EngineError;
 use kontiki_storage::log::{LogError, OpenError};
-use kontiki_types::{GroupId, LogId};
+use kontiki_types::{GroupId, LogId, NodeId};
 use thiserror::Error;
 
 /// Why a node could not start, or had to end.
@@ -93,6 +93,12 @@ pub enum StartError {
     /// The other founders, or the cluster to join, refuse this node.
     #[error("{0}")]
     Refused(String),
+    /// The node was removed from the cluster.
+    #[error(
+        "node {0} was removed from the cluster (kontiki cluster remove-node)\n\
+         hint: to have this machine in the cluster again, start it with an empty directory and --join"
+    )]
+    Dismissed(NodeId),
     /// The node ran and had to end.
     #[error("the node had to end: {0}")]
     Failed(String),

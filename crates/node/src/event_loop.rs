@@ -12,7 +12,7 @@ use kontiki_raft::{Entries, Receipt, Role, SnapshotMeta};
 use kontiki_replica::steward::{Beginning, CONTROLLER};
 use kontiki_replica::{
     Answer, Ask, Caller, ChangeFailure, ChangeKind, ClientKind, Core, Effect, FIRST_GROUP,
-    GroupStatus, Look, NodeInfo, Opened, Question, Request, Target,
+    GroupStatus, Host, Look, NodeInfo, Opened, Question, Request, Target,
 };
 use kontiki_shard::{Configuration, Step};
 use kontiki_types::{GroupId, Index, LogId, LogTime, Member, NodeId, Slot};
@@ -109,6 +109,8 @@ pub(crate) enum Input {
     Asked(ClientKind),
     /// Somebody wants to know.
     Status(oneshot::Sender<StatusReport>),
+    /// The node is about to end: what it leads goes to others. Told when all of it is gone that can.
+    Retire(oneshot::Sender<()>),
     /// The node is to end.
     Stop,
 }
@@ -142,6 +144,8 @@ pub(crate) struct EventLoop {
     outgrown_at: kontiki_types::Instant,
     /// Version of the atlas that connections see.
     atlas_shown: Option<u64>,
+    /// Who waits until nothing is led here any more.
+    retiring: Option<oneshot::Sender<()>>,
 }
 
 impl EventLoop {
@@ -164,6 +168,7 @@ impl EventLoop {
             next_change: 0,
             outgrown_at: kontiki_types::Instant(0),
             atlas_shown: None,
+            retiring: None,
         }
     }
 
@@ -331,6 +336,10 @@ impl EventLoop {
                 let report = StatusReport { nodes: core.nodes(), groups: core.statuses() };
                 let _ = sender.send(report);
             }
+            Input::Retire(done) => {
+                core.retire();
+                self.retiring = Some(done);
+            }
             Input::Stop => return Some(Ended::Stopped),
         }
         None
@@ -392,6 +401,12 @@ impl EventLoop {
                 }
                 Effect::Info(peer) => self.peer_moved(&peer),
                 Effect::Asked(kind) => self.node.registry.asked.heard(&kind, clock::now()),
+                Effect::Forget(peer) => {
+                    info!(node = %peer, "a node that was removed is forgotten");
+                    self.peers.remove_peer(peer);
+                    work.push(Work::ForgetPeer(peer));
+                }
+                Effect::Dismissed => self.node.dismiss(),
             }
         }
         if !batch.is_empty() {
@@ -440,6 +455,11 @@ impl EventLoop {
         if self.atlas_shown != atlas {
             self.atlas_shown = atlas;
             let atlas = self.core.atlas();
+            if let Some(configuration) = &atlas.configuration
+                && self.node.atlas().epoch() != atlas.epoch()
+            {
+                self.peers.refuse(configuration.gone().iter().copied());
+            }
             let voters = atlas.data_groups().map(|(_, place)| place.nodes.len()).min();
             let view = &self.node.view;
             view.voters.store(voters.unwrap_or(0), Ordering::Relaxed);
@@ -450,6 +470,11 @@ impl EventLoop {
         view.log_time.store(self.core.latest_log_time().0, Ordering::Relaxed);
         view.log_time_at.store(now.0, Ordering::Relaxed);
         view.pending.store(self.core.pending_writes(), Ordering::Relaxed);
+        if self.core.has_retired()
+            && let Some(done) = self.retiring.take()
+        {
+            let _ = done.send(());
+        }
         if self.outgrown_at <= now {
             self.outgrown_at = now + Duration::from_secs(1);
             for group in self.core.outgrown() {

@@ -70,6 +70,7 @@ fn own_info(settings: &Settings, addresses: &Addresses, incarnation: Incarnation
         resp: advertised(settings, addresses.resp),
         grpc: advertised(settings, addresses.grpc),
         http: advertised(settings, addresses.http),
+        leaving: false,
     }
 }
 
@@ -255,6 +256,7 @@ fn from_proto(node: &proto::NodeInfo) -> NodeInfo {
         resp: node.resp.clone(),
         grpc: node.grpc.clone(),
         http: node.http.clone(),
+        leaving: false,
     }
 }
 

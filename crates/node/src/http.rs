@@ -42,9 +42,12 @@ async fn metrics(State(node): State<Arc<Shared>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, kind)], node.metrics.text())
 }
 
-/// Ready means: whoever leads each group that owns slots is known here, and alive.
+/// Ready means: whoever leads each group that owns slots is known here, and alive, and this node is
+/// not about to stop.
 async fn ready(State(node): State<Arc<Shared>>) -> impl IntoResponse {
-    if node.view.serving.load(Ordering::Relaxed) == 1 {
+    if node.stopping.load(Ordering::Relaxed) {
+        (StatusCode::SERVICE_UNAVAILABLE, "the node is about to stop\n")
+    } else if node.view.serving.load(Ordering::Relaxed) == 1 {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "no leader is known of a group that owns slots\n")

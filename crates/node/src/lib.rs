@@ -42,4 +42,4 @@ mod views;
 pub use error::StartError;
 pub use kontiki_replica::{GroupConfig, Redirect};
 pub use settings::{Membership, RaftLimits, Settings};
-pub use start::{Addresses, format_cluster, is_formatted, run};
+pub use start::{Addresses, Founded, format_cluster, founded, is_formatted, run};

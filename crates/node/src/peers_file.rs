@@ -47,6 +47,7 @@ pub(crate) fn read(dir: &Path) -> Vec<NodeInfo> {
         resp: line.resp,
         grpc: line.grpc,
         http: line.http,
+        leaving: false,
     });
     infos.collect()
 }

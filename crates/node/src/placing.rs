@@ -19,30 +19,32 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kontiki_raft::Role;
-use kontiki_replica::placement::{Placing, controller_nodes, first_replica, life_of, place};
+use kontiki_replica::placement::{
+    Pace, Placing, controller_nodes, first_replica, leaders, life_of, place,
+};
 use kontiki_replica::steward::{BEGINS_AFTER, Beginning, CONTROLLER};
 use kontiki_replica::{ChangeKind, FIRST_GROUP, GroupStatus, Host};
 use kontiki_shard::{Call, Configuration, GroupEntry, GroupRef, Observed, Op, Told};
 use kontiki_storage::directory::Directory;
 use kontiki_storage::disk::RealDisk;
-use kontiki_types::{GroupId, Member, NodeId, Term};
+use kontiki_types::{GroupId, Instant, Member, NodeId, Term};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use crate::clock;
 use crate::event_loop::{Input, StatusReport};
 use crate::reshape;
 use crate::shared::Shared;
 use crate::start::FOUNDING_REPLICA;
 
-/// How soon it is looked again while something is not settled.
+/// How soon it is looked again while something is not settled, and how soon if nothing has come of
+/// it for long.
 const AGAIN: Duration = Duration::from_millis(200);
+const AGAIN_MAX: Duration = Duration::from_secs(2);
 
 /// How long what happens together is waited for.
 const GATHER: Duration = Duration::from_millis(20);
-
-/// The leader of a group is moved to where it is wanted not sooner after the last change.
-const TRANSFER_EVERY: Duration = Duration::from_secs(2);
 
 /// Also without news it is looked this often.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -77,8 +79,9 @@ struct Placer {
     /// Groups with a change under way.
     changing: BTreeSet<GroupId>,
     changes: JoinSet<GroupId>,
-    /// Since when a group is led here, in which term, or when its leader was last moved.
-    led: BTreeMap<GroupId, (Term, tokio::time::Instant)>,
+    /// Since when a group is led here, in which term, or when it was last tried to move its leader.
+    led: BTreeMap<GroupId, (Term, Instant)>,
+    pace: Pace,
 }
 
 /// Runs until the node stops.
@@ -94,14 +97,19 @@ pub(crate) async fn run(
         changing: BTreeSet::new(),
         changes: JoinSet::new(),
         led: BTreeMap::new(),
+        pace: Pace::default(),
     };
-    let mut wait = GATHER;
+    let (mut wait, mut again) = (GATHER, AGAIN);
     loop {
         tokio::select! {
             _ = stop.changed() => return,
-            () = node.placing.arrived.notified() => tokio::time::sleep(GATHER).await,
+            () = node.placing.arrived.notified() => {
+                tokio::time::sleep(GATHER).await;
+                again = AGAIN;
+            }
             Some(Ok(group)) = placer.changes.join_next(), if !placer.changes.is_empty() => {
                 placer.changing.remove(&group);
+                again = AGAIN;
             }
             () = tokio::time::sleep(wait) => {}
         }
@@ -110,13 +118,18 @@ pub(crate) async fn run(
             is_settled = turn => is_settled,
             _ = stop.changed() => return,
         };
-        wait = if is_settled { LOOK_EVERY } else { AGAIN };
+        wait = if is_settled { LOOK_EVERY } else { again };
+        again = if is_settled { AGAIN } else { (2 * again).min(AGAIN_MAX) };
     }
 }
 
 impl Placer {
     /// Does what there is to do; whether nothing is left.
     async fn turn(&mut self) -> bool {
+        if self.node.stopping.load(Ordering::Acquire) {
+            // What is led here goes elsewhere, and that is all.
+            return true;
+        }
         let Some(configuration) = self.node.atlas().configuration.clone() else {
             return self.adopt().await;
         };
@@ -142,6 +155,10 @@ impl Placer {
         let led: BTreeSet<GroupId> =
             report.groups.iter().filter(leads).map(|status| status.group).collect();
         self.led.retain(|group, _| led.contains(group));
+        let controller = report.groups.iter().find(|status| status.group == CONTROLLER);
+        let controller = controller.map(members).unwrap_or_default();
+        let to_lead = leaders(configuration, &controller, &report.nodes);
+        let now = clock::now();
         for status in report.groups.iter().filter(leads) {
             let group = status.group;
             let members = members(status);
@@ -150,13 +167,13 @@ impl Placer {
                 Some(entry) => entry.nodes.clone(),
                 None => continue,
             };
-            let (term, now) = (status.raft.term, tokio::time::Instant::now());
+            let term = status.raft.term;
             let since = self.led.entry(group).or_insert((term, now));
             if since.0 != term {
                 *since = (term, now);
             }
-            let may_transfer = since.1.elapsed() >= TRANSFER_EVERY;
-            match place(&status.raft, &wanted, &report.nodes) {
+            let may_transfer = self.pace.allows(group, since.1, now);
+            match place(&status.raft, &wanted, to_lead.get(&group).copied(), &report.nodes) {
                 Placing::Settled => {}
                 Placing::Wait => is_settled = false,
                 Placing::Change(kind) => {
@@ -164,6 +181,9 @@ impl Placer {
                     let is_transfer = matches!(kind, ChangeKind::Transfer(_));
                     if !self.changing.contains(&group) && (may_transfer || !is_transfer) {
                         *since = (term, now);
+                        if is_transfer {
+                            self.pace.note(group, now);
+                        }
                         self.change(group, kind);
                     }
                 }

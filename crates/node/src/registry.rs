@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kontiki_kv::Reply;
@@ -52,6 +52,11 @@ impl Outbox {
         if first {
             self.arrived.notify_one();
         }
+    }
+
+    /// Has the connection's task look around.
+    fn wake(&self) {
+        self.arrived.notify_one();
     }
 
     fn kill(&self) {
@@ -109,6 +114,10 @@ pub(crate) struct Registry {
     open: AtomicUsize,
     accepted: AtomicU64,
     refused: AtomicU64,
+    /// Connections are to close when they have nothing to do.
+    closing: AtomicBool,
+    /// A connection or call has ended.
+    ended: Notify,
 }
 
 impl Registry {
@@ -122,6 +131,8 @@ impl Registry {
             open: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
+            ended: Notify::new(),
         }
     }
 
@@ -174,6 +185,30 @@ impl Registry {
         let mut entries = self.lock();
         entries.remove(&id);
         self.open.store(entries.len(), Ordering::Relaxed);
+        self.ended.notify_waiters();
+    }
+
+    /// Has connections close when they have nothing to do.
+    pub(crate) fn close_idle(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.lock().values().for_each(|entry| entry.outbox.wake());
+    }
+
+    /// Whether connections are to close when they have nothing to do.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Waits until no connection is open and no call unanswered.
+    pub(crate) async fn all_ended(&self) {
+        loop {
+            let ended = self.ended.notified();
+            let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner).len();
+            if calls == 0 && self.lock().is_empty() {
+                return;
+            }
+            ended.await;
+        }
     }
 
     /// Delivers answers; those whose connection is gone are dropped.
@@ -184,6 +219,9 @@ impl Registry {
                 let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(call) = calls.remove(&caller.ticket) {
                     let _ = call.send(answer);
+                }
+                if calls.is_empty() && self.is_closing() {
+                    self.ended.notify_waiters();
                 }
             } else if let Some(entry) = entries.get(&caller.connection) {
                 entry.outbox.put(caller.ticket, answer, self.output_bytes_max);

@@ -175,7 +175,15 @@ pub(crate) async fn slots(
         groups: groups.collect(),
         ranges: ranges.collect(),
         moves: now.moves.iter().map(slot_move).collect(),
+        controller_nodes: controller_nodes(node),
     })
+}
+
+/// Nodes with a vote in the controller.
+fn controller_nodes(node: &Shared) -> Vec<u64> {
+    let atlas = node.atlas();
+    let place = atlas.groups.get(&CONTROLLER);
+    place.into_iter().flat_map(|place| &place.nodes).map(|node| node.0).collect()
 }
 
 fn range((first, last): (Slot, Slot), group: GroupId) -> proto::SlotRange {
@@ -238,6 +246,7 @@ pub(crate) async fn reshape(
         Change::Rebalance(_) => rebalance(node).await,
         Change::EnableSharding(_) => enable_sharding(node).await,
         Change::Cancel(cancel) => cancel_moves(node, &cancel.ids).await,
+        Change::Forget(forgotten) => forget(node, NodeId(forgotten.node)).await,
         Change::AddNode(add) => {
             known(node, &[add.node])?;
             let plan = |now: &Configuration, nodes: &[NodeId]| Ok(balance::spread(now, nodes));
@@ -256,6 +265,25 @@ pub(crate) async fn reshape(
             .await
         }
     }
+}
+
+/// Ends the membership of a node that has nothing any more.
+async fn forget(node: &Shared, id: NodeId) -> Result<proto::ReshapeResponse, Status> {
+    let atlas = node.atlas();
+    let Some((info, _)) = atlas.nodes.get(&id) else {
+        let now = overview(node).await?.configuration;
+        if now.gone().iter().any(|(gone, _)| *gone == id) {
+            return Ok(changed(now.epoch(), [], []));
+        }
+        let message = format!("there is no node {id}");
+        return Err(Failure::not_applied(FailureCode::NotFound, message).into());
+    };
+    if atlas.groups.get(&CONTROLLER).is_some_and(|place| place.nodes.contains(&id)) {
+        let message = format!("node {id} has a replica of the controller: drain it first");
+        return Err(Failure::may_retry(FailureCode::Conflict, message).into());
+    }
+    let op = Op::Forget { node: id, incarnation: info.incarnation };
+    Ok(changed(done(decide(node, op).await?)?, [], []))
 }
 
 /// Has a controller begin here, unless there is one, and waits until it says who has which slots.

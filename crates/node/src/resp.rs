@@ -1,5 +1,10 @@
 //! The Redis port: accepting connections, and moving bytes between a socket and its
 //! [`Connection`].
+//!
+//! When the node is about to stop, a connection goes on until it has been quiet for a moment, which
+//! clients that know other nodes are soon; one that never is closes between two commands after
+//! [`BUSY_MAX`]. It closes its sending half first: what a client sent before it could know is not
+//! executed any more, and the replies before it arrive.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,9 +15,10 @@ use bytes::{Buf, BytesMut};
 use kontiki_replica::{Answer, Connection, Host, Request};
 use kontiki_resp::{RequestParse, RequestParser};
 use kontiki_types::ClientId;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::event_loop::Input;
@@ -27,6 +33,15 @@ const READ_BYTES_MAX: usize = 256 << 10;
 
 /// Unwritten output from which on a connection is not read any more.
 const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
+
+/// A connection of a node that is about to stop closes when it was quiet for so long.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// One that is never quiet closes after so long, between two commands.
+const BUSY_MAX: Duration = Duration::from_millis(1000);
+
+/// How long a client has to close its half.
+const LINGER: Duration = Duration::from_millis(300);
 
 /// Takes connections until `stop` says so.
 pub(crate) async fn serve(
@@ -68,6 +83,13 @@ fn accept(stream: TcpStream, peer: SocketAddr, node: &Arc<Shared>) {
     });
 }
 
+/// Waits, if there is something to wait for. A function, so that no timer is made in vain.
+async fn until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at).await;
+    }
+}
+
 struct Session {
     stream: TcpStream,
     connection: Connection,
@@ -78,6 +100,8 @@ struct Session {
     args: Vec<bytes::Bytes>,
     requests: Vec<Request>,
     answers: Vec<(u64, Answer)>,
+    /// Since when the connection is to close, and since when it has been quiet.
+    closing: Option<(Instant, Instant)>,
 }
 
 impl Session {
@@ -101,6 +125,7 @@ impl Session {
             args: Vec::new(),
             requests: Vec::new(),
             answers: Vec::new(),
+            closing: None,
         }
     }
 
@@ -116,6 +141,10 @@ impl Session {
             if self.connection.is_finished() && unwritten == 0 {
                 return Ok(());
             }
+            let close_at = self.close_at(unwritten);
+            if close_at.is_some_and(|at| at <= Instant::now()) && self.has_nothing_to_read()? {
+                return self.close().await;
+            }
             // A read that does not fill the buffer tells the runtime that the socket is empty, which
             // spares the system call that would find it so.
             let wanted = self.parser.bytes_missing(&self.input).clamp(READ_BYTES, READ_BYTES_MAX);
@@ -126,10 +155,12 @@ impl Session {
                     if read? == 0 {
                         return Ok(());
                     }
+                    self.stir();
                     self.parse();
                     // Most replies of local commands fit the socket's buffer at once.
                     self.write()?;
                 }
+                () = until(close_at), if close_at.is_some() => {}
                 writable = writer.writable(), if unwritten > 0 => {
                     writable?;
                     self.write()?;
@@ -141,6 +172,7 @@ impl Session {
                     for (ticket, answer) in self.answers.drain(..) {
                         self.connection.answer(ticket, answer, &*self.node, &mut self.requests);
                     }
+                    self.stir();
                     // Commands that were parsed no further may be acceptable again.
                     self.parse();
                     self.write()?;
@@ -148,6 +180,59 @@ impl Session {
             }
             self.submit();
         }
+    }
+
+    /// When the connection is to close, as things are; `None`: it has something to do, or the node
+    /// is not about to stop.
+    fn close_at(&mut self, unwritten: usize) -> Option<Instant> {
+        if !self.node.registry.is_closing() {
+            return None;
+        }
+        let now = Instant::now();
+        let (since, quiet_since) = *self.closing.get_or_insert((now, now));
+        let is_idle = unwritten == 0 && self.input.is_empty() && self.connection.is_idle();
+        let quiet = if self.connection.is_in_transaction() { BUSY_MAX } else { QUIET };
+        is_idle.then(|| (since + BUSY_MAX).min(quiet_since + quiet))
+    }
+
+    /// Something came in or was answered.
+    fn stir(&mut self) {
+        if let Some((_, quiet_since)) = &mut self.closing {
+            *quiet_since = Instant::now();
+        }
+    }
+
+    /// Whether the socket is empty. What is read has a reply due, so that the connection is not quiet.
+    fn has_nothing_to_read(&mut self) -> io::Result<bool> {
+        match self.stream.try_read_buf(&mut self.input) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {
+                self.stir();
+                self.parse();
+                self.write()?;
+                self.submit();
+                Ok(false)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Closes the sending half, and the other one with the client or after [`LINGER`].
+    async fn close(mut self) -> io::Result<()> {
+        self.stream.shutdown().await?;
+        let _ = tokio::time::timeout(LINGER, async {
+            loop {
+                self.input.clear();
+                self.input.reserve(READ_BYTES);
+                match self.stream.read_buf(&mut self.input).await {
+                    Ok(1..) => {}
+                    Ok(0) | Err(_) => return,
+                }
+            }
+        })
+        .await;
+        Ok(())
     }
 
     /// Takes every whole request out of the buffer that the connection accepts.

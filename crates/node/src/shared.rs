@@ -1,7 +1,7 @@
 //! What the tasks and threads of a node share, and the node as a connection sees it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use kontiki_kv::command::glob;
 use kontiki_net::Secret;
 use kontiki_replica::{Atlas, Description, Host, KillFilter, Redirect};
 use kontiki_types::{ClientId, GroupId, Incarnation, Instant, LogTime, NodeId};
+use tokio::sync::Notify;
 
 use crate::clock;
 use crate::event_loop::Input;
@@ -43,6 +44,10 @@ pub(crate) struct Shared {
     pub(crate) moving: Moving,
     /// Wakes the task that moves replicas.
     pub(crate) placing: Waker,
+    /// The node is about to stop.
+    pub(crate) stopping: AtomicBool,
+    /// The node was removed from the cluster.
+    pub(crate) dismissed: Notify,
     random: AtomicU64,
 }
 
@@ -98,8 +103,15 @@ impl Shared {
             views: Arc::default(),
             moving: Moving::default(),
             placing: Waker::default(),
+            stopping: AtomicBool::new(false),
+            dismissed: Notify::new(),
             random: AtomicU64::new(seed),
         }
+    }
+
+    /// The node was removed from the cluster, and is to end.
+    pub(crate) fn dismiss(&self) {
+        self.dismissed.notify_one();
     }
 
     /// Notes how many live keys a group has here; `None`: there is no replica of it any more.

@@ -1,10 +1,12 @@
 //! Starting a node: from its directory to running threads, and down again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kontiki_kv::Machine;
@@ -21,6 +23,7 @@ use kontiki_storage::snapshot::Snapshots as SnapshotFiles;
 use kontiki_types::{GroupId, Incarnation, LogId, LogTime, Member, NodeId, ReplicaId};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::admin::Operators;
@@ -135,6 +138,12 @@ impl Opener {
         peers_file::write(&self.dir, self.peers.values()).map_err(|error| error.to_string())
     }
 
+    /// Forgets where a node was that was removed.
+    pub(crate) fn forget(&mut self, peer: NodeId) -> Result<(), String> {
+        self.peers.remove(&peer);
+        peers_file::write(&self.dir, self.peers.values()).map_err(|error| error.to_string())
+    }
+
     /// A replica that waits to be told everything.
     pub(crate) fn empty_replica(&self, group: GroupId, member: Member) -> Opened {
         Opened {
@@ -209,6 +218,7 @@ impl Node {
             resp: advertised(&settings, addresses.resp),
             grpc: advertised(&settings, addresses.grpc),
             http: advertised(&settings, addresses.http),
+            leaving: false,
         };
         let seed = kontiki_storage::random_u64().map_err(StartError::Listener)?;
         let raft = settings.raft.config(Member::new(me.id, me.incarnation, FOUNDING_REPLICA));
@@ -277,7 +287,7 @@ impl Node {
             settings.peer_transport.clone(),
             tokio::runtime::Handle::current(),
             move |from, frame| frames.send(Input::Frame { from, frame }),
-            report_peer_event,
+            report_peer_events(Arc::clone(&node)),
         )?;
         let known = known_peers(&settings, &directory, &me);
         for peer in known.values() {
@@ -359,24 +369,78 @@ impl Node {
             })
         };
         let mut ended = ended;
-        let result = tokio::select! {
-            () = stop => Ok(()),
-            ended = &mut ended => match ended {
-                Ok(Ended::Stopped) => Ok(()),
-                Ok(Ended::Failed(reason)) => Err(StartError::Failed(reason)),
-                Err(_) => Err(StartError::Failed("the event loop has panicked".to_owned())),
-            },
+        let mut why = tokio::select! {
+            () = stop => Why::Told,
+            () = node.dismissed.notified() => Why::Dismissed,
+            ended = &mut ended => Why::ended(ended),
         };
+        if !matches!(why, Why::Ended(_)) {
+            tokio::select! {
+                () = leave(&node, &stop_sender) => {}
+                ended = &mut ended => why = Why::ended(ended),
+            }
+        }
         // Clients first, so that nobody is told of what comes after; then the loop.
         let _ = stop_sender.send(true);
         node.registry.kill_all();
         node.events.send(Input::Stop);
         peers.shutdown();
         let (_, _, _, _) = tokio::join!(resp, http, moving, placing);
-        if let Ok(Err(error)) = grpc.await {
-            warn!(%error, "the gRPC server ended");
+        match timeout(GRPC_END_MAX, grpc).await {
+            Ok(Ok(Err(error))) => warn!(%error, "the gRPC server ended"),
+            // What is left is streams of other nodes, which end with the process.
+            Ok(_) | Err(_) => {}
         }
-        result
+        match why {
+            Why::Told => Ok(()),
+            Why::Dismissed => Err(StartError::Dismissed(node.id)),
+            Why::Ended(result) => result,
+        }
+    }
+}
+
+/// Why a node ends.
+enum Why {
+    /// It was told to.
+    Told,
+    /// It was removed from the cluster.
+    Dismissed,
+    /// Its loop has ended.
+    Ended(Result<(), StartError>),
+}
+
+impl Why {
+    fn ended(ended: Result<Ended, oneshot::error::RecvError>) -> Self {
+        Self::Ended(match ended {
+            Ok(Ended::Stopped) => Ok(()),
+            Ok(Ended::Failed(reason)) => Err(StartError::Failed(reason)),
+            Err(_) => Err(StartError::Failed("the event loop has panicked".to_owned())),
+        })
+    }
+}
+
+/// How long what this node leads may take to go elsewhere.
+const RETIRE_MAX: Duration = Duration::from_secs(2);
+
+/// How long clients may take for what they have asked, and to close idle connections.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
+/// How long the gRPC server may take to end once everything is answered.
+const GRPC_END_MAX: Duration = Duration::from_millis(100);
+
+/// Takes leave, in this order: what is led here goes to other nodes; nothing new is taken in; what
+/// was accepted is answered, and connections close when they have nothing to do.
+async fn leave(node: &Shared, stop: &watch::Sender<bool>) {
+    node.stopping.store(true, Ordering::Release);
+    let (done, retired) = oneshot::channel();
+    node.events.send(Input::Retire(done));
+    if timeout(RETIRE_MAX, retired).await.is_err() {
+        warn!("not everything that is led here could be handed over");
+    }
+    let _ = stop.send(true);
+    node.registry.close_idle();
+    if timeout(CLOSE_MAX, node.registry.all_ended()).await.is_err() {
+        info!("connections are closed that were not idle");
     }
 }
 
@@ -573,12 +637,16 @@ fn known_peers(
     known
 }
 
-fn report_peer_event(event: PeerEvent) {
-    match event {
+fn report_peer_events(node: Arc<Shared>) -> impl Fn(PeerEvent) + Send + Sync {
+    move |event| match event {
         PeerEvent::Connected(node) => info!(%node, "connected to peer"),
         PeerEvent::Accepted(node) => info!(%node, "peer connected"),
         PeerEvent::Disconnected(node, why) => info!(%node, why, "no connection to peer"),
         PeerEvent::RefusedBy(node, why) => warn!(%node, why, "refused by peer"),
+        PeerEvent::RemovedBy(peer, why) => {
+            warn!(%peer, why, "refused by peer");
+            node.dismiss();
+        }
         PeerEvent::Refused(node, why) => warn!(%node, why, "peer refused"),
     }
 }
@@ -613,6 +681,37 @@ pub fn format_cluster(
         sharding::set_initials(&mut directory, &members, replicas, groups)?;
     }
     Ok(())
+}
+
+/// With what a store began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Founded {
+    /// The nodes with a replica of any group.
+    pub nodes: BTreeSet<NodeId>,
+    /// Data groups.
+    pub groups: usize,
+    /// Replicas of each of them.
+    pub replicas: usize,
+}
+
+/// With what the store began to which a node's directory belongs. `None`: the directory is not
+/// formatted, or belongs to a node that joined later and does not know. Can be called while the
+/// node runs.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn founded(dir: &Path) -> Result<Option<Founded>, StartError> {
+    if !is_formatted(dir)? {
+        return Ok(None);
+    }
+    let initials = Directory::founded(&RealDisk, dir)?;
+    let data = || initials.iter().filter(|(group, _)| *group != CONTROLLER);
+    let members = || initials.iter().flat_map(|(_, members)| members);
+    Ok((!initials.is_empty()).then(|| Founded {
+        nodes: members().map(|member| member.node).collect(),
+        groups: data().count(),
+        replicas: data().map(|(_, members)| members.len()).max().unwrap_or_default(),
+    }))
 }
 
 /// Whether a node's directory is formatted.

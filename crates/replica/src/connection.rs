@@ -248,6 +248,17 @@ impl Connection {
         self.closing && self.queue.is_empty()
     }
 
+    /// Whether every command that was accepted is answered.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.held.is_none()
+    }
+
+    /// Whether the client has begun what it would have to begin anew on another connection: MULTI, or
+    /// WATCH.
+    pub fn is_in_transaction(&self) -> bool {
+        self.transaction.is_some() || !self.watched.is_empty()
+    }
+
     /// Bytes to write to the socket, in order. The caller takes them.
     pub fn output(&mut self) -> &mut BytesMut {
         &mut self.output

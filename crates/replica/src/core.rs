@@ -1,7 +1,9 @@
 //! A node's side of all its groups: the one value that the event loop owns.
 
+mod gone;
 mod held;
 mod news;
+mod retire;
 mod routing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -194,6 +196,11 @@ pub enum Effect {
     Info(NodeInfo),
     /// A client of this kind has asked another node for the map of slots.
     Asked(ClientKind),
+    /// A node was removed from the cluster and is not heard any more: nothing is sent to it from here
+    /// on.
+    Forget(NodeId),
+    /// This node was removed from the cluster: end the process.
+    Dismissed,
 }
 
 /// A frame from this size on is sent as it is, and another begun: together with the largest message
@@ -281,6 +288,8 @@ pub struct Core {
     returned: VecDeque<Returned>,
     inward: VecDeque<(Caller, Answer)>,
     info_at: Instant,
+    /// When what is led here is handed over next, if this node is about to stop.
+    retire_at: Option<Instant>,
     now: Instant,
     wall: LogTime,
     /// [`Plant::LeaseClockStops`]: for how long the clock has not run.
@@ -318,6 +327,7 @@ impl Core {
             returned: VecDeque::new(),
             inward: VecDeque::new(),
             info_at: Instant(0),
+            retire_at: None,
             now: Instant(0),
             wall: LogTime(0),
             #[cfg(feature = "plants")]
@@ -470,14 +480,17 @@ impl Core {
     }
 
     fn hear_info(&mut self, from: NodeId, info: NodeInfo) {
-        if info.id == self.me.id {
+        if info.id == self.me.id || self.is_gone(info.id, info.incarnation) {
             return;
         }
         // Of two boots of a directory the later one holds. Another directory is believed only at
         // the node's own word: others may still tell of the one before.
         let is_news = self.infos.get(&info.id).is_none_or(|known| {
             if known.incarnation == info.incarnation {
-                known != &info && info.boot >= known.boot
+                // A process that is about to stop does not change its mind.
+                let is_older = info.boot < known.boot
+                    || info.boot == known.boot && known.leaving && !info.leaving;
+                known != &info && !is_older
             } else {
                 from == info.id
             }
@@ -621,6 +634,8 @@ impl Core {
         for node in self.watch.silent(self.now, &self.walls, self.config.silent_after) {
             self.is_down(node);
         }
+        self.hand_over();
+        self.forget_gone();
         if self.info_at <= self.now {
             self.info_at = self.now + self.config.info_interval;
             for &peer in self.infos.keys() {
@@ -639,6 +654,7 @@ impl Core {
         let GroupConfig { alive_interval, silent_after, .. } = self.config;
         let watch = self.watch.next(&self.walls, alive_interval, silent_after);
         let deadline = self.timers.next().min(self.info_at).min(watch).min(self.router.deadline());
+        let deadline = self.retire_at.map_or(deadline, |at| deadline.min(at));
         #[cfg(feature = "plants")]
         let deadline = deadline + self.stopped;
         deadline
@@ -682,12 +698,18 @@ impl Core {
     }
 
     /// Every node this one has heard of and itself, each with whether it is alive as far as known.
+    /// Nodes that were removed are left out.
     pub fn nodes(&self) -> Vec<(NodeInfo, bool)> {
-        let alive = |id| self.walls.last_heard(id).is_some_and(|at| self.now.since(at) < ALIVE_FOR);
-        let others = self.infos.values().map(|info| (info.clone(), alive(info.id)));
+        let others = self.infos.values().filter(|info| !self.is_gone(info.id, info.incarnation));
+        let others = others.map(|info| (info.clone(), self.is_alive(info.id)));
         let mut nodes: Vec<_> = others.chain([(self.me.clone(), true)]).collect();
         nodes.sort_by_key(|(info, _)| info.id);
         nodes
+    }
+
+    /// Whether a node was heard lately.
+    fn is_alive(&self, node: NodeId) -> bool {
+        self.walls.last_heard(node).is_some_and(|at| self.now.since(at) < ALIVE_FOR)
     }
 
     /// Where a node is.

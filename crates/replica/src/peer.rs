@@ -48,6 +48,8 @@ pub struct NodeInfo {
     pub grpc: String,
     /// `host:port` for metrics and health.
     pub http: String,
+    /// The process is about to stop: nothing is to be handed to it.
+    pub leaving: bool,
 }
 
 /// Why a leader did not take a forwarded write. It was not appended.
@@ -184,6 +186,7 @@ impl FrameBuilder {
             for address in [&info.resp, &info.grpc, &info.http] {
                 put_text(address, out);
             }
+            out.push(u8::from(info.leaving));
         });
     }
 
@@ -335,6 +338,8 @@ impl Frame {
                 resp: self.address(end)?,
                 grpc: self.address(end)?,
                 http: self.address(end)?,
+                // Builds before this was said end here.
+                leaving: self.at < end && self.u8(end)? != 0,
             }),
             NEWS => self.news(end)?,
             LED => self.led(end)?,
@@ -414,6 +419,7 @@ mod tests {
         builder.info(&NodeInfo {
             id: NodeId(3),
             resp: "127.0.0.1:7003".into(),
+            leaving: true,
             ..NodeInfo::default()
         });
         let life = Life { incarnation: Incarnation(5), boot: 1 };
@@ -481,7 +487,8 @@ mod tests {
             matches!(&messages[0], PeerMessage::Forward(GroupId(1), _, Seq(4), w) if w == "write")
         );
         assert!(matches!(messages[1], PeerMessage::Refused(_, _, _, Refusal::Overloaded)));
-        assert!(matches!(&messages[2], PeerMessage::Info(info) if info.resp == "127.0.0.1:7003"));
+        assert!(matches!(&messages[2], PeerMessage::Info(info)
+            if info.resp == "127.0.0.1:7003" && info.leaving));
         assert!(matches!(&messages[3], PeerMessage::News(news)
             if news.epoch == Some(Epoch(0)) && news.life.boot == 1 && news.your_led == 7));
         assert!(matches!(&messages[4], PeerMessage::Led(told) if *told == led()));

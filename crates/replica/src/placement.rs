@@ -3,16 +3,23 @@
 //! A group's members are what its own log says; the controller holds the wish (PROTOCOL 16). Its
 //! leader compares the two: what is missing is added first, so that a group never has fewer replicas
 //! than it had; what is not wanted goes then; a leader that is not wanted hands over. At the end the
-//! first node of the wish is to lead.
+//! node is to lead that [`leaders`] names, so that all nodes lead as many groups. Every leader finds
+//! out for itself, from what it knows; [`Pace`] keeps two that disagree from handing a group to each
+//! other all the time.
 
-use std::collections::BTreeMap;
+mod pace;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use kontiki_raft::{PeerState, Status};
-use kontiki_shard::Configuration;
-use kontiki_types::{NodeId, ReplicaId};
+use kontiki_shard::{Configuration, balance};
+use kontiki_types::{GroupId, NodeId, ReplicaId};
 
 use crate::group::ChangeKind;
 use crate::peer::NodeInfo;
+use crate::steward::CONTROLLER;
+
+pub use pace::Pace;
 
 /// Replicas of the controller at the most.
 pub const CONTROLLER_REPLICAS_MAX: usize = 5;
@@ -37,9 +44,14 @@ pub enum Placing {
     Settled,
 }
 
-/// What the leader of a group does next to have its replicas on `wanted`; `nodes` are all nodes as
-/// far as known, each with whether it is alive.
-pub fn place(status: &Status, wanted: &[NodeId], nodes: &[(NodeInfo, bool)]) -> Placing {
+/// What the leader of a group does next to have its replicas on `wanted`, and `leader` lead it, if
+/// that is somebody; `nodes` are all nodes as far as known, each with whether it is alive.
+pub fn place(
+    status: &Status,
+    wanted: &[NodeId],
+    leader: Option<NodeId>,
+    nodes: &[(NodeInfo, bool)],
+) -> Placing {
     let membership = &status.membership;
     if membership.is_joint() || status.membership_id.index > status.commit {
         return Placing::Wait;
@@ -67,20 +79,36 @@ pub fn place(status: &Status, wanted: &[NodeId], nodes: &[(NodeInfo, bool)]) -> 
     let members = membership.members().map(|member| member.node);
     let unwanted: Vec<NodeId> = members.filter(|node| !wanted.contains(node)).collect();
     if unwanted.contains(&me) {
-        let heir = wanted.iter().copied().find(|node| alive(*node).is_some() && caught_up(*node));
+        let may_lead = |node: &NodeId| alive(*node).is_some_and(|(info, _)| !info.leaving);
+        let heirs = leader.into_iter().chain(wanted.iter().copied());
+        let heir = heirs.filter(may_lead).find(|node| caught_up(*node));
         return heir.map_or(Placing::Wait, |heir| Placing::Change(ChangeKind::Transfer(heir)));
     }
     if let Some(&node) = unwanted.first() {
         return Placing::Change(ChangeKind::Remove(node));
     }
-    match wanted.first() {
-        Some(&first) if first != me => {
-            let may_lead = alive(first).is_some() && caught_up(first);
-            let transfer = Placing::Change(ChangeKind::Transfer(first));
-            if may_lead { transfer } else { Placing::Wait }
-        }
-        _ => Placing::Settled,
+    match leader.filter(|leader| *leader != me) {
+        Some(leader) if caught_up(leader) => Placing::Change(ChangeKind::Transfer(leader)),
+        Some(_) => Placing::Wait,
+        None => Placing::Settled,
     }
+}
+
+/// Who is to lead each group, the controller too, whose members are these: of the nodes that are
+/// alive and not about to stop, each as many as any other.
+pub fn leaders(
+    configuration: &Configuration,
+    controller: &[NodeId],
+    nodes: &[(NodeInfo, bool)],
+) -> BTreeMap<GroupId, NodeId> {
+    let up = nodes.iter().filter(|(info, alive)| *alive && !info.leaving).map(|(info, _)| info.id);
+    let up: BTreeSet<NodeId> = up.collect();
+    let mut leaders = balance::leaders(configuration, &up);
+    let mut controller = controller_nodes(configuration, controller).into_iter();
+    if let Some(node) = controller.find(|node| up.contains(node)) {
+        leaders.insert(CONTROLLER, node);
+    }
+    leaders
 }
 
 /// The nodes that are to have a replica of the controller: those that have one, as long as they have

@@ -39,9 +39,9 @@ mod wire;
 pub use ask::{Answer, Call, Query, Told};
 pub use controller::{
     ATTEMPTS_MAX, Aborted, Command, Committed, Configuration, Controller, DEADLINE_MAX_MS,
-    FINISHED_MAX, Finished, GROUPS_MAX, GroupEntry, HISTORY_MAX, MOVES_MAX, Move, MoveAnswer,
-    NODES_PER_GROUP_MAX, Observed, Op, Phase, Refusal, Reply, SESSIONS_MAX, Session, Side, Then,
-    What, Why, founding_slots,
+    FINISHED_MAX, Finished, GONE_MAX, GROUPS_MAX, GroupEntry, HISTORY_MAX, MOVES_MAX, Move,
+    MoveAnswer, NODES_PER_GROUP_MAX, Observed, Op, Phase, Refusal, Reply, SESSIONS_MAX, Session,
+    Side, Then, What, Why, founding_slots,
 };
 pub use driver::{Limits, Source, Step, activation, source_step, target_step};
 pub use holdings::{

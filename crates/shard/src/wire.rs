@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use kontiki_types::{ClientId, Epoch, GroupId, Index, LogId, LogTime, NodeId, Seq, Slot, Term};
+use kontiki_types::{
+    ClientId, Epoch, GroupId, Incarnation, Index, LogId, LogTime, NodeId, Seq, Slot, Term,
+};
 
 /// Bytes that are not what this version writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -337,6 +339,7 @@ wire!(struct Index { 0 });
 wire!(struct Epoch { 0 });
 wire!(struct GroupId { 0 });
 wire!(struct NodeId { 0 });
+wire!(struct Incarnation { 0 });
 wire!(struct Seq { 0 });
 wire!(struct LogTime { 0 });
 wire!(struct LogId { term, index });

@@ -200,6 +200,19 @@ impl<D: Disk> Directory<D> {
         Ok(read(disk, path)?.format)
     }
 
+    /// The first configurations that are noted, as [`Directory::initials`] gives them. Does not lock
+    /// the directory or count a boot.
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    pub fn founded(disk: &D, path: &Path) -> Result<Vec<(GroupId, Vec<Member>)>, DirectoryError> {
+        if !Self::is_formatted(disk, path)? {
+            return Err(DirectoryError::NotFormatted(path.to_path_buf()));
+        }
+        let initial = read(disk, path)?.initial;
+        Ok(initial.into_iter().map(|(group, (_, members))| (group, members)).collect())
+    }
+
     /// What the directory was formatted as.
     pub fn identity(&self) -> &Format {
         &self.state.format

@@ -30,6 +30,13 @@ impl PeerService {
         Self(shared)
     }
 
+    /// Whether the caller was removed from this very cluster.
+    fn is_gone(&self, hello: &PeerHello) -> bool {
+        let gone = self.0.gone.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        hello.cluster_id == self.0.local.cluster.0
+            && gone.contains(&(NodeId(hello.node), Incarnation(hello.incarnation)))
+    }
+
     /// Whether the caller means this node, and is whom this node knows under its id.
     fn check(&self, hello: &PeerHello) -> Result<(), String> {
         let local = &self.0.local;
@@ -89,6 +96,11 @@ impl Peer for PeerService {
             return Err(Status::invalid_argument("the first frame must be a greeting"));
         };
         let from = NodeId(hello.node);
+        if self.is_gone(&hello) {
+            let why = format!("node {from} was removed from the cluster");
+            (self.0.on_event)(PeerEvent::Refused(from, why.clone()));
+            return Err(Status::permission_denied(why));
+        }
         if let Err(why) = self.check(&hello) {
             (self.0.on_event)(PeerEvent::Refused(from, why.clone()));
             return Err(Status::failed_precondition(why));

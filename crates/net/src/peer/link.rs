@@ -87,6 +87,8 @@ enum Lost {
     Broken(String),
     /// The peer said no.
     Refused(String),
+    /// This node was removed from the cluster.
+    Removed(String),
 }
 
 struct Outgoing {
@@ -117,6 +119,10 @@ impl Outgoing {
             };
             self.queue.disconnected();
             match lost {
+                Lost::Removed(why) => {
+                    self.report(PeerEvent::RemovedBy(self.peer, why));
+                    return;
+                }
                 Lost::Refused(why) => {
                     if refusal.as_ref() != Some(&why) {
                         self.report(PeerEvent::RefusedBy(self.peer, why.clone()));
@@ -197,6 +203,7 @@ fn lost(status: &tonic::Status) -> Lost {
         Code::FailedPrecondition | Code::Unauthenticated | Code::Unimplemented => {
             Lost::Refused(status.message().to_owned())
         }
+        Code::PermissionDenied => Lost::Removed(status.message().to_owned()),
         code => Lost::Broken(format!("{code:?}: {}", status.message())),
     }
 }

@@ -16,7 +16,7 @@ mod inbound;
 mod link;
 mod queue;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -101,6 +101,8 @@ pub enum PeerEvent {
     RefusedBy(NodeId, String),
     /// A peer sends to us.
     Accepted(NodeId),
+    /// A peer says that this node was removed from the cluster. Reported once.
+    RemovedBy(NodeId, String),
     /// We refused a caller that speaks for this node.
     Refused(NodeId, String),
 }
@@ -137,6 +139,8 @@ struct Shared {
     links: RwLock<BTreeMap<NodeId, Arc<Link>>>,
     /// Number of the youngest inbound connection of each node.
     inbound: Mutex<BTreeMap<NodeId, Arc<std::sync::atomic::AtomicU64>>>,
+    /// Nodes that were removed from the cluster.
+    gone: RwLock<BTreeSet<(NodeId, Incarnation)>>,
     on_frame: Box<OnFrame>,
     on_event: Box<OnEvent>,
 }
@@ -168,6 +172,7 @@ impl PeerTransport {
             runtime,
             links: RwLock::default(),
             inbound: Mutex::default(),
+            gone: RwLock::default(),
             on_frame: Box::new(on_frame),
             on_event: Box::new(on_event),
         })))
@@ -184,6 +189,13 @@ impl PeerTransport {
         if let Some(old) = links.insert(node, link) {
             old.stop();
         }
+    }
+
+    /// From here on no connection is taken from these nodes, which were removed from the cluster; those
+    /// that there are go on until they end. Replaces what was said before.
+    pub fn refuse(&self, gone: impl IntoIterator<Item = (NodeId, Incarnation)>) {
+        let gone = gone.into_iter().collect();
+        *self.0.gone.write().unwrap_or_else(PoisonError::into_inner) = gone;
     }
 
     /// Forgets a node; what waits for it is dropped.

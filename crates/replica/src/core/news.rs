@@ -91,6 +91,7 @@ impl Core {
             self.gossip.configuration = Some(configuration);
             self.gossip.version += 1;
             self.router.reroute(self.now);
+            self.look_at_gone();
         }
         is_news
     }

@@ -59,38 +59,63 @@ fn known(dead: &[u64]) -> Vec<(NodeInfo, bool)> {
 fn what_is_missing_comes_before_what_is_not_wanted_goes() {
     let wish = nodes(&[1, 2, 4]);
     let add = Placing::Change(ChangeKind::Add(NodeId(4), Incarnation(4)));
-    assert_eq!(place(&status(&[1, 2, 3]), &wish, &known(&[])), add);
-    assert_eq!(place(&status(&[1, 2, 3]), &wish, &known(&[4])), Placing::Wait);
+    assert_eq!(place(&status(&[1, 2, 3]), &wish, None, &known(&[])), add);
+    assert_eq!(place(&status(&[1, 2, 3]), &wish, None, &known(&[4])), Placing::Wait);
     let remove = Placing::Change(ChangeKind::Remove(NodeId(3)));
-    assert_eq!(place(&status(&[1, 2, 3, 4]), &wish, &known(&[])), remove);
-    assert_eq!(place(&status(&[1, 2, 4]), &wish, &known(&[])), Placing::Settled);
+    assert_eq!(place(&status(&[1, 2, 3, 4]), &wish, None, &known(&[])), remove);
+    assert_eq!(place(&status(&[1, 2, 4]), &wish, None, &known(&[])), Placing::Settled);
 }
 
 #[test]
 fn a_leader_that_is_not_wanted_hands_over() {
     let wish = nodes(&[2, 3, 4]);
     let hand_over = |to| Placing::Change(ChangeKind::Transfer(NodeId(to)));
-    assert_eq!(place(&status(&[1, 2, 3, 4]), &wish, &known(&[])), hand_over(2));
-    assert_eq!(place(&status(&[1, 2, 3, 4]), &wish, &known(&[2])), hand_over(3));
+    assert_eq!(place(&status(&[1, 2, 3, 4]), &wish, None, &known(&[])), hand_over(2));
+    assert_eq!(place(&status(&[1, 2, 3, 4]), &wish, None, &known(&[2])), hand_over(3));
 }
 
 #[test]
-fn the_first_node_of_the_wish_is_to_lead() {
+fn the_node_that_is_to_lead_gets_the_group_once_it_has_everything() {
     let wish = nodes(&[2, 1, 3]);
-    let to_first = Placing::Change(ChangeKind::Transfer(NodeId(2)));
-    assert_eq!(place(&status(&[1, 2, 3]), &wish, &known(&[])), to_first);
-    assert_eq!(place(&status(&[1, 2, 3]), &wish, &known(&[2])), Placing::Wait);
-    let mut behind = status(&[1, 2, 3]);
+    let three = || status(&[1, 2, 3]);
+    let to = |leader| Some(NodeId(leader));
+    let transfer = Placing::Change(ChangeKind::Transfer(NodeId(2)));
+    assert_eq!(place(&three(), &wish, to(2), &known(&[])), transfer);
+    assert_eq!(place(&three(), &wish, to(1), &known(&[])), Placing::Settled);
+    assert_eq!(place(&three(), &wish, None, &known(&[])), Placing::Settled);
+    let mut behind = three();
     behind.commit = Index(1000);
-    assert_eq!(place(&behind, &wish, &known(&[])), Placing::Wait);
-    assert_eq!(place(&status(&[1, 2, 3]), &[], &known(&[])), Placing::Settled);
+    assert_eq!(place(&behind, &wish, to(2), &known(&[])), Placing::Wait);
+    assert_eq!(place(&three(), &[], to(2), &known(&[])), Placing::Settled);
+}
+
+#[test]
+fn a_node_that_is_about_to_stop_is_to_lead_nothing() {
+    let groups: Vec<_> = [(1, [1, 2, 3]), (2, [2, 3, 1]), (3, [3, 1, 2])]
+        .map(|(id, ids)| (GroupId(id), nodes(&ids)))
+        .into();
+    let configuration = Controller::founding(&groups).configuration().clone();
+    let lead = |known: &[(NodeInfo, bool)]| -> Vec<u64> {
+        leaders(&configuration, &nodes(&[1, 2, 3]), known).values().map(|node| node.0).collect()
+    };
+    // The controller's is the first.
+    assert_eq!(lead(&known(&[])), [1, 1, 2, 3]);
+    assert_eq!(lead(&known(&[1])), [2, 2, 2, 3]);
+    let mut stopping = known(&[]);
+    stopping[0].0.leaving = true;
+    assert_eq!(lead(&stopping), lead(&known(&[1])));
+    let mut drained = status(&[1, 2, 3, 4]);
+    drained.me = member(4);
+    drained.peers = status(&[1, 2, 3]).peers;
+    let heir = Placing::Change(ChangeKind::Transfer(NodeId(2)));
+    assert_eq!(place(&drained, &nodes(&[1, 2, 3]), None, &stopping), heir);
 }
 
 #[test]
 fn one_change_at_a_time() {
     let mut changing = status(&[1, 2, 3]);
     changing.membership_id = LogId::new(Term(1), Index(10));
-    assert_eq!(place(&changing, &nodes(&[1]), &known(&[])), Placing::Wait);
+    assert_eq!(place(&changing, &nodes(&[1]), None, &known(&[])), Placing::Wait);
 }
 
 #[test]

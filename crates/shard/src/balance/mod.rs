@@ -9,6 +9,7 @@
 //! which; so a plan never swings back.
 
 mod cut;
+mod leaders;
 mod pace;
 mod placement;
 
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use kontiki_types::{GroupId, SLOTS, Slot};
 
 pub use cut::{Cut, cut};
+pub use leaders::leaders;
 pub use pace::may_go_on;
 pub use placement::{Wishes, choose, drain, spread};
 

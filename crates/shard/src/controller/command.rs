@@ -1,6 +1,6 @@
 //! What the controller's log holds, and what comes of it.
 
-use kontiki_types::{ClientId, Epoch, GroupId, LogId, LogTime, NodeId, Seq, Slot};
+use kontiki_types::{ClientId, Epoch, GroupId, Incarnation, LogId, LogTime, NodeId, Seq, Slot};
 
 use super::moves::{Side, Why};
 use crate::wire::{BadBytes, from_bytes, to_bytes, wire};
@@ -94,6 +94,13 @@ pub enum Op {
         tag: Tag,
         /// Which group.
         side: Side,
+    },
+    /// A node's directory belongs to the cluster no more. No group may want it or have it.
+    Forget {
+        /// The node.
+        node: NodeId,
+        /// Its directory: another one of the same id is another node.
+        incarnation: Incarnation,
     },
 }
 
@@ -214,6 +221,14 @@ pub enum Refusal {
         /// The move.
         id: MoveId,
     },
+    /// The node is wanted for a group, or has a replica of it.
+    #[error("node {node} is needed by group {group}: drain it first")]
+    NodeInUse {
+        /// The node.
+        node: NodeId,
+        /// One of its groups.
+        group: GroupId,
+    },
 }
 
 /// What there may be only so many of.
@@ -251,6 +266,7 @@ wire!(enum Op {
     6 => Commit { tag },
     7 => Abort { tag, then, why },
     8 => Closed { tag, side },
+    9 => Forget { node, incarnation },
 });
 wire!(enum Then { 1 => Retry {}, 2 => Cancel {} });
 wire!(enum Reply {
@@ -275,6 +291,7 @@ wire!(enum Refusal {
     12 => TooMany { what, most },
     13 => NoMove { id },
     14 => NotCurrent { id },
+    15 => NodeInUse { node, group },
 });
 wire!(enum What { 1 => Groups {}, 2 => Nodes {}, 3 => Moves {}, 4 => Attempts {} });
 

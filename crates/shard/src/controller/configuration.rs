@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kontiki_types::{Epoch, GroupId, LogId, NodeId, Slot};
+use kontiki_types::{Epoch, GroupId, Incarnation, LogId, NodeId, Slot};
 
 use crate::controller::{GROUPS_MAX, NODES_PER_GROUP_MAX};
 use crate::runs::Runs;
@@ -10,7 +10,10 @@ use crate::wire::{BadBytes, from_bytes, to_bytes, wire};
 use crate::{GroupRef, SlotSet};
 
 /// The version of the byte form by which nodes tell each other a configuration.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// Removed nodes that are remembered; beyond it the first are forgotten.
+pub const GONE_MAX: usize = 1024;
 
 /// A group as the controller knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,16 +42,23 @@ pub struct Configuration {
     pub(crate) epoch: Epoch,
     pub(crate) groups: BTreeMap<GroupId, GroupEntry>,
     pub(crate) owners: Runs<Option<GroupId>>,
+    /// Nodes that were removed, in that order.
+    pub(crate) gone: Vec<(NodeId, Incarnation)>,
 }
 
 wire!(struct GroupEntry { joined, nodes, is_leaving });
 wire!(struct Observed { at, nodes });
-wire!(struct Configuration { epoch, groups, owners });
+wire!(struct Configuration { epoch, groups, owners, gone });
 
 impl Configuration {
     /// Number 0: no group, no slot owned.
     pub(crate) fn first() -> Self {
-        Self { epoch: Epoch(0), groups: BTreeMap::new(), owners: Runs::filled(None) }
+        Self {
+            epoch: Epoch(0),
+            groups: BTreeMap::new(),
+            owners: Runs::filled(None),
+            gone: Vec::new(),
+        }
     }
 
     /// The byte form, by which nodes tell each other: 20 bytes a group and 5 a run of slots, or so.
@@ -64,6 +74,7 @@ impl Configuration {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BadBytes> {
         let read: Self = from_bytes(VERSION, bytes)?;
         let too_many = read.groups.len() > GROUPS_MAX
+            || read.gone.len() > GONE_MAX
             || read.groups.values().any(|group| group.nodes.len() > NODES_PER_GROUP_MAX);
         if too_many {
             return Err(BadBytes::Broken("more groups or nodes than there may be"));
@@ -82,6 +93,16 @@ impl Configuration {
     /// The groups, in the order of their ids.
     pub fn groups(&self) -> impl ExactSizeIterator<Item = (GroupId, &GroupEntry)> {
         self.groups.iter().map(|(id, group)| (*id, group))
+    }
+
+    /// Nodes that were removed from the cluster, each with its directory.
+    pub fn gone(&self) -> &[(NodeId, Incarnation)] {
+        &self.gone
+    }
+
+    /// Whether this directory of a node was removed from the cluster.
+    pub fn is_gone(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        self.gone.contains(&(node, incarnation))
     }
 
     /// A group.
@@ -131,7 +152,8 @@ mod tests {
         let mut owners = Runs::filled(Some(GroupId(1)));
         let second: SlotSet = (100..200).filter_map(Slot::new).collect();
         owners.change(&second, |_| Some(GroupId(2)));
-        Configuration { epoch: Epoch(9), groups, owners }
+        let gone = vec![(NodeId(7), Incarnation(70))];
+        Configuration { epoch: Epoch(9), groups, owners, gone }
     }
 
     #[test]

@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 
-use kontiki_types::{Epoch, GroupId};
+use kontiki_types::{Epoch, GroupId, Incarnation, NodeId};
 
-use super::configuration::{Configuration, GroupEntry};
+use super::configuration::{Configuration, GONE_MAX, GroupEntry};
 use crate::SlotSet;
 use crate::wire::wire;
 
@@ -16,12 +16,14 @@ use crate::wire::wire;
 pub const HISTORY_MAX: usize = 4096;
 
 /// How a configuration differs from the one before.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Change {
     /// Slots with their new owner.
     pub(crate) slots: Vec<(SlotSet, GroupId)>,
     /// Groups that came, changed, or went (`None`).
     pub(crate) groups: Vec<(GroupId, Option<GroupEntry>)>,
+    /// Nodes that were removed.
+    pub(crate) gone: Vec<(NodeId, Incarnation)>,
 }
 
 /// The configurations, in order.
@@ -33,7 +35,7 @@ pub(crate) struct History {
     latest: Configuration,
 }
 
-wire!(struct Change { slots, groups });
+wire!(struct Change { slots, groups, gone });
 wire!(struct History { base, changes, latest });
 
 impl History {
@@ -92,5 +94,8 @@ impl Change {
                 None => configuration.groups.remove(id),
             };
         }
+        configuration.gone.extend(&self.gone);
+        let too_many = configuration.gone.len().saturating_sub(GONE_MAX);
+        configuration.gone.drain(..too_many);
     }
 }

@@ -4,8 +4,8 @@
 //! at one entry, [`Op::Commit`]; nothing else changes its owner.
 //!
 //! Invariants
-//! - The number of the configuration rises by one with each change of owners or groups, and with
-//!   nothing else.
+//! - The number of the configuration rises by one with each change of owners or groups, or of the
+//!   nodes that were removed, and with nothing else.
 //! - A slot is in at most one move that [locks](Move) it.
 //! - An attempt is committed or given up, never both, and only while it is the current one. So
 //!   what a deposed leader of anything still asks for has no effect (PROTOCOL 10).
@@ -21,10 +21,10 @@ mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use kontiki_types::{Epoch, GroupId, Index, LogTime, NodeId, SLOTS, Slot};
+use kontiki_types::{Epoch, GroupId, Incarnation, Index, LogTime, NodeId, SLOTS, Slot};
 
 pub use command::{Command, Op, Refusal, Reply, Session, Then, What};
-pub use configuration::{Configuration, GroupEntry, Observed};
+pub use configuration::{Configuration, GONE_MAX, GroupEntry, Observed};
 pub use history::HISTORY_MAX;
 pub use moves::{Aborted, Committed, Finished, Move, Phase, Side, Why};
 pub use sessions::{DEADLINE_MAX_MS, SESSIONS_MAX};
@@ -47,7 +47,7 @@ pub const ATTEMPTS_MAX: u32 = 1000;
 pub const FINISHED_MAX: usize = 4096;
 
 /// Version of the byte form of the state.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The controller's state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -127,6 +127,7 @@ impl Controller {
         controller.history.advance(Change {
             slots: vec![(SlotSet::all(), group)],
             groups: vec![(group, Some(entry))],
+            gone: Vec::new(),
         });
         controller
     }
@@ -143,6 +144,7 @@ impl Controller {
         controller.history.advance(Change {
             slots: slots.map(|(at, (id, _))| (founding_slots(at, count), *id)).collect(),
             groups: groups.iter().map(|(id, nodes)| (*id, entry(nodes))).collect(),
+            gone: Vec::new(),
         });
         controller
     }
@@ -266,6 +268,7 @@ impl Controller {
             Op::Commit { tag } => self.commit(*tag)?,
             Op::Abort { tag, then, why } => self.abort(index, *tag, *then, *why)?,
             Op::Closed { tag, side } => self.close(*tag, *side)?,
+            Op::Forget { node, incarnation } => self.forget(*node, *incarnation)?,
         }
         Ok(None)
     }
@@ -292,7 +295,7 @@ impl Controller {
         if self.configuration().groups.len() + new.count() > GROUPS_MAX {
             return Err(Refusal::TooMany { what: What::Groups, most: GROUPS_MAX as u64 });
         }
-        self.history.advance(Change { slots: Vec::new(), groups: changed });
+        self.history.advance(Change { groups: changed, ..Change::default() });
         Ok(())
     }
 
@@ -313,7 +316,7 @@ impl Controller {
         if !self.configuration().groups().any(stays) {
             return Err(Refusal::LastGroup);
         }
-        self.history.advance(Change { slots: Vec::new(), groups: changed });
+        self.history.advance(Change { groups: changed, ..Change::default() });
         Ok(())
     }
 
@@ -330,7 +333,7 @@ impl Controller {
         }
         let entry = GroupEntry { nodes: nodes.to_vec(), ..entry.clone() };
         let groups = vec![(group.id, Some(entry))];
-        self.history.advance(Change { slots: Vec::new(), groups });
+        self.history.advance(Change { groups, ..Change::default() });
         Ok(())
     }
 
@@ -393,7 +396,7 @@ impl Controller {
             self.moves.insert(new.tag.id, new);
         }
         if !founded.is_empty() {
-            self.history.advance(Change { slots: founded, groups: Vec::new() });
+            self.history.advance(Change { slots: founded, ..Change::default() });
         }
         Ok(MoveId(first))
     }
@@ -414,7 +417,7 @@ impl Controller {
         let found = self.current(tag)?;
         found.phase = Phase::Committed;
         let slots = vec![(found.slots.clone(), found.to.id)];
-        self.history.advance(Change { slots, groups: Vec::new() });
+        self.history.advance(Change { slots, ..Change::default() });
         Ok(())
     }
 
@@ -457,6 +460,20 @@ impl Controller {
         Ok(())
     }
 
+    fn forget(&mut self, node: NodeId, incarnation: Incarnation) -> Result<(), Refusal> {
+        let wanted = self.configuration().groups().map(|(id, group)| (id, &group.nodes));
+        let observed = self.observed.iter().map(|(id, observed)| (*id, &observed.nodes));
+        let needs = wanted.chain(observed).find(|(_, nodes)| nodes.contains(&node));
+        if let Some((group, _)) = needs {
+            return Err(Refusal::NodeInUse { node, group });
+        }
+        if !self.configuration().is_gone(node, incarnation) {
+            let gone = vec![(node, incarnation)];
+            self.history.advance(Change { gone, ..Change::default() });
+        }
+        Ok(())
+    }
+
     /// A group that is about to leave is gone when it owns no slot and no move needs it.
     fn remove_empty_leavers(&mut self) {
         let configuration = self.configuration();
@@ -473,7 +490,8 @@ impl Controller {
             .collect();
         for id in gone {
             self.observed.remove(&id);
-            self.history.advance(Change { slots: Vec::new(), groups: vec![(id, None)] });
+            let groups = vec![(id, None)];
+            self.history.advance(Change { groups, ..Change::default() });
         }
     }
 

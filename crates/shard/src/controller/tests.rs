@@ -334,6 +334,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         tag().prop_map(|tag| Op::Commit { tag }),
         (tag(), then, why).prop_map(|(tag, then, why)| Op::Abort { tag, then, why }),
         (tag(), side).prop_map(|(tag, side)| Op::Closed { tag, side }),
+        (0..6u64).prop_map(|id| Op::Forget { node: NodeId(id), incarnation: Incarnation(id) }),
     ]
 }
 
@@ -442,5 +443,38 @@ fn groups_that_begin_together_share_the_slots_evenly() {
         let holdings = crate::Holdings::founding(group, &founding_slots(at, 3));
         assert_eq!(holdings.serving(), founding_slots(at, 3));
     }
+    assert_eq!(Controller::from_bytes(&controller.to_bytes()), Ok(controller));
+}
+
+#[test]
+fn a_node_is_forgotten_when_nothing_needs_it_and_only_its_directory() {
+    let groups = [(GroupId(1), vec![NodeId(1), NodeId(2)])];
+    let mut controller = Controller::founding(&groups);
+    let group = controller.configuration().group_ref(GroupId(1)).unwrap();
+    let mut index = 1;
+    let mut decide = |controller: &mut Controller, op| {
+        index += 1;
+        controller.decide(Index(index), LogTime(0), &op)
+    };
+    let forget = Op::Forget { node: NodeId(2), incarnation: Incarnation(20) };
+    let in_use = Reply::Refused { why: Refusal::NodeInUse { node: NodeId(2), group: GroupId(1) } };
+    assert_eq!(decide(&mut controller, forget.clone()), in_use);
+    let observe = |at, nodes: &[u64]| Op::Observe {
+        group,
+        at: LogId::new(Term(1), Index(at)),
+        nodes: nodes.iter().copied().map(NodeId).collect(),
+    };
+    decide(&mut controller, observe(5, &[1, 2]));
+    let (instead_of, nodes) = (vec![NodeId(1), NodeId(2)], vec![NodeId(1), NodeId(3)]);
+    decide(&mut controller, Op::Want { group, instead_of, nodes });
+    assert_eq!(decide(&mut controller, forget.clone()), in_use, "its replica is still there");
+    decide(&mut controller, observe(9, &[1, 3]));
+    let done = Reply::Done { epoch: Epoch(3) };
+    assert_eq!(decide(&mut controller, forget.clone()), done);
+    assert_eq!(decide(&mut controller, forget), done, "once is enough");
+    let now = controller.configuration();
+    assert!(now.is_gone(NodeId(2), Incarnation(20)));
+    assert!(!now.is_gone(NodeId(2), Incarnation(21)));
+    assert!(!controller.configuration_at(Epoch(2)).unwrap().is_gone(NodeId(2), Incarnation(20)));
     assert_eq!(Controller::from_bytes(&controller.to_bytes()), Ok(controller));
 }

@@ -575,7 +575,11 @@ impl Running {
             Effect::Create { group, member } => queue.push_back(Work::Create { group, member }),
             Effect::Removed { group, member } => queue.push_back(Work::Remove { group, member }),
             Effect::Faulted { group } => return Err(format!("{group}: the log has failed")),
-            Effect::Mismatch { .. } | Effect::Info(_) | Effect::Asked(_) => {}
+            Effect::Mismatch { .. }
+            | Effect::Info(_)
+            | Effect::Asked(_)
+            | Effect::Forget(_)
+            | Effect::Dismissed => {}
         }
         Ok(())
     }
