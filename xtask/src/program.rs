@@ -132,12 +132,23 @@ impl Program {
 
     /// Starts it with its standard output and error appended to `log` with `.out` and `.err`.
     pub fn spawn_logged(mut self, log: &Path) -> Result<Group> {
+        self.command.stdin(Stdio::null());
+        self.spawn_with_output(log)
+    }
+
+    /// The same, with a standard input that stays open until [`Group::close_input`].
+    pub fn spawn_logged_with_input(mut self, log: &Path) -> Result<Group> {
+        self.command.stdin(Stdio::piped());
+        self.spawn_with_output(log)
+    }
+
+    fn spawn_with_output(mut self, log: &Path) -> Result<Group> {
         let open = |extension| {
             let path = log.with_extension(extension);
             let file = std::fs::File::options().create(true).append(true).open(&path);
             file.with_context(|| format!("cannot open {}", path.display()))
         };
-        self.command.stdin(Stdio::null()).stdout(open("out")?).stderr(open("err")?);
+        self.command.stdout(open("out")?).stderr(open("err")?);
         self.spawn_group()
     }
 
@@ -174,6 +185,11 @@ impl Group {
     /// Sends the signal to the whole group, as a terminal does.
     pub fn signal(&self, signal: &str) -> Result<()> {
         signal_to(&[format!("-{}", self.id())], signal)
+    }
+
+    /// Ends its standard input, if that is open.
+    pub fn close_input(&mut self) {
+        drop(self.child.stdin.take());
     }
 
     /// Waits for the program itself to end. If that takes too long, asks it to end, kills the

@@ -83,16 +83,19 @@ async function basic(ports) {
 async function load(ports) {
   let stop = false;
   const done = Array(8).fill(0);
+  let longest = 0;
   const write = async (worker) => {
     const client = connect(ports[worker % ports.length]);
     while (!stop) {
       const turn = done[worker];
+      const begun = performance.now();
       const key = `jl:${worker}:${turn % 50}`;
       const expected = Math.floor(turn / 50) + 1;
       assert.equal(await client.incr(key), expected, key);
       assert.equal(await client.append(`{${key}}text`, "x"), expected, key);
       const replies = await client.multi().set(`{${key}}ttl`, turn, "EX", 600).get(key).exec();
       assert.deepEqual(replies, [[null, "OK"], [null, String(expected)]]);
+      longest = Math.max(longest, performance.now() - begun);
       done[worker]++;
     }
     await client.quit();
@@ -113,7 +116,8 @@ async function load(ports) {
   }
   await client.quit();
   const all = done.reduce((sum, turns) => sum + turns, 0);
-  console.log(`ioredis ${version}: ${all} turns of a load, each done once`);
+  const ms = Math.round(longest);
+  console.log(`ioredis ${version}: ${all} turns of a load, each done once; longest ${ms} ms`);
 }
 
 const loads = process.argv[2] === "--load";

@@ -6,6 +6,7 @@ that every write was done exactly once, without having seen an error.
 
 import sys
 import threading
+import time
 
 import redis
 from redis.cluster import ClusterNode, LoadBalancingStrategy, RedisCluster
@@ -127,6 +128,7 @@ def load(ports):
     """Writers count up and append; nothing may fail, be lost, or be done twice."""
     stop = threading.Event()
     done = [0] * 8
+    longest = [0.0] * 8
     failures = []
 
     def write(worker):
@@ -134,6 +136,7 @@ def load(ports):
         try:
             while not stop.is_set():
                 turn = done[worker]
+                begun = time.monotonic()
                 key = f"load:{worker}:{turn % 50}"
                 assert client.incr(key) == turn // 50 + 1, key
                 text = f"{{load:{worker}:{turn % 50}}}text"
@@ -142,6 +145,7 @@ def load(ports):
                     pipe.set(f"{{{key}}}ttl", turn, ex=600)
                     pipe.get(key)
                     assert pipe.execute() == ["OK", str(turn // 50 + 1)], key
+                longest[worker] = max(longest[worker], time.monotonic() - begun)
                 done[worker] += 1
         except BaseException as error:
             failures.append(f"worker {worker}, turn {done[worker]}: {error!r}")
@@ -163,7 +167,8 @@ def load(ports):
             key = f"load:{worker}:{place}"
             assert int(client.get(key)) == expected, key
             assert client.strlen(f"{{{key}}}text") == expected, key
-    print(f"redis-py {redis.__version__}: {sum(done)} turns of a load, each done once")
+    print(f"redis-py {redis.__version__}: {sum(done)} turns of a load, each done once; "
+          f"longest {1000 * max(longest):.0f} ms")
 
 
 if sys.argv[1] == "--load":

@@ -62,7 +62,7 @@ pub struct StatusGroup {
 }
 
 impl Cluster {
-    /// Three nodes on free ports, their data below the item's folder.
+    /// Three nodes and one group on free ports, their data below the item's folder.
     pub fn start(context: &Context) -> Result<Cluster> {
         Cluster::start_at(context, free_base_port()?)
     }
@@ -75,19 +75,17 @@ impl Cluster {
     ) -> Result<Cluster> {
         let log = fresh_log(context)?;
         let arguments = up_arguments(context, free_base_port()?);
-        let mut up = Program::new(&context.binary).args(arguments).args(flags);
+        let mut up =
+            Program::new(&context.binary).args(arguments).args(["--groups", "1"]).args(flags);
         for (key, value) in environment {
             up = up.env(key, value);
         }
         Cluster::await_ready(context, up.spawn_logged(&log)?, &log)
     }
 
-    /// Three nodes on the ports that belong to `base`; on the data that is there, if any.
+    /// Three nodes and one group on the ports that belong to `base`; on the data that is there, if any.
     pub fn start_at(context: &Context, base: u16) -> Result<Cluster> {
-        let log = fresh_log(context)?;
-        let up =
-            Program::new(&context.binary).args(up_arguments(context, base)).spawn_logged(&log)?;
-        Cluster::await_ready(context, up, &log)
+        Cluster::start_sharded_at(context, base, 1)
     }
 
     /// As [`Cluster::start`], sharded into groups.
@@ -97,10 +95,19 @@ impl Cluster {
 
     /// As [`Cluster::start_at`], sharded into groups.
     pub fn start_sharded_at(context: &Context, base: u16, groups: u32) -> Result<Cluster> {
+        Cluster::start_at_with(context, base, &["--groups", &groups.to_string()])
+    }
+
+    /// On the data that is there, as it is; a new store is as `up` makes it unless told otherwise.
+    pub fn start_as_it_is(context: &Context, base: u16) -> Result<Cluster> {
+        Cluster::start_at_with(context, base, &[])
+    }
+
+    fn start_at_with(context: &Context, base: u16, arguments: &[&str]) -> Result<Cluster> {
         let log = fresh_log(context)?;
         let up = Program::new(&context.binary)
             .args(up_arguments(context, base))
-            .args(["--groups".to_string(), groups.to_string()])
+            .args(arguments)
             .spawn_logged(&log)?;
         Cluster::await_ready(context, up, &log)
     }
@@ -176,6 +183,56 @@ impl Cluster {
         Ok(())
     }
 
+    /// Stops the node as a service manager does (SIGTERM) and waits until it is gone.
+    pub fn terminate(&mut self, node: usize) -> Result<()> {
+        let node = &mut self.nodes[node];
+        signal_to(&[node.pid.to_string()], "TERM")?;
+        node.await_end()?;
+        node.successor = None;
+        Ok(())
+    }
+
+    /// Starts another node, which joins; its place.
+    pub fn join(&mut self, context: &Context, id: u64) -> Result<usize> {
+        let free = || -> Result<SocketAddr> {
+            Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+        };
+        let (resp, grpc, http) = (free()?, free()?, free()?);
+        let log = context.scratch.join(format!("node-{id}"));
+        let group = Program::new(&self.binary)
+            .args(["node", "--id", &id.to_string(), "--dir"])
+            .args([context.scratch.join(format!("data/node-{id}"))])
+            .args(["--listen", &resp.to_string(), "--listen-grpc", &grpc.to_string()])
+            .args(["--listen-http", &http.to_string()])
+            .args(["--join", &self.nodes[0].grpc.to_string()])
+            .spawn_logged(&log)?;
+        let (pid, mut group) = (group.id(), group);
+        wait::until("a joining node to listen", READY_MAX, || {
+            if group.is_running() {
+                return Ok(Client::connect(resp).ok().map(drop));
+            }
+            let log = std::fs::read_to_string(log.with_extension("err")).unwrap_or_default();
+            bail!("the joining node ended:\n{}", tail(&log, 20));
+        })?;
+        let launch = Launch::of(pid)?;
+        self.nodes.push(Node { id, pid, resp, grpc, http, launch, successor: Some(group) });
+        Ok(self.nodes.len() - 1)
+    }
+
+    /// What a process says that ended when it was started again just as it had been.
+    pub fn refused_again(&self, node: usize) -> Result<String> {
+        let finished = self.nodes[node].launch.program()?.finish_within(READY_MAX)?;
+        if finished.success {
+            bail!("node {} started and ended well", self.nodes[node].id);
+        }
+        Ok(finished.stderr)
+    }
+
+    /// Waits until the process of the node has ended by itself.
+    pub fn await_end(&mut self, node: usize) -> Result<()> {
+        self.nodes[node].await_end()
+    }
+
     /// Kills everything with -9 at once: the nodes, and `up`, which could tell them to stop.
     pub fn kill_all(mut self) -> Result<()> {
         let mut targets: Vec<String> = self.nodes.iter().map(|node| node.pid.to_string()).collect();
@@ -223,8 +280,10 @@ impl Cluster {
     /// Ctrl-C, as a terminal sends it; waits for the end and checks that no process is left.
     pub fn stop(mut self) -> Result<()> {
         self.up.signal("INT")?;
-        for node in &self.nodes {
-            if let Some(group) = &node.successor {
+        for node in &mut self.nodes {
+            if let Some(group) = &mut node.successor
+                && group.is_running()
+            {
                 group.signal("INT")?;
             }
         }

@@ -9,7 +9,7 @@ mod power_loss;
 mod raft_alone;
 mod readme;
 mod side_by_side;
-mod stock_clients;
+pub(super) mod stock_clients;
 mod synced;
 mod up_and_again;
 mod words;

@@ -16,7 +16,7 @@ const RUN_MAX: Duration = Duration::from_secs(120);
 pub(super) fn run(context: &Context) -> Result<Figures> {
     needs(&["python3", "node", "npm", "redis-benchmark"])?;
     let python = redis_py(context)?;
-    let node = ioredis(context)?;
+    let node = ioredis(context)?.join("client.js");
 
     let cluster = Cluster::start(context)?;
     let ports: Vec<String> =
@@ -41,7 +41,7 @@ pub(super) fn run(context: &Context) -> Result<Figures> {
 }
 
 /// A virtual environment with the pinned version; its interpreter.
-fn redis_py(context: &Context) -> Result<PathBuf> {
+pub fn redis_py(context: &Context) -> Result<PathBuf> {
     let home = installed(context, "python");
     let python = home.join("bin/python");
     if !python.exists() {
@@ -55,16 +55,16 @@ fn redis_py(context: &Context) -> Result<PathBuf> {
     Ok(python)
 }
 
-/// A folder with the pinned packages, away from the tree; the script in it.
-fn ioredis(context: &Context) -> Result<PathBuf> {
+/// A folder with the pinned packages, away from the tree, and the scripts beside them.
+pub fn ioredis(context: &Context) -> Result<PathBuf> {
     let home = installed(context, "ioredis");
     std::fs::create_dir_all(&home)?;
-    for file in ["package.json", "package-lock.json", "client.js"] {
+    for file in ["package.json", "package-lock.json", "client.js", "cluster.js"] {
         let from = context.root.join("tests/clients/ioredis").join(file);
         std::fs::copy(&from, home.join(file)).with_context(|| from.display().to_string())?;
     }
     Program::new("npm").args(["ci", "--silent"]).in_directory(&home).output_within(INSTALL_MAX)?;
-    Ok(home.join("client.js"))
+    Ok(home)
 }
 
 /// Where a client stays installed between runs: beside the items' folders.

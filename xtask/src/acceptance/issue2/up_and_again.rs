@@ -30,7 +30,7 @@ pub(super) fn run(context: &Context) -> Result<Figures> {
     cluster.stop()?;
 
     let again = Instant::now();
-    let cluster = Cluster::start_at(context, base)?;
+    let cluster = Cluster::start_as_it_is(context, base)?;
     let ready_again = again.elapsed();
     expect_everywhere(base)?;
     cluster.stop()?;

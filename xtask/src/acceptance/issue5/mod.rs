@@ -2,7 +2,10 @@
 
 mod back_and_forth;
 mod big_move;
+mod clients;
 mod kills;
+mod nodes;
+mod running;
 mod seeds;
 mod shards;
 mod side_by_side;
@@ -14,7 +17,13 @@ const fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
 }
 
-pub static ITEMS: [Item; 5] = [
+pub static ITEMS: [Item; 7] = [
+    Item {
+        name: "1",
+        title: "clients of Redis Cluster work unchanged before, during and after a rebalance",
+        limit: minutes(12),
+        run: clients::run,
+    },
     Item {
         name: "2",
         title: "4,096 slots with 1 GB moved under load: exact, and frozen for less than 50 ms",
@@ -32,6 +41,12 @@ pub static ITEMS: [Item; 5] = [
         title: "slots moved to another group and back, again and again under load: nothing lost",
         limit: minutes(20),
         run: back_and_forth::run,
+    },
+    Item {
+        name: "5",
+        title: "nodes added, drained, removed and restarted under load: no error, gaps below 500 ms",
+        limit: minutes(15),
+        run: nodes::run,
     },
     Item {
         name: "7",

@@ -114,3 +114,19 @@ pub fn await_quiet(context: &Context, cluster: &Cluster, node: usize) -> Result<
         Ok(now.moves.is_empty().then_some(now))
     })
 }
+
+/// The nodes, by their ports, that lead groups with slots, as a node tells clients.
+pub fn masters(client: &mut Client) -> Result<BTreeSet<i64>> {
+    let said = client.call(&["CLUSTER", "SLOTS"])?;
+    let Reply::Array(ranges) = &said else { bail!("CLUSTER SLOTS answered {said:?}") };
+    let mut ports = BTreeSet::new();
+    for range in ranges {
+        let Reply::Array(parts) = range else { bail!("CLUSTER SLOTS answered {said:?}") };
+        if let Some(Reply::Array(master)) = parts.get(2)
+            && let Some(Reply::Integer(port)) = master.get(1)
+        {
+            ports.insert(*port);
+        }
+    }
+    Ok(ports)
+}
