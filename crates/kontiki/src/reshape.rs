@@ -22,7 +22,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::ReshapeArgs;
 use crate::keys::{connect, told};
 
-/// Between two looks at the controller.
+/// Between two looks at the controller: at first, since a few slots with little in them move in some
+/// 20 ms, and at the most.
+const LOOK_MIN: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Between two lines about the progress where there is no terminal.
@@ -134,6 +136,7 @@ fn wait(client: &Client, goal: &Goal) -> Result<Outcome> {
     let interrupts = interrupts()?;
     let is_terminal = stderr().is_terminal();
     let (mut asked, mut silent, mut looks) = (false, 0, 0u32);
+    let mut pause = LOOK_MIN;
     let mut seen: BTreeMap<u64, SlotMove> = BTreeMap::new();
     let mut outcome = Outcome::default();
     loop {
@@ -159,7 +162,8 @@ fn wait(client: &Client, goal: &Goal) -> Result<Outcome> {
             }
             Err(error) => return Err(told(error)),
         }
-        match interrupts.recv_timeout(LOOK) {
+        pause = (pause * 3 / 2).min(LOOK);
+        match interrupts.recv_timeout(pause) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(()) if !asked && !goal.ids.is_empty() => {
                 asked = true;

@@ -35,6 +35,10 @@ const REPLICAS: usize = 3;
 const SHARDING_TIMEOUT: Duration = Duration::from_secs(20);
 const SHARDING_LOOK: Duration = Duration::from_millis(20);
 
+/// How long a node that is named may take to be heard, and how often it is looked whether it is.
+const HEARD_TIMEOUT: Duration = Duration::from_secs(3);
+const HEARD_LOOK: Duration = Duration::from_millis(20);
+
 /// How often a decision is made again that met another configuration than it was made on.
 const DECISIONS_MAX: usize = 8;
 
@@ -231,7 +235,7 @@ pub(crate) async fn reshape(
             let now = overview(node).await?;
             let nodes = match join.nodes.is_empty() {
                 true => balance::choose(&now.configuration, &alive(&node.atlas()), REPLICAS),
-                false => known(node, &join.nodes)?,
+                false => known(node, &join.nodes).await?,
             };
             let op = Op::Join { groups: vec![(GroupId(join.group), nodes)] };
             let epoch = done(decide(node, op).await?)?;
@@ -248,7 +252,7 @@ pub(crate) async fn reshape(
         Change::Cancel(cancel) => cancel_moves(node, &cancel.ids).await,
         Change::Forget(forgotten) => forget(node, NodeId(forgotten.node)).await,
         Change::AddNode(add) => {
-            known(node, &[add.node])?;
+            known(node, &[add.node]).await?;
             let plan = |now: &Configuration, nodes: &[NodeId]| Ok(balance::spread(now, nodes));
             wish(node, plan).await
         }
@@ -305,11 +309,18 @@ fn alive(atlas: &Atlas) -> Vec<NodeId> {
     atlas.nodes.iter().filter(|(_, (_, alive))| *alive).map(|(id, _)| *id).collect()
 }
 
-/// These nodes, if all are heard.
-fn known(node: &Shared, wanted: &[u64]) -> Result<Vec<NodeId>, Status> {
-    let alive = alive(&node.atlas());
+/// These nodes, if all are heard; one that has only just been started soon is.
+async fn known(node: &Shared, wanted: &[u64]) -> Result<Vec<NodeId>, Status> {
+    let deadline = tokio::time::Instant::now() + HEARD_TIMEOUT;
     let wanted: Vec<NodeId> = wanted.iter().copied().map(NodeId).collect();
-    match wanted.iter().find(|node| !alive.contains(node)) {
+    let missing = || {
+        let alive = alive(&node.atlas());
+        wanted.iter().copied().find(|node| !alive.contains(node))
+    };
+    while missing().is_some() && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(HEARD_LOOK).await;
+    }
+    match missing() {
         None => Ok(wanted),
         Some(missing) => Err(Failure::not_applied(
             FailureCode::NotFound,

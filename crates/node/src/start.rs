@@ -386,10 +386,9 @@ impl Node {
         node.events.send(Input::Stop);
         peers.shutdown();
         let (_, _, _, _) = tokio::join!(resp, http, moving, placing);
-        match timeout(GRPC_END_MAX, grpc).await {
-            Ok(Ok(Err(error))) => warn!(%error, "the gRPC server ended"),
-            // What is left is streams of other nodes, which end with the process.
-            Ok(_) | Err(_) => {}
+        // What is left after that is streams of other nodes, which end with the process.
+        if let Ok(Ok(Err(error))) = timeout(GRPC_END_MAX, grpc).await {
+            warn!(%error, "the gRPC server ended");
         }
         match why {
             Why::Told => Ok(()),

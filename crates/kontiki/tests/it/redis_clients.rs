@@ -59,17 +59,13 @@ impl Store {
         let address = addresses.swap_remove(0);
         let store = Self { up, ports, address, _folder: folder };
         if groups > 1 {
-            store.spread_leaders(groups);
+            store.await_leaders();
         }
         store
     }
 
-    /// Has each node lead a group, and waits until every node knows.
-    fn spread_leaders(&self, groups: u32) {
-        for group in 1..=groups {
-            let (group, node) = (group.to_string(), (1 + (group - 1) % 3).to_string());
-            self.cluster(&["transfer", "--group", &group, "--to", &node]);
-        }
+    /// Waits until each node leads a group, and every node knows.
+    fn await_leaders(&self) {
         for port in &self.ports {
             let limit = Instant::now() + Duration::from_secs(30);
             // A line without slots ends with the state of the link.

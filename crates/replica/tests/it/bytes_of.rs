@@ -12,7 +12,7 @@ pub fn configuration(
     nodes: &[NodeId],
     given: &[(u16, GroupId)],
 ) -> Configuration {
-    let mut out = vec![1];
+    let mut out = vec![2];
     number(&mut out, epoch);
     number(&mut out, groups.len() as u64);
     for group in groups {
@@ -35,6 +35,8 @@ pub fn configuration(
         out.push(1);
         number(&mut out, u64::from(run[0].0));
     }
+    // No node was removed.
+    number(&mut out, 0);
     Configuration::from_bytes(&out).expect("a configuration")
 }
 

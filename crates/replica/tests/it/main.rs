@@ -4,5 +4,6 @@
 mod bytes_of;
 mod news;
 mod quiet;
+mod retire;
 mod routing;
 mod world;

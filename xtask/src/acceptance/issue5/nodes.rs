@@ -31,7 +31,7 @@ const NEWCOMER: u64 = 4;
 pub(super) fn run(context: &Context) -> Result<Figures> {
     needs(&["python3", "node", "npm"])?;
     let stock = Stock::install(context)?;
-    let mut cluster = Cluster::start_sharded(context, context.amount(8, 3))?;
+    let mut cluster = Cluster::start_sharded(context, context.amount(8, 4))?;
     // Clients find the others by themselves; plain ones stay where they are.
     let stay: Vec<_> = cluster.nodes()[..2].iter().map(|node| (node.resp, node.grpc)).collect();
     let (resp, grpc): (Vec<SocketAddr>, Vec<SocketAddr>) = stay.into_iter().unzip();

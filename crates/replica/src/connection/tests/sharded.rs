@@ -53,6 +53,7 @@ fn atlas(leaders: [u64; 3]) -> Atlas {
         resp: format!("10.0.0.{id}:7000"),
         grpc: format!("10.0.0.{id}:7100"),
         http: String::new(),
+        leaving: false,
     };
     let place = |leader: u64| GroupPlace {
         leader: Some(NodeId(leader)).filter(|leader| leader.0 > 0),
