@@ -14,6 +14,9 @@ use kontiki_types::{Instant, LogTime, NodeId};
 /// A wall clock sample older than this says nothing.
 const SAMPLE_LIFETIME: Duration = Duration::from_secs(5);
 
+/// With so many voters one wrong clock is outvoted.
+const OUTVOTED_MIN: usize = 3;
+
 /// The wall clocks of the other nodes as last heard, each with the local time of hearing.
 #[derive(Debug, Default)]
 pub(crate) struct WallClocks {
@@ -29,6 +32,16 @@ impl WallClocks {
     /// When `node` was last heard.
     pub(crate) fn last_heard(&self, node: NodeId) -> Option<Instant> {
         self.heard.get(&node).map(|&(_, at)| at)
+    }
+
+    /// The lower median over this node's own clock and all that were heard lately.
+    fn lower_median_of_all(&self, now: Instant, own: LogTime) -> Option<LogTime> {
+        let heard = self.heard.values().map(|&(wall, at)| (wall, now.since(at)));
+        let fresh = heard.filter(|(_, age)| *age < SAMPLE_LIFETIME);
+        let mut walls: Vec<LogTime> = fresh.map(|(wall, age)| later(wall, age)).collect();
+        walls.push(own);
+        walls.sort_unstable();
+        walls.get((walls.len() - 1) / 2).copied()
     }
 
     /// The lower median over `voters` (of which `me` shows `own`), or `None` while fewer than a
@@ -86,9 +99,15 @@ impl GroupClock {
         walls: &WallClocks,
         me: NodeId,
         own: LogTime,
-        voters: impl Iterator<Item = NodeId>,
+        voters: impl Iterator<Item = NodeId> + Clone,
     ) -> LogTime {
-        let mut median = walls.lower_median(now, me, own, voters).unwrap_or_default();
+        // Two clocks are no majority against one that is wrong, so a group that small goes by those
+        // of other nodes, too: one that has just begun must not carry an hour into the store.
+        let median = match voters.clone().count() {
+            0..OUTVOTED_MIN => walls.lower_median_of_all(now, own),
+            _ => walls.lower_median(now, me, own, voters),
+        };
+        let mut median = median.unwrap_or_default();
         if planted(Plant::OneClockBelieved) {
             median = own;
         }
@@ -124,6 +143,22 @@ mod tests {
         let ahead = LogTime(1_000_000 + 3_600_000);
         let stamp = clock.stamp(second(0), &walls, ME, ahead, VOTERS.into_iter());
         assert_eq!(stamp, LogTime(1_000_001));
+    }
+
+    /// Swarm of a sharded store, seed 104 when it was found: a group that had joined had one replica
+    /// yet when the clock of its node jumped. Deadlines are counted from the group that is ahead, so
+    /// every other group refused all writes.
+    #[test]
+    fn one_clock_an_hour_ahead_moves_nothing_in_a_group_of_one_either() {
+        let (mut walls, mut clock) = (WallClocks::default(), GroupClock::default());
+        walls.hear(second(0), NodeId(2), LogTime(1_000_000));
+        walls.hear(second(0), NodeId(3), LogTime(1_000_001));
+        let ahead = LogTime(1_000_000 + 3_600_000);
+        let stamp = clock.stamp(second(0), &walls, ME, ahead, [ME].into_iter());
+        assert_eq!(stamp, LogTime(1_000_001));
+        // Alone it has nobody else to go by.
+        let stamp = clock.stamp(second(9), &walls, ME, ahead, [ME].into_iter());
+        assert_eq!(stamp, ahead);
     }
 
     #[test]
