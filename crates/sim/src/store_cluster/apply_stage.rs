@@ -8,7 +8,7 @@ use kontiki_kv::{Machine, QueryAnswer};
 use kontiki_raft::{Base, Config, Entries, EntryData, Membership, Recovered, SnapshotMeta};
 use kontiki_replica::steward::{BEGINS_AFTER, Beginning, holdings_of};
 use kontiki_replica::{Answer, Caller, Failure, Look, Opened, Question};
-use kontiki_shard::{GroupRef, Step};
+use kontiki_shard::Step;
 use kontiki_storage::directory::Directory;
 use kontiki_storage::disk::SimDisk;
 use kontiki_storage::engine::{Engine, GroupStore, MemoryEngine, MemoryStore, Persist};
@@ -31,7 +31,7 @@ pub(super) enum Work {
     Look { ticket: u64, group: GroupId, look: Box<Look> },
     Create { group: GroupId, member: Member },
     Remove { group: GroupId, member: Member },
-    Begin { group: GroupRef, member: Member },
+    Begin { group: GroupId, member: Member, beginning: Beginning },
 }
 
 /// What comes out.
@@ -144,7 +144,9 @@ impl ApplyStage {
                 done.looked.push((ticket, step.transpose().map_err(text)?.flatten()));
             }
             Work::Create { group, member } => self.create(group, member, done)?,
-            Work::Begin { group, member } => self.begin(group, member, done)?,
+            Work::Begin { group, member, beginning } => {
+                self.begin(group, member, &beginning, done)?;
+            }
             Work::Remove { group, member } => {
                 self.directory.set_removed(group, member.replica).map_err(text)?;
                 self.machines.remove(&group);
@@ -276,19 +278,30 @@ impl ApplyStage {
     }
 
     /// Begins a group with one replica; the event loop hears of it when its log has begun.
-    fn begin(&mut self, group: GroupRef, member: Member, done: &mut Done) -> Result<(), String> {
-        let id = group.id;
+    fn begin(
+        &mut self,
+        id: GroupId,
+        member: Member,
+        beginning: &Beginning,
+        done: &mut Done,
+    ) -> Result<(), String> {
         if self.machines.contains_key(&id) {
             return Ok(());
         }
         let note = member.replica.0.to_string();
         self.directory.set_note(&replica_note(id), &note).map_err(text)?;
-        sharding::note_joined(&mut self.directory, group).map_err(text)?;
+        sharding::note_beginning(&mut self.directory, id, beginning).map_err(text)?;
         self.engine.drop_group(id).map_err(text)?;
         let store = self.engine.open_group(id).map_err(text)?;
-        let steward = Beginning::Joined(group).steward();
+        let steward = beginning.steward();
         let store = Machine::found(store, BEGINS_AFTER, &*steward).map_err(text)?;
-        self.machines.insert(id, sharding::machine(store).map_err(text)?);
+        let machine = sharding::machine(store).map_err(text)?;
+        if let Some(configuration) = sharding::configuration(id, &machine) {
+            let configuration = Some(configuration);
+            done.inputs.push(Input::Stewarded { group: id, configuration });
+            done.stewarded.push(id);
+        }
+        self.machines.insert(id, machine);
         let membership = Arc::new(Membership::new([member], []));
         let base = Base { id: BEGINS_AFTER, membership, ..Base::default() };
         self.members.insert(id, (base.membership_id, Arc::clone(&base.membership)));

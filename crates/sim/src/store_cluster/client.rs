@@ -289,7 +289,7 @@ impl StoreCluster {
 
     /// Where a native client sends a request: to the owner of its slot, or to the one group.
     pub fn target_of(&self, ask: &Ask) -> Target {
-        if self.config.shards == 0 {
+        if self.config.shards == 0 && self.ownership.configuration().is_none() {
             return Target::Group(GROUP);
         }
         let slot = match ask {

@@ -189,7 +189,7 @@ impl StoreCluster {
         index: Index,
         payload: Option<&Bytes>,
     ) {
-        if self.config.shards == 0 {
+        if !self.config.is_sharded() {
             return;
         }
         let newest = self.newest.entry(group).or_default();
@@ -206,7 +206,7 @@ impl StoreCluster {
 
     /// A group's steward has acted at a node: what is served is whose it is.
     pub(super) fn look_at_steward(&mut self, node: NodeId, group: GroupId) {
-        if self.config.shards == 0 {
+        if !self.config.is_sharded() {
             return;
         }
         let Some(machine) = self.machine(group, node) else { return };

@@ -73,6 +73,8 @@ pub struct StoreConfig {
     /// Groups that share the key space, beside a controller. 0: one group has it all, and there is
     /// no controller.
     pub shards: u32,
+    /// The store begins with one group, and may get a controller and others later.
+    pub may_share: bool,
     /// Bounds of moves of slots.
     pub moves: MoverLimits,
     /// Each group of a sharded store has so many nodes of its own, the controller the first. 0: all
@@ -81,6 +83,11 @@ pub struct StoreConfig {
 }
 
 impl StoreConfig {
+    /// Whether the store is sharded, or may be some day.
+    pub fn is_sharded(&self) -> bool {
+        self.shards > 0 || self.may_share
+    }
+
     /// Every group that the store begins with.
     pub fn groups(&self) -> Vec<GroupId> {
         match self.shards {
@@ -102,6 +109,7 @@ impl Default for StoreConfig {
             group: GroupConfig::default(),
             segment_bytes: 128 << 10,
             shards: 0,
+            may_share: false,
             moves: MoverLimits::default(),
             nodes_of_group: 0,
         }
@@ -562,8 +570,11 @@ impl StoreCluster {
                     self.has_changed.push(ticket);
                 }
                 Happening::Role { group, role, term, leader } => {
-                    let of =
-                        if self.config.shards > 0 { format!(" of {group}") } else { String::new() };
+                    let of = if self.config.is_sharded() {
+                        format!(" of {group}")
+                    } else {
+                        String::new()
+                    };
                     self.note(|| format!("{id} is {role:?}{of} in {term}, led by {leader:?}"));
                     let led = leader.filter(|leader| {
                         role == Role::Leader

@@ -24,7 +24,7 @@ impl Moving {
     pub(super) fn new(config: &StoreConfig, me: &NodeInfo, has_controller: bool) -> Self {
         let (incarnation, boot) = (me.incarnation, me.boot);
         let client = ClientId { incarnation, boot, connection: SESSION };
-        let mover = (config.shards > 0).then(|| Mover::new(client, config.moves));
+        let mover = config.is_sharded().then(|| Mover::new(client, config.moves));
         let mut moving = Self { mover, has_news: false, is_awake: false, timer: Instant::MAX };
         if has_controller {
             moving.hears_steward(CONTROLLER);

@@ -10,12 +10,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use kontiki_kv::{Gate, Outcome};
 use kontiki_raft::{Receipt, Role, SnapshotMeta};
+use kontiki_replica::steward::Beginning;
 use kontiki_replica::{
     Answer, Ask, Atlas, Caller, ChangeFailure, ChangeKind, Connection, ConnectionLimits, Core,
     Effect, FrameError, MoverOutput, NodeInfo, Opened, Question, Report, Request, Target,
 };
 use kontiki_resp::{Reply, ReplyParse, ReplyParser};
-use kontiki_shard::{Configuration, GroupRef};
+use kontiki_shard::Configuration;
 use kontiki_storage::disk::SimDisk;
 use kontiki_storage::engine::MemoryEngine;
 use kontiki_types::{ClientId, GroupId, Instant, LogId, LogTime, Member, NodeId, Slot, Term};
@@ -100,10 +101,11 @@ pub(super) enum Input {
         group: GroupId,
         member: Member,
     },
-    /// A group that has joined begins here.
+    /// A group that has joined begins here, or the controller.
     Begin {
-        group: GroupRef,
+        group: GroupId,
         member: Member,
+        beginning: Beginning,
     },
     /// The group has left, and its replica here goes.
     Remove {
@@ -520,9 +522,9 @@ impl Running {
                 self.happenings.push(Happening::Opens(opened.group, Box::new(book)));
                 core.open(*opened).map_err(|error| error.to_string())?;
             }
-            Input::Begin { group, member } => {
-                if core.replica(group.id).is_none() {
-                    self.stage.queue.push_back(Work::Begin { group, member });
+            Input::Begin { group, member, beginning } => {
+                if core.replica(group).is_none() {
+                    self.stage.queue.push_back(Work::Begin { group, member, beginning });
                 }
             }
             Input::Remove { group, member } => {

@@ -31,7 +31,7 @@ const DIRECTORY: &str = "data";
 /// The directory's note that its log was begun.
 const LOG_BEGUN: &str = "log-begun";
 /// The replica id of founding members.
-const FOUNDER: ReplicaId = ReplicaId(1);
+pub(super) const FOUNDER: ReplicaId = ReplicaId(1);
 
 /// Why a node cannot start.
 pub(super) type StartFailure = String;

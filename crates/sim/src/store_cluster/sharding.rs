@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use kontiki_kv::{Machine, MachineError, QueryAnswer, Store};
+use kontiki_replica::FIRST_GROUP;
 use kontiki_replica::steward::{self, Beginning, CONTROLLER, StewardMaker};
 use kontiki_shard::{Answer, Configuration, Controller, GroupRef, Query};
 use kontiki_storage::directory::{Directory, DirectoryError};
@@ -42,22 +43,44 @@ pub(super) fn founding_configuration(directory: &Directory<SimDisk>) -> Option<A
 }
 
 /// Name of the directory's note of what a group began as that began here.
-fn joined_note(group: GroupId) -> String {
+fn beginning_note(group: GroupId) -> String {
     format!("begins-{group}")
 }
 
-/// Notes that a group begins here that has joined.
-pub(super) fn note_joined(
+/// Notes what a group begins as that begins here, when the store is there already.
+pub(super) fn note_beginning(
     directory: &mut Directory<SimDisk>,
-    group: GroupRef,
+    group: GroupId,
+    beginning: &Beginning,
 ) -> Result<(), DirectoryError> {
-    directory.set_note(&joined_note(group.id), &group.joined.to_string())
+    let text = match beginning {
+        Beginning::Joined(GroupRef { joined, .. }) => format!("joined {joined}"),
+        Beginning::AdoptingController { nodes, .. } => {
+            let nodes: Vec<_> = nodes.iter().map(|node| node.0.to_string()).collect();
+            format!("adopts {}", nodes.join(","))
+        }
+        Beginning::FoundingController(_) | Beginning::FoundingGroup { .. } => return Ok(()),
+    };
+    directory.set_note(&beginning_note(group), &text)
+}
+
+fn read_beginning(group: GroupId, note: &str) -> Option<Beginning> {
+    match note.split_once(' ')? {
+        ("joined", joined) => {
+            Some(Beginning::Joined(GroupRef { id: group, joined: joined.parse().ok()? }))
+        }
+        (_, nodes) => {
+            let nodes = nodes.split(',').map(|node| node.parse().ok().map(NodeId));
+            let (group, nodes) = (FIRST_GROUP, nodes.collect::<Option<_>>()?);
+            Some(Beginning::AdoptingController { group, nodes })
+        }
+    }
 }
 
 /// What a group of this store began as; `None`: without a steward, with every slot.
 pub(super) fn beginning(directory: &Directory<SimDisk>, group: GroupId) -> Option<Beginning> {
-    if let Some(joined) = directory.note(&joined_note(group)) {
-        return Some(Beginning::Joined(GroupRef { id: group, joined: joined.parse().ok()? }));
+    if let Some(note) = directory.note(&beginning_note(group)) {
+        return read_beginning(group, note);
     }
     directory.initial(CONTROLLER)?;
     let nodes = |members: &[Member]| members.iter().map(|member| member.node).collect();

@@ -3,12 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kontiki_replica::FIRST_GROUP;
 use kontiki_replica::steward::CONTROLLER;
 use kontiki_shard::GroupRef;
-use kontiki_types::{GroupId, Incarnation, NodeId};
+use kontiki_types::{GroupId, Incarnation, Instant, NodeId};
 
 use super::Swarm;
 use super::operator::Wish;
+use crate::store_cluster::StoreCluster;
 
 /// Groups beside the controller, at the most.
 const GROUPS_MAX: usize = 5;
@@ -20,6 +22,12 @@ pub(super) struct Founder {
     claims: BTreeMap<GroupRef, (NodeId, Incarnation)>,
     /// Of them those with replicas enough.
     spread: BTreeSet<GroupRef>,
+    /// When a store that is not sharded is to be, on which node its controller begins, and whether
+    /// the log says so.
+    shares_at: Option<Instant>,
+    controller: Option<(NodeId, Incarnation)>,
+    is_shared: bool,
+    is_controller_spread: bool,
 }
 
 impl Founder {
@@ -30,8 +38,33 @@ impl Founder {
 
     /// Whether a group would be lost with the disk of `node`.
     pub(super) fn needs(&self, node: NodeId) -> bool {
-        let claims = self.claims.iter().filter(|(group, _)| !self.spread.contains(group));
-        claims.into_iter().any(|(_, (claimed, _))| *claimed == node)
+        let mut claims = self.claims.iter().filter(|(group, _)| !self.spread.contains(group));
+        let controller = self.controller.filter(|_| !self.is_controller_spread);
+        claims.any(|(_, (claimed, _))| *claimed == node)
+            || controller.is_some_and(|(claimed, _)| claimed == node)
+    }
+
+    /// The store is to be sharded at `at`.
+    pub(super) fn share_at(&mut self, at: Instant) {
+        self.shares_at = Some(self.shares_at.map_or(at, |before| before.min(at)));
+    }
+
+    /// The node on which the controller is to begin, once it is time.
+    pub(super) fn shares(&mut self, now: Instant, cluster: &StoreCluster) -> Option<NodeId> {
+        if self.is_shared || self.shares_at.is_none_or(|at| at > now) {
+            return None;
+        }
+        let chosen = self.controller.or_else(|| {
+            let node = cluster.leader_of(FIRST_GROUP).filter(|node| !cluster.is_excused(*node))?;
+            Some((node, cluster.incarnation(node)))
+        });
+        self.controller = chosen;
+        chosen.map(|(node, _)| node)
+    }
+
+    /// The log of the group says that the controller begins on this node.
+    pub(super) fn is_shared(&mut self, node: NodeId) {
+        self.is_shared = self.controller.is_some_and(|(chosen, _)| chosen == node);
     }
 }
 
@@ -50,6 +83,7 @@ impl Swarm {
 
     /// Does what there is to do for groups that have joined or left.
     pub(super) fn tend_groups(&mut self) {
+        self.tend_controller();
         let Some(known) = self.cluster.configuration() else { return };
         self.cluster.remove_gone();
         let joined = known.groups().filter(|(_, entry)| entry.joined > 0);
@@ -74,37 +108,54 @@ impl Swarm {
             if self.cluster.incarnation(node) == incarnation {
                 self.cluster.begin_group(group, node);
             }
-            if self.cluster.groups().contains(&id) {
-                self.spread(group);
+            if self.cluster.groups().contains(&id) && self.is_spread(id, CONTROLLER) {
+                self.founder.spread.insert(group);
             }
         }
     }
 
-    /// Whoever has a replica of the controller gets one of the group.
-    fn spread(&mut self, group: GroupRef) {
+    /// Does what there is to do for the controller of a store that gets one.
+    fn tend_controller(&mut self) {
+        let Founder { controller, is_shared, is_controller_spread, .. } = self.founder;
+        let Some((node, incarnation)) = controller.filter(|_| is_shared && !is_controller_spread)
+        else {
+            return;
+        };
+        if self.cluster.incarnation(node) == incarnation {
+            self.cluster.begin_controller(node);
+        }
+        if self.cluster.groups().contains(&CONTROLLER) {
+            self.founder.is_controller_spread = self.is_spread(CONTROLLER, FIRST_GROUP);
+        }
+    }
+
+    /// Whether whoever has a replica of the group `like` has one of `group`; has it added where it is
+    /// missing.
+    fn is_spread(&mut self, group: GroupId, like: GroupId) -> bool {
         let voters = |of| {
             let leader = self.cluster.leader_of(of)?;
             let membership = self.cluster.membership_of(of, leader)?;
             Some(membership.voters.iter().map(|voter| voter.node).collect::<BTreeSet<NodeId>>())
         };
-        let (Some(there), Some(all)) = (voters(group.id), voters(CONTROLLER)) else { return };
+        let (Some(there), Some(all)) = (voters(group), voters(like)) else { return false };
         let leaving: BTreeSet<NodeId> = self.operator.leaving().collect();
         let missing = all.into_iter().filter(|node| !there.contains(node));
         let missing: Vec<_> = missing.filter(|node| !leaving.contains(node)).collect();
-        if missing.is_empty() && there.len() > 1 {
-            self.founder.spread.insert(group);
-        }
-        for node in missing {
+        for &node in &missing {
             let wish = Wish::Add(node);
             if !self.operator.wishes().contains(&wish) {
                 self.wish_first(wish);
             }
         }
+        missing.is_empty() && there.len() > 1
     }
 
     /// Whether every group that has joined has begun, and has its replicas.
     pub(super) fn groups_are_settled(&self) -> bool {
         let Some(known) = self.cluster.configuration() else { return true };
+        if self.founder.controller.is_some() && !self.founder.is_controller_spread {
+            return false;
+        }
         known
             .groups()
             .filter(|(_, entry)| entry.joined > 0)

@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 use kontiki_replica::steward::{self, CONTROLLER};
-use kontiki_replica::{Answer, Ask, RETENTION_MILLIS, SessionWrite, Target};
+use kontiki_replica::{Answer, Ask, FIRST_GROUP, RETENTION_MILLIS, SessionWrite, Target};
 use kontiki_shard::balance::{self, Cut, Loads};
 use kontiki_shard::{
-    Answer as Said, Call, Configuration, Move, Op, Phase, Query, Reply, SlotSet, Then, Told, Why,
+    Answer as Said, Call, Configuration, GroupRef, Move, Op, Phase, Query, Reply, SlotSet, Then,
+    Told, Why,
 };
 use kontiki_types::{ClientId, GroupId, Incarnation, Instant, LogTime, NodeId, Seq, Slot};
 
@@ -53,6 +54,8 @@ enum Asked {
     Overview,
     /// This is told, for the errand at that place.
     Told(SessionWrite, usize),
+    /// The one group that there is shall share its slots.
+    Share(SessionWrite),
 }
 
 /// See the module.
@@ -230,7 +233,11 @@ impl Mover {
     }
 
     fn write(&mut self, op: Op, log_time: LogTime) -> SessionWrite {
-        let write = steward::tell(&Call::Decide { op });
+        self.call(&Call::Decide { op }, log_time)
+    }
+
+    fn call(&mut self, call: &Call, log_time: LogTime) -> SessionWrite {
+        let write = steward::tell(call);
         self.seq += 1;
         SessionWrite::of(&write, self.session, Seq(self.seq), log_time)
     }
@@ -299,9 +306,17 @@ fn staying(known: &Configuration, but: Option<GroupId>) -> Vec<GroupId> {
 impl Swarm {
     /// The operator of the slots begins.
     pub(super) fn begin_moves(&mut self) {
-        if self.plan.config.shards > 0 {
+        if self.plan.config.is_sharded() {
             self.mover = Some(Mover::new(self.plan.seed, self.start));
             self.meddler = Some(Meddler::new(self.plan.seed));
+            if self.plan.config.may_share {
+                let mut random = Random::new(self.plan.seed ^ 0x54a2e);
+                let wait = random.time(Duration::from_millis(500), Duration::from_secs(8));
+                self.founder.share_at(self.start + wait);
+                // With one group nothing can move.
+                let joins = [Errand::Join, Errand::Join].map(|join| (self.start + wait, join));
+                self.mover.iter_mut().for_each(|mover| mover.errands.extend(joins.clone()));
+            }
             self.cluster.watch_for_steps(true);
             self.set(self.start, Alarm::Mover);
         }
@@ -310,6 +325,9 @@ impl Swarm {
     /// No move is asked for any more; those under way are to end.
     pub(super) fn end_moves(&mut self) {
         if let Some(mover) = &mut self.mover {
+            if self.plan.config.may_share {
+                self.founder.share_at(self.cluster.now());
+            }
             mover.strikes = 0;
             self.meddler = None;
             // Who is told to leave is to be left without slots.
@@ -330,9 +348,17 @@ impl Swarm {
         let Some(mover) = &mut self.mover else { return };
         let wait = mover.random.time(TICK.0, TICK.1);
         let is_idle = mover.sent.is_none();
-        if is_idle && !mover.is_done() {
-            let give_up = now + GIVE_UP;
-            mover.sent = Some(Sent { ask: Asked::Overview, ticket: None, again: now, give_up });
+        let (again, give_up) = (now, now + GIVE_UP);
+        let sent = |ask| Some(Sent { ask, ticket: None, again, give_up });
+        if self.plan.config.may_share && self.cluster.configuration().is_none() {
+            if is_idle && let Some(node) = self.founder.shares(now, &self.cluster) {
+                let group = GroupRef { id: FIRST_GROUP, joined: 0 };
+                let call = Call::Share { group, controller: node };
+                let log_time = self.cluster.log_time_of(node).unwrap_or(LogTime(0));
+                mover.sent = sent(Asked::Share(mover.call(&call, log_time)));
+            }
+        } else if is_idle && !mover.is_done() {
+            mover.sent = sent(Asked::Overview);
         }
         self.send_on();
         self.set(now + wait, Alarm::Mover);
@@ -359,10 +385,11 @@ impl Swarm {
         let Some(&node) = mover.random.pick(&nodes) else { return };
         let ask = match &sent.ask {
             Asked::Overview => Ask::Read(steward::ask(&Query::Overview)),
-            Asked::Told(write, _) => Ask::Write(write.clone()),
+            Asked::Told(write, _) | Asked::Share(write) => Ask::Write(write.clone()),
         };
+        let of = if matches!(sent.ask, Asked::Share(_)) { FIRST_GROUP } else { CONTROLLER };
         sent.again = now + ATTEMPT;
-        sent.ticket = self.cluster.ask_of(Target::Group(CONTROLLER), node, ask);
+        sent.ticket = self.cluster.ask_of(Target::Group(of), node, ask);
         if sent.ticket.is_none() {
             sent.again = now + SOON;
         }
@@ -391,6 +418,13 @@ impl Swarm {
             Violation::new("The controller answers", format!("an operator is told: {why}"))
         };
         match sent.ask {
+            Asked::Share(_) => {
+                if let Told::Shares { controller: Some(node), .. } =
+                    steward::told(reply).map_err(unreadable)?
+                {
+                    self.founder.is_shared(node);
+                }
+            }
             Asked::Told(_, at) => {
                 let told = steward::told(reply).map_err(unreadable)?;
                 mover.hears(at, &told, now);

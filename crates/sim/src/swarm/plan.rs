@@ -141,7 +141,9 @@ fn config(voters: u64, random: &mut Random) -> StoreConfig {
 /// So many groups share the keys, and what moves is cut into parts, so that there are steps enough.
 fn shard(config: &mut StoreConfig, random: &mut Random) {
     let mut random = random.fork();
-    config.shards = random.between(2, 3) as u32;
+    // Some stores get their controller while they serve.
+    config.may_share = Random::new(!random.clone().number()).chance(150);
+    config.shards = if config.may_share { 0 } else { random.between(2, 3) as u32 };
     let moves = &mut config.moves;
     moves.step.chunk_bytes = random.between(60, 2000) as usize;
     moves.step.freeze_bytes = random.between(0, 600);
