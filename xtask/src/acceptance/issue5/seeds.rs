@@ -142,17 +142,13 @@ impl Sums {
 /// A kind of fault and how often it happened, or a step of moves and how often it was met by a fault:
 /// `bridge      12` and `Freeze      90, 12 of them met by a fault`.
 fn kind(line: &str) -> Option<(String, u64)> {
-    let (name, counts) = match line.split_once(',') {
-        Some((step, struck)) => {
-            let (name, _) = step.trim_end().rsplit_once(' ')?;
-            (format!("a fault at the step {}", name.trim_end()), struck.split_whitespace().next()?)
-        }
-        None => {
-            let (name, count) = line.trim_end().rsplit_once(' ')?;
-            (name.trim_end().to_owned(), count)
-        }
-    };
-    Some((name, counts.parse().ok()?))
+    if let Some(step) = line.strip_suffix(" of them met by a fault") {
+        let (step, struck) = step.split_once(", ")?;
+        let (name, _) = step.trim_end().rsplit_once(' ')?;
+        return Some((format!("a fault at the step {}", name.trim_end()), struck.parse().ok()?));
+    }
+    let (name, count) = line.trim_end().rsplit_once(' ')?;
+    Some((name.trim_end().to_owned(), count.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -165,6 +161,7 @@ mod tests {
                     virtual hours: 0.5 (the shortest seed 30.5 s)\n\
                     operations: 900 completed (at least 400 a seed), 1 refused, 0 unknown\n\
                     crashes: 3\nfaults: 12\n  power loss                   4\n  \
+                    power loss, any subset survives          60\n  \
                     ring                         0\nmoves: 7\n\
                     snapshots installed in the middle of moves: 1\ngroups that joined: 3\n  \
                     Freeze                       9, 2 of them met by a fault\n  \
@@ -175,6 +172,7 @@ mod tests {
         assert_eq!(sums.totals["moves"], 14.0);
         assert_eq!(sums.totals["virtual hours"], 1.0);
         assert_eq!(sums.kinds["power loss"], 8);
+        assert_eq!(sums.kinds["power loss, any subset survives"], 120);
         assert_eq!(sums.kinds["a fault at the step Freeze"], 4);
         assert_eq!(sums.missing(), ["a fault at the step Plan", "ring"]);
     }
