@@ -20,19 +20,19 @@ const QUICK: [(Plant, u64); 11] = [
     (Plant::WorkerLeaseIgnored, 300),
 ];
 
-/// Those of the handoff of slots, all of them.
+/// Those of the handoff of slots, all of them: four times what any search has needed.
 const HANDOFF: [(Plant, u64); 11] = [
-    (Plant::RecordsLeftBehind, 100),
-    (Plant::TagsForgotten, 100),
-    (Plant::DeleterWithoutIncarnation, 100),
-    (Plant::CommitOfOldAttempt, 100),
-    (Plant::UnfreezeByTimer, 100),
-    (Plant::DeltaInMemory, 100),
-    (Plant::ChunksOutOfOrder, 100),
-    (Plant::OwnershipByReply, 100),
-    (Plant::CheckAtProposeOnly, 100),
-    (Plant::DroppedBeforeCommit, 100),
-    (Plant::DeposedControllerBelieved, 100),
+    (Plant::RecordsLeftBehind, 400),
+    (Plant::TagsForgotten, 400),
+    (Plant::DeleterWithoutIncarnation, 400),
+    (Plant::CommitOfOldAttempt, 400),
+    (Plant::UnfreezeByTimer, 400),
+    (Plant::DeltaInMemory, 400),
+    (Plant::ChunksOutOfOrder, 400),
+    (Plant::OwnershipByReply, 400),
+    (Plant::CheckAtProposeOnly, 400),
+    (Plant::DroppedBeforeCommit, 400),
+    (Plant::DeposedControllerBelieved, 400),
 ];
 
 #[test]
