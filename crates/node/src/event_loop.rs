@@ -350,6 +350,7 @@ impl EventLoop {
         let effects = self.core.flush();
         // Peers first: they are the longest way round.
         for (to, frame) in self.core.take_frames() {
+            self.node.metrics.frame_sent(frame.len());
             if self.peers.send(to, frame).is_err() {
                 self.node.metrics.frame_dropped();
             }

@@ -27,6 +27,8 @@ pub(crate) struct Metrics {
     commands: Counter,
     events: Counter,
     event_batches: Counter,
+    frames_sent: Counter,
+    frame_bytes_sent: Counter,
     frames_dropped: Counter,
     role_changes: Counter,
     leader: Gauge,
@@ -105,6 +107,12 @@ impl Metrics {
             commands: metric!("commands", "Data commands taken from clients", Counter::default()),
             events: metric!("events", "Inputs of the event loop", Counter::default()),
             event_batches: metric!("event_batches", "Turns of the event loop", Counter::default()),
+            frames_sent: metric!("frames_sent", "Frames sent to peers", Counter::default()),
+            frame_bytes_sent: metric!(
+                "frame_bytes_sent",
+                "Bytes of frames sent to peers",
+                Counter::default()
+            ),
             frames_dropped: metric!(
                 "frames_dropped",
                 "Frames to peers that found no room or no connection",
@@ -184,6 +192,11 @@ impl Metrics {
     /// Data commands so far.
     pub(crate) fn commands(&self) -> u64 {
         self.command_count.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn frame_sent(&self, bytes: usize) {
+        self.frames_sent.inc();
+        self.frame_bytes_sent.inc_by(bytes as u64);
     }
 
     pub(crate) fn frame_dropped(&self) {

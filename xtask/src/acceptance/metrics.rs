@@ -1,4 +1,4 @@
-//! Histograms of the nodes' pages of metrics.
+//! Counters and histograms of the nodes' pages of metrics.
 
 use anyhow::{Context as _, Result, ensure};
 use std::collections::BTreeMap;
@@ -81,6 +81,32 @@ impl Histogram {
     }
 }
 
+/// What one node's page says at a moment, groups' own figures left out.
+pub struct Counters(BTreeMap<String, f64>);
+
+impl Counters {
+    /// Of the node at this place.
+    pub fn of(cluster: &Cluster, node: usize) -> Result<Counters> {
+        let node = &cluster.nodes()[node];
+        let page = page(node.http).with_context(|| format!("metrics of node {}", node.id))?;
+        Ok(Counters::read(&page))
+    }
+
+    fn read(page: &str) -> Counters {
+        let pairs = page.lines().filter_map(|line| {
+            let (name, value) = line.split_once(' ')?;
+            let name = name.strip_prefix("kontiki_").unwrap_or(name);
+            Some((name.to_owned(), value.trim().parse().ok()?))
+        });
+        Counters(pairs.collect())
+    }
+
+    /// The figure of this name, without `kontiki_`; 0 if the page has none.
+    pub fn get(&self, name: &str) -> f64 {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+}
+
 fn page(address: SocketAddr) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -92,12 +118,23 @@ fn page(address: SocketAddr) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::Histogram;
+    use super::{Counters, Histogram};
 
     const PAGE: &str = "kontiki_move_freeze_seconds_bucket{le=\"0.01\"} 3\n\
                         kontiki_move_freeze_seconds_bucket{le=\"0.05\"} 9\n\
                         kontiki_move_freeze_seconds_bucket{le=\"+Inf\"} 10\n\
                         kontiki_other_seconds_bucket{le=\"0.01\"} 77\n";
+
+    #[test]
+    fn counters_are_read() {
+        let counters = Counters::read(
+            "# HELP kontiki_frames_sent Frames\nkontiki_frames_sent_total 12\n\
+             kontiki_raft_term{group=\"1\"} 3\nprocess_cpu_seconds_total 1.5\n",
+        );
+        assert_eq!(counters.get("frames_sent_total"), 12.0);
+        assert_eq!(counters.get("process_cpu_seconds_total"), 1.5);
+        assert_eq!(counters.get("other"), 0.0);
+    }
 
     #[test]
     fn shares_are_read_from_buckets() {

@@ -4,6 +4,7 @@ mod back_and_forth;
 mod big_move;
 mod clients;
 mod kills;
+mod many_groups;
 mod nodes;
 mod running;
 mod seeds;
@@ -17,7 +18,7 @@ const fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
 }
 
-pub static ITEMS: [Item; 7] = [
+pub static ITEMS: [Item; 8] = [
     Item {
         name: "1",
         title: "clients of Redis Cluster work unchanged before, during and after a rebalance",
@@ -47,6 +48,12 @@ pub static ITEMS: [Item; 7] = [
         title: "nodes added, drained, removed and restarted under load: no error, gaps below 500 ms",
         limit: minutes(15),
         run: nodes::run,
+    },
+    Item {
+        name: "6",
+        title: "1,000 idle groups on 3 nodes take below 3 % of a core each; 256 are nearly as fast as 4",
+        limit: minutes(10),
+        run: many_groups::run,
     },
     Item {
         name: "7",
