@@ -105,6 +105,22 @@ impl<P: Payload> Log<P> {
         range.entries.iter().take(count).fold(range.cost, |sum, entry| sum + entry.cost() as u64)
     }
 
+    /// An entry behind which there are at least `bytes` of log, and hardly more: the last that is
+    /// known to be one. The base if there is none.
+    pub(crate) fn index_before(&self, bytes: u64) -> Index {
+        let most = self.last_cost.saturating_sub(bytes);
+        // A range ends where the next one begins.
+        let after = self.ranges.partition_point(|range| range.cost <= most);
+        let range = match after.checked_sub(1) {
+            Some(at) if after == self.ranges.len() && self.last_cost <= most => Some(at),
+            Some(at) => at.checked_sub(1),
+            None => None,
+        };
+        let found = range.and_then(|at| self.ranges.get(at)).map(Range::last);
+        let found = found.or_else(|| self.evicted.index_at(most));
+        found.unwrap_or(self.base.id.index).max(self.base.id.index)
+    }
+
     /// The term of the entry at `index`, the base included.
     pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
         if index == self.last.index {

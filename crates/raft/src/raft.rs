@@ -473,6 +473,25 @@ impl<P: Payload> Raft<P> {
     pub fn log_bytes(&self) -> u64 {
         self.log.bytes()
     }
+
+    /// Bytes of the log behind the entry at `index`; of one that is not in memory, about.
+    pub fn log_bytes_after(&self, index: Index) -> u64 {
+        self.log.last_cost().saturating_sub(self.log.cost_at(index))
+    }
+
+    /// An entry behind which there are at least `bytes` of log, and not much more; where the log
+    /// begins if there are fewer.
+    pub fn index_before(&self, bytes: u64) -> Index {
+        self.log.index_before(bytes)
+    }
+
+    /// Up to where every other member has the log, as far as this replica knows as the leader.
+    /// `None` if it does not lead.
+    pub fn matched_by_all(&self) -> Option<Index> {
+        let lead = self.lead.as_ref()?;
+        let matched = lead.peers.iter().map(|peer| peer.matched).min();
+        Some(matched.unwrap_or(self.log.last().index))
+    }
 }
 
 /// What several parts use.

@@ -23,7 +23,8 @@ use crate::atlas::Target;
 use crate::clock::WallClocks;
 use crate::connection::{Answer, Ask, ClientKind};
 use crate::group::{
-    ChangeFailure, ChangeKind, Group, GroupConfig, GroupStatus, Node, Question, State,
+    ChangeFailure, ChangeKind, Group, GroupConfig, GroupStatus, LOG_PARTS, Node, Question,
+    State,
 };
 use crate::peer::{Frame, FrameBuilder, FrameError, NodeInfo, PeerMessage, Taken};
 use crate::routed::{Patience, Returned, Routed, Why};
@@ -562,15 +563,26 @@ impl Core {
         self.with(group, |group, _| group.engine_persisted(applied));
     }
 
-    /// The groups whose log has outgrown its bound: their state engine should be persisted. One group
-    /// may have all that the node keeps, until the others want their share of it.
+    /// Cuts the logs as far as they may be cut, and returns the groups whose state engine should be
+    /// persisted, so that more can be and a start has little to apply again. To be called about once
+    /// a second. One group may have all that the node keeps, until the others want their share of it.
     pub fn outgrown(&mut self) -> Vec<GroupId> {
-        let all = self.groups.values().map(|group| group.consensus().log_bytes());
+        let count = self.groups.len().max(1) as u64;
+        let share = |most: u64, all: u64| if all > most { most / count } else { most };
+        let sum = |bytes: fn(&Group) -> u64| {
+            self.groups.values().map(bytes).fold(0, u64::saturating_add)
+        };
         let most = self.config.log_keep_bytes;
-        let is_exceeded = all.fold(0, u64::saturating_add) > most;
-        let share = if is_exceeded { most / self.groups.len().max(1) as u64 } else { most };
-        self.groups.values_mut().for_each(|group| group.keep_log(share));
-        let outgrown = self.groups.iter().filter(|(_, group)| group.wants_persisted_engine());
+        let keep = share(most, sum(|group| group.consensus().log_bytes()));
+        let most = most / LOG_PARTS;
+        let behind = share(most, sum(Group::unpersisted_bytes));
+        for (&id, group) in &mut self.groups {
+            group.keep_log(keep);
+            if group.cut_log() {
+                self.dirty.insert(id);
+            }
+        }
+        let outgrown = self.groups.iter().filter(|(_, group)| group.unpersisted_bytes() > behind);
         outgrown.map(|(&id, _)| id).collect()
     }
 

@@ -72,6 +72,10 @@ impl Default for GroupConfig {
     }
 }
 
+/// Of the log that is kept for followers, a replica that does not lead keeps one such part; the state
+/// engine is persisted when it lacks more than one; and one of these in turn is cut at a time.
+pub(crate) const LOG_PARTS: u64 = 4;
+
 /// A replica for operators: the core's own status and what surrounds it.
 #[derive(Clone, Debug)]
 pub struct GroupStatus {
@@ -153,8 +157,10 @@ pub(crate) struct Group {
     change: Option<Change>,
     /// When waiting requests are looked at next.
     retry_at: Instant,
-    /// Beyond this the log is compacted: its share of what the node keeps.
+    /// Log that is kept for followers that lag: its share of what the node keeps.
     log_keep: u64,
+    /// Up to here the state engine is on stable storage.
+    persisted: Index,
     /// What the node around it has taken over of all this.
     pub(crate) scheduled: Scheduled,
 }
@@ -204,6 +210,8 @@ impl Group {
             change: None,
             retry_at: Instant::MAX,
             log_keep: config.log_keep_bytes,
+            // What it had applied when it was opened, it had from there.
+            persisted: applied.index,
             scheduled: Scheduled::default(),
             config,
         };
@@ -328,19 +336,34 @@ impl Group {
     /// The state engine has `applied` on stable storage: the log before it is only kept for
     /// followers, and beyond the bound not even for them.
     pub(crate) fn engine_persisted(&mut self, applied: LogId) {
-        if self.wants_persisted_engine() {
-            self.raft.compact(applied.index);
-        }
+        self.persisted = self.persisted.max(applied.index);
+        self.cut_log();
     }
 
-    /// What the log may take from here on.
+    /// What the log may take from here on, of all that is kept for followers.
     pub(crate) fn keep_log(&mut self, bytes: u64) {
         self.log_keep = bytes;
     }
 
-    /// Whether the log has outgrown its bound, so that the state engine should be persisted.
-    pub(crate) fn wants_persisted_engine(&self) -> bool {
-        self.raft.log_bytes() > self.log_keep
+    /// Bytes of log that a start would apply again.
+    pub(crate) fn unpersisted_bytes(&self) -> u64 {
+        self.raft.log_bytes_after(self.persisted)
+    }
+
+    /// Drops the log that nobody needs: the state engine has it, and so do all followers, or it is
+    /// beyond the bound. One that does not lead cannot know what others lack; it keeps some, since it
+    /// may lead next. Returns whether it was worth while.
+    pub(crate) fn cut_log(&mut self) -> bool {
+        let tail = self.log_keep / LOG_PARTS;
+        let had = self.raft.matched_by_all().unwrap_or_else(|| self.raft.index_before(tail));
+        let upto = self.persisted.min(had.max(self.raft.index_before(self.log_keep)));
+        let dropped = self.raft.log_bytes().saturating_sub(self.raft.log_bytes_after(upto));
+        // Each cut is a record of the log itself.
+        let worth = dropped > tail / LOG_PARTS;
+        if worth {
+            self.raft.compact(upto);
+        }
+        worth
     }
 
     /// Runs the timers that are due.
@@ -498,6 +521,7 @@ impl Group {
         next_due: Option<LogTime>,
     ) {
         self.handed = self.handed.max(applied.index);
+        self.persisted = self.persisted.max(applied.index);
         self.outcomes_skipped();
         self.applied(now, applied, log_time, next_due);
     }

@@ -66,6 +66,15 @@ impl Evicted {
         self.marks.get(after.checked_sub(1)?).map(|&(_, cost)| cost)
     }
 
+    /// The last of them of which it is known that the position behind it is at most `cost`.
+    pub(super) fn index_at(&self, cost: u64) -> Option<Index> {
+        if self.cost <= cost {
+            return Some(self.last.index);
+        }
+        let after = self.marks.partition_point(|&(_, marked)| marked <= cost);
+        self.marks.get(after.checked_sub(1)?).map(|&(index, _)| index)
+    }
+
     /// The log begins after `base` now, which is one of them.
     pub(super) fn start_after(&mut self, base: Index) {
         while self.runs.get(1).is_some_and(|&(first, _)| first <= base.next()) {
