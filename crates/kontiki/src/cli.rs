@@ -108,8 +108,8 @@ pub(crate) struct UpArgs {
     /// First of the ports; 0: any that are free, printed.
     #[arg(long, default_value_t = 7000)]
     pub(crate) base_port: u16,
-    /// Memory for the caches of each node's state engine.
-    #[arg(long, default_value = "256MiB", value_parser = parse_size)]
+    /// Memory of each node's process.
+    #[arg(long, default_value = "512MiB", value_parser = parse_size)]
     pub(crate) memory: u64,
     /// Bytes of log kept for followers that lag; beyond it they get a snapshot.
     #[arg(long, default_value = "256MiB", value_parser = parse_size)]

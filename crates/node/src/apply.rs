@@ -24,7 +24,8 @@ use tracing::{error, info, warn};
 
 use crate::event_loop::{DATA_GROUP, FailOnPanic, Input};
 use crate::log_writer::LogWork;
-use crate::mailbox::{InboxSender, Receiver, Sender, mailbox};
+use crate::mailbox::{Sender, mailbox};
+use crate::persist::PersistJob;
 use crate::registry;
 use crate::sharding;
 use crate::shared::Shared;
@@ -189,12 +190,6 @@ pub(crate) struct ApplyStage<E: Engine> {
     pub(crate) scratch: Vec<(LogId, Option<Bytes>)>,
     /// What the event loop is to hear.
     pub(crate) out: Vec<Input>,
-}
-
-/// Work for the thread that makes state engines durable.
-pub(crate) struct PersistJob<P> {
-    pub(crate) group: GroupId,
-    pub(crate) persister: P,
 }
 
 /// The event loop's side of the stage.
@@ -465,6 +460,8 @@ impl<E: Engine> ApplyStage<E> {
         let due = machine.store().persister().is_due();
         let metrics = &self.node.metrics;
         metrics.entries_applied.inc_by(batch.len() as u64);
+        let bytes = batch[known..].iter().filter_map(|(_, command)| command.as_ref());
+        metrics.command_bytes_applied.inc_by(bytes.map(|command| command.len() as u64).sum());
         metrics.apply_seconds.observe(begun.elapsed().as_secs_f64());
         self.node.set_keys(group, Some(keys));
         if group == DATA_GROUP {
@@ -690,28 +687,6 @@ fn is_quick(read: &Read) -> bool {
         | Read::RandomKey { .. } => false,
         Read::MGet { keys } | Read::Exists { keys } | Read::Versions { keys } => keys.len() <= 64,
         _ => true,
-    }
-}
-
-/// The thread that makes state engines durable, while commits go on.
-pub(crate) fn persist_loop<P: Persist>(
-    jobs: &Receiver<PersistJob<P>>,
-    events: &InboxSender<Input>,
-) {
-    let mut waiting = Vec::new();
-    loop {
-        jobs.receive(&mut waiting, None);
-        // Several wishes for one group are one.
-        let mut latest = BTreeMap::new();
-        for PersistJob { group, persister } in waiting.drain(..) {
-            latest.insert(group, persister);
-        }
-        for (group, persister) in latest {
-            match persister.persist() {
-                Ok(applied) => events.send(Input::EnginePersisted { group, applied }),
-                Err(error) => warn!(%group, %error, "cannot make the state engine durable"),
-            }
-        }
     }
 }
 

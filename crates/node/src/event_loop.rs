@@ -23,8 +23,11 @@ use crate::apply::{ApplyHandle, Work};
 use crate::clock;
 use crate::log_writer::LogWork;
 use crate::mailbox::{Inbox, InboxSender, Sender};
+use crate::memory::Governor;
+use crate::metrics::resident_bytes;
 use crate::moving::News;
 use crate::shared::Shared;
+use crate::stages::{Underway, seconds};
 use crate::views::Taken;
 
 /// The group of a store that is not sharded.
@@ -45,7 +48,7 @@ const TURN_MAX: Duration = Duration::from_millis(100);
 /// Everything that can happen to a node.
 pub(crate) enum Input {
     /// From a client's connection.
-    Requests { connection: u64, requests: Vec<Request> },
+    Requests { connection: u64, requests: Vec<Request>, at: kontiki_types::Instant },
     /// From a native call.
     Ask { to: Target, caller: Caller, ask: Ask },
     /// From an operator.
@@ -146,6 +149,13 @@ pub(crate) struct EventLoop {
     atlas_shown: Option<u64>,
     /// Who waits until nothing is led here any more.
     retiring: Option<oneshot::Sender<()>>,
+    governor: Option<Governor>,
+    turn_began: kontiki_types::Instant,
+    /// Batches of groups led here.
+    replicating: Underway,
+    committing: Underway,
+    /// Batches that are committed.
+    applying: Underway,
 }
 
 impl EventLoop {
@@ -169,7 +179,18 @@ impl EventLoop {
             outgrown_at: kontiki_types::Instant(0),
             atlas_shown: None,
             retiring: None,
+            governor: None,
+            turn_began: kontiki_types::Instant(0),
+            replicating: Underway::default(),
+            committing: Underway::default(),
+            applying: Underway::default(),
         }
+    }
+
+    /// Has the caches give way when the process takes more memory than it may.
+    pub(crate) fn with_governor(mut self, governor: Governor) -> Self {
+        self.governor = Some(governor);
+        self
     }
 
     /// Runs until the node stops.
@@ -188,7 +209,8 @@ impl EventLoop {
                 () = timer.as_mut() => {}
             }
             self.gather(&inbox, &mut inputs).await;
-            self.core.set_time(clock::now(), clock::wall_time());
+            self.turn_began = clock::now();
+            self.core.set_time(self.turn_began, clock::wall_time());
             self.node.metrics.event_batch(inputs.len());
             let mut ticked = false;
             // What the apply stage could do at once is taken in the same turn.
@@ -211,6 +233,8 @@ impl EventLoop {
                 }
             }
             self.show();
+            let took = clock::now().since(self.turn_began);
+            self.node.metrics.turn_seconds.observe(seconds(took));
         }
     }
 
@@ -238,7 +262,8 @@ impl EventLoop {
     fn take(&mut self, input: Input) -> Option<Ended> {
         let core = &mut self.core;
         match input {
-            Input::Requests { connection, requests } => {
+            Input::Requests { connection, requests, at } => {
+                self.node.metrics.stages.queue.observe(seconds(self.turn_began.since(at)));
                 self.node.metrics.count_commands(requests.len());
                 for Request { ticket, to, ask, patience } in requests {
                     core.request_with(to, Caller { connection, ticket }, ask, patience);
@@ -273,6 +298,8 @@ impl EventLoop {
             }
             Input::StorageFull(full) => core.set_storage_full(full),
             Input::Applied { group, applied, log_time, next_due, outcomes } => {
+                let now = clock::now();
+                self.applying.end(group, applied.index, now, &self.node.metrics.stages.apply);
                 core.applied(group, applied, log_time, next_due, outcomes);
             }
             Input::Due { group, reads } => core.due(group, reads),
@@ -348,6 +375,7 @@ impl EventLoop {
     /// Carries out what the core wants. What the apply stage has done at once comes back in `done`.
     fn act(&mut self, done: &mut Vec<Input>) -> Option<Ended> {
         let effects = self.core.flush();
+        self.observe(&effects);
         // Peers first: they are the longest way round.
         for (to, frame) in self.core.take_frames() {
             self.node.metrics.frame_sent(frame.len());
@@ -422,6 +450,39 @@ impl EventLoop {
         None
     }
 
+    /// Notes which batches have left a stage, and which have come to one.
+    fn observe(&mut self, effects: &[Effect]) {
+        let now = clock::now();
+        let stages = &self.node.metrics.stages;
+        for group in self.replicating.groups() {
+            match self.core.replica(group).and_then(kontiki_raft::Raft::replicated) {
+                Some(upto) => self.replicating.end(group, upto, now, &stages.replicate),
+                None => {
+                    self.replicating.forget(group);
+                    self.committing.forget(group);
+                }
+            }
+        }
+        for effect in effects {
+            match effect {
+                Effect::Persist { group, batch } => {
+                    let leads = self.core.replica(*group).is_some_and(|r| r.role() == Role::Leader);
+                    let last = batch.ranges().last().and_then(|range| range.last());
+                    if let Some(last) = last.filter(|_| leads) {
+                        self.replicating.begin(*group, last.id.index, now);
+                        self.committing.begin(*group, last.id.index, now);
+                    }
+                }
+                Effect::Apply { group, entries } => {
+                    let Some(last) = entries.last() else { continue };
+                    self.committing.end(*group, last.id.index, now, &stages.commit);
+                    self.applying.begin(*group, last.id.index, now);
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn role(
         &mut self,
         group: GroupId,
@@ -481,9 +542,14 @@ impl EventLoop {
             for group in self.core.outgrown() {
                 self.apply.give(vec![Work::PersistEngine { group }], &mut Vec::new());
             }
+            if let Some(governor) = &mut self.governor {
+                governor.look(resident_bytes());
+            }
             self.node.metrics.show_resting(self.core.resting());
-            for status in self.core.statuses() {
-                self.node.metrics.show_group(&status);
+            let statuses = self.core.statuses();
+            self.node.metrics.log_memory(&statuses);
+            for status in &statuses {
+                self.node.metrics.show_group(status);
             }
         }
     }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::shared::Shared;
+use crate::storage_metrics;
 
 /// Serves until `stop` says so.
 pub(crate) async fn serve(
@@ -39,7 +40,7 @@ async fn metrics(State(node): State<Arc<Shared>>) -> impl IntoResponse {
     node.metrics.connections.set(open as i64);
     node.metrics.keys.set(node.keys().cast_signed());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], node.metrics.text())
+    ([(header::CONTENT_TYPE, kind)], node.metrics.text(&storage_metrics::text(&node)))
 }
 
 /// Ready means: whoever leads each group that owns slots is known here, and alive, and this node is

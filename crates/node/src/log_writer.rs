@@ -130,9 +130,14 @@ impl LogWriter {
             return Ok(());
         }
         let begun = Instant::now();
+        let before = self.log.counters().read();
         persist(&mut self.log, batch, receipts)?;
-        self.metrics.sync_seconds.observe(begun.elapsed().as_secs_f64());
+        let took = begun.elapsed();
+        self.metrics.sync_seconds.observe(took.as_secs_f64());
         let counts = self.log.counters().read();
+        let sync = Duration::from_nanos(counts.sync_nanos - before.sync_nanos);
+        self.metrics.stages.sync.observe(sync.as_secs_f64());
+        self.metrics.stages.append.observe(took.saturating_sub(sync).as_secs_f64());
         self.metrics.show_log(counts.syncs, counts.bytes_written);
         Ok(())
     }

@@ -14,6 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::stages::Stages;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct GroupLabel {
     group: u32,
@@ -36,6 +38,9 @@ pub(crate) struct Metrics {
     fdatasyncs: Counter,
     log_bytes_written: Counter,
     pub(crate) sync_seconds: Histogram,
+    pub(crate) stages: Stages,
+    pub(crate) turn_seconds: Histogram,
+    pub(crate) command_bytes_applied: Counter,
     pub(crate) entries_applied: Counter,
     pub(crate) apply_seconds: Histogram,
     pub(crate) queries: Counter,
@@ -53,6 +58,8 @@ pub(crate) struct Metrics {
     waiting_reads: PerGroup,
     pub(crate) moves: MoveMetrics,
     command_count: AtomicU64,
+    /// Bytes of the log in memory, of all groups.
+    pub(crate) log_cached: AtomicU64,
 }
 
 /// Moves of slots of which this node leads the source.
@@ -88,6 +95,20 @@ impl Metrics {
             "Time of one write and fdatasync of the log",
             Unit::Seconds,
             sync_seconds.clone(),
+        );
+        let (stages, family) = Stages::new();
+        registry.register_with_unit(
+            "stage",
+            "Time at each stage of a request, once for all that go together",
+            Unit::Seconds,
+            family,
+        );
+        let turn_seconds = seconds();
+        registry.register_with_unit(
+            "event_loop_turn",
+            "Time of one turn of the event loop: a long one is a stall of everything",
+            Unit::Seconds,
+            turn_seconds.clone(),
         );
         let freeze_seconds = Histogram::new(FREEZE_BUCKETS);
         registry.register_with_unit(
@@ -136,6 +157,11 @@ impl Metrics {
                 Counter::default()
             ),
             entries_applied: metric!("entries_applied", "Entries applied", Counter::default()),
+            command_bytes_applied: metric!(
+                "command_bytes_applied",
+                "Bytes of the commands of entries applied",
+                Counter::default()
+            ),
             queries: metric!("queries", "Reads served from the state", Counter::default()),
             connections: metric!("connections", "Open client connections", Gauge::default()),
             keys: metric!("keys", "Live keys", Gauge::default()),
@@ -173,8 +199,11 @@ impl Metrics {
                 freeze_seconds,
             },
             sync_seconds,
+            stages,
+            turn_seconds,
             apply_seconds,
             command_count: AtomicU64::new(0),
+            log_cached: AtomicU64::new(0),
             registry: Mutex::new(registry),
         }
     }
@@ -237,8 +266,14 @@ impl Metrics {
         show(&self.waiting_reads, status.waiting_reads as u64);
     }
 
-    /// The page.
-    pub(crate) fn text(&self) -> String {
+    /// Notes what all groups have of the log in memory.
+    pub(crate) fn log_memory(&self, statuses: &[GroupStatus]) {
+        let cached = statuses.iter().map(|status| status.raft.cached_bytes).sum();
+        self.log_cached.store(cached, Ordering::Relaxed);
+    }
+
+    /// The page, with `more` behind what is registered.
+    pub(crate) fn text(&self, more: &str) -> String {
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if encode(&mut text, &registry).is_err() {
@@ -260,7 +295,7 @@ impl Metrics {
         if let Some(body) = text.strip_suffix(end).map(str::len) {
             text.truncate(body);
         }
-        let _ = write!(text, "{own}{end}");
+        let _ = write!(text, "{more}{own}{end}");
         text
     }
 }

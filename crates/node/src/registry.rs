@@ -25,6 +25,8 @@ struct OutboxState {
     answers: Vec<(u64, Answer)>,
     /// What the answers come to.
     bytes: usize,
+    /// When the first of them was put.
+    since: Option<Instant>,
     killed: bool,
 }
 
@@ -47,6 +49,9 @@ impl Outbox {
             state.answers = Vec::new();
         } else {
             state.answers.push((ticket, answer));
+            if first {
+                state.since = Some(clock::now());
+            }
         }
         drop(state);
         if first {
@@ -69,12 +74,13 @@ impl Outbox {
         self.arrived.notified().await;
     }
 
-    /// Takes the answers that are there; `false` if the connection is to close.
-    pub(crate) fn take(&self, answers: &mut Vec<(u64, Answer)>) -> bool {
+    /// Takes the answers that are there; `false` if the connection is to close. And since when the
+    /// first of them has waited.
+    pub(crate) fn take(&self, answers: &mut Vec<(u64, Answer)>) -> (bool, Option<Instant>) {
         let mut state = self.lock();
         answers.append(&mut state.answers);
         state.bytes = 0;
-        !state.killed
+        (!state.killed, state.since.take())
     }
 }
 
@@ -287,6 +293,11 @@ impl Registry {
             );
         }
         text
+    }
+
+    /// Bytes of answers that wait for connections' tasks.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.lock().values().map(|entry| entry.outbox.lock().bytes).sum()
     }
 
     /// Connections that are open, were accepted, and were refused for there being too many.

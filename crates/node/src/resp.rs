@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use crate::clock;
 use crate::event_loop::Input;
 use crate::registry::Outbox;
 use crate::shared::Shared;
@@ -166,7 +167,8 @@ impl Session {
                     self.write()?;
                 }
                 () = self.outbox.arrived() => {
-                    if !self.outbox.take(&mut self.answers) {
+                    let (goes_on, since) = self.outbox.take(&mut self.answers);
+                    if !goes_on {
                         return Ok(());
                     }
                     for (ticket, answer) in self.answers.drain(..) {
@@ -176,6 +178,10 @@ impl Session {
                     // Commands that were parsed no further may be acceptable again.
                     self.parse();
                     self.write()?;
+                    if let Some(since) = since {
+                        let took = clock::now().since(since);
+                        self.node.metrics.stages.reply.observe(took.as_secs_f64());
+                    }
                 }
             }
             self.submit();
@@ -265,7 +271,8 @@ impl Session {
         }
         let connection = self.connection.id();
         let requests = std::mem::take(&mut self.requests);
-        self.node.events.send(Input::Requests { connection, requests });
+        let at = clock::now();
+        self.node.events.send(Input::Requests { connection, requests, at });
     }
 
     fn write(&mut self) -> io::Result<()> {

@@ -148,7 +148,8 @@ pub struct Settings {
     pub peer_transport: PeerConfig,
     /// Bytes of a segment of the log.
     pub segment_bytes: u64,
-    /// Memory for the state engine's caches, in bytes.
+    /// Memory of the process, in bytes: caches, queues and connections have shares of it, and the
+    /// limits above are lowered to them.
     pub memory_bytes: u64,
     /// Threads that serve sockets.
     pub io_threads: usize,
@@ -184,7 +185,7 @@ impl Settings {
             grpc_limits: Limits::default(),
             peer_transport: PeerConfig::default(),
             segment_bytes: 64 << 20,
-            memory_bytes: 256 << 20,
+            memory_bytes: 512 << 20,
             io_threads: 1,
         }
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use kontiki_kv::command::glob;
 use kontiki_net::Secret;
 use kontiki_replica::{Atlas, Description, Host, KillFilter, Redirect};
+use kontiki_storage::engine::EngineMeter;
 use kontiki_types::{ClientId, GroupId, Incarnation, Instant, LogTime, NodeId};
 use tokio::sync::Notify;
 
@@ -16,6 +17,7 @@ use crate::clock;
 use crate::event_loop::Input;
 use crate::info;
 use crate::mailbox::InboxSender;
+use crate::memory::Budgets;
 use crate::metrics::Metrics;
 use crate::moving::{Moving, News};
 use crate::placing::Waker;
@@ -36,6 +38,10 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) events: InboxSender<Input>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Who may have how much of the memory.
+    pub(crate) budgets: Budgets,
+    /// The state engine, to look at.
+    pub(crate) engine: EngineMeter,
     pub(crate) view: View,
     /// What connections route by; replaced as a whole when it changes.
     atlas: Mutex<Arc<Atlas>>,
@@ -84,6 +90,7 @@ impl Shared {
         password: Option<Secret>,
         events: InboxSender<Input>,
         metrics: Arc<Metrics>,
+        (budgets, engine): (Budgets, EngineMeter),
         seed: u64,
     ) -> Self {
         Self {
@@ -98,6 +105,8 @@ impl Shared {
             password,
             events,
             metrics,
+            budgets,
+            engine,
             view: View::default(),
             atlas: Mutex::default(),
             views: Arc::default(),

@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::admin::Operators;
-use crate::apply::{self, ApplyStage, persist_loop};
+use crate::apply::{self, ApplyStage};
 use crate::clock;
 use crate::error::StartError;
 use crate::event_loop::{Ended, EventLoop, Input};
@@ -35,10 +35,12 @@ use crate::founding;
 use crate::http;
 use crate::log_writer::LogWriter;
 use crate::mailbox::{inbox, mailbox};
+use crate::memory::{Budgets, Governor};
 use crate::metrics::Metrics;
 use crate::moving::{self, News};
 use crate::native::Native;
 use crate::peers_file;
+use crate::persist::{compact_loop, persist_loop};
 use crate::placing;
 use crate::resp;
 use crate::settings::{LiveSettings, Settings};
@@ -74,6 +76,9 @@ pub async fn run(
     if let Some(refusal) = settings.refusal() {
         return Err(StartError::Settings(refusal));
     }
+    let budgets = Budgets::of(settings.memory_bytes);
+    let mut settings = settings;
+    budgets.bound(&mut settings);
     let listeners = Listeners::bind(&settings).await?;
     let addresses = listeners.addresses()?;
     let stop = std::pin::pin!(stop);
@@ -223,15 +228,18 @@ impl Node {
         let seed = kontiki_storage::random_u64().map_err(StartError::Listener)?;
         let raft = settings.raft.config(Member::new(me.id, me.incarnation, FOUNDING_REPLICA));
 
+        let budgets = Budgets::of(settings.memory_bytes);
         // The log first: it decides what the state may claim.
         let mut directory = directory;
         let (mut log, recovered) = open_log(&settings, &mut directory)?;
         let recovered = found_groups(&mut log, recovered, &mut directory)?;
         let raft = Config {
-            log_cache_bytes: Some(log_cache(settings.raft.log_cache_bytes, recovered.len())),
+            log_cache_bytes: Some(log_cache(&settings, &budgets, recovered.len())),
             ..raft
         };
-        let (mut engine, mut machines) = (open_engine(&settings)?, BTreeMap::new());
+        let mut engine = open_engine(&settings, budgets.engine())?;
+        let meter = engine.meter();
+        let mut machines = BTreeMap::new();
         let snapshots = SnapshotFiles::open(RealDisk, &settings.dir.join("snapshots"))?;
         let mut members = BTreeMap::new();
         let mut opened = Vec::new();
@@ -270,6 +278,7 @@ impl Node {
             settings.security.password.clone(),
             events.clone(),
             Arc::clone(&metrics),
+            (budgets, meter.clone()),
             seed,
         ));
         if machines.contains_key(&CONTROLLER) {
@@ -299,7 +308,9 @@ impl Node {
         spawn("log", move || writer.run())?;
         let (persist_sender, jobs) = mailbox();
         let persist_events = events.clone();
-        spawn("persist", move || persist_loop(&jobs, &persist_events))?;
+        let (compact_sender, compactions) = mailbox();
+        spawn("persist", move || persist_loop(&jobs, &persist_events, &compact_sender))?;
+        spawn("compact", move || compact_loop(&compactions))?;
         let tombstones: Vec<_> =
             directory.lock().unwrap_or_else(PoisonError::into_inner).removed().collect();
         let stage = ApplyStage {
@@ -339,6 +350,7 @@ impl Node {
         }
         let event_loop =
             EventLoop::new(core, inputs, log_sender, apply, peers.clone(), Arc::clone(&node));
+        let event_loop = event_loop.with_governor(Governor::new(settings.memory_bytes, meter));
         let (sender, ended) = oneshot::channel();
         start_loop(event_loop, sender)?;
         Ok(Self { node, directory, peers, listeners, settings, ended })
@@ -461,13 +473,13 @@ fn start_loop(event_loop: EventLoop, ended: oneshot::Sender<Ended>) -> Result<()
     spawn("events", move || own.block_on(run))
 }
 
-/// What one of `groups` keeps of its log in memory: what the settings say, but no more than 64 groups
-/// with as much would take.
-fn log_cache(bytes: u64, groups: usize) -> u64 {
-    const GROUPS: u64 = 64;
+/// What one of `groups` keeps of its log in memory: what the settings say, but no more than its part
+/// of what all may.
+fn log_cache(settings: &Settings, budgets: &Budgets, groups: usize) -> u64 {
     const BYTES_MIN: u64 = 64 << 10;
-    let most = bytes.saturating_mul(GROUPS) / GROUPS.max(groups as u64);
-    most.max(BYTES_MIN.min(bytes))
+    let bytes = settings.raft.log_cache_bytes;
+    let part = budgets.log_cache / groups.max(1) as u64;
+    bytes.min(part).max(BYTES_MIN.min(bytes))
 }
 
 /// What the log proves of each group.
@@ -553,14 +565,8 @@ fn members_at(recovered: &Recovered<Bytes>, applied: LogId) -> (LogId, Arc<Voter
     members
 }
 
-fn open_engine(settings: &Settings) -> Result<FjallEngine, StartError> {
+fn open_engine(settings: &Settings, config: FjallConfig) -> Result<FjallEngine, StartError> {
     let path = settings.dir.join("state");
-    let third = usize::try_from(settings.memory_bytes / 3).unwrap_or(usize::MAX);
-    let config = FjallConfig {
-        overlay_bytes: third,
-        cache_bytes: third,
-        block_cache_bytes: settings.memory_bytes / 3,
-    };
     match FjallEngine::open(&path, config) {
         Err(error @ EngineError::Unusable { .. }) => {
             // Whether the log still has everything is judged group by group, when it is opened.

@@ -485,6 +485,13 @@ impl<P: Payload> Raft<P> {
         self.log.index_before(bytes)
     }
 
+    /// Up to where so many others have the log that they and this replica are a majority, as far as it
+    /// knows as the leader. `None` if it does not lead.
+    pub fn replicated(&self) -> Option<Index> {
+        let lead = self.lead.as_ref()?;
+        Some(lead.agreed(self.log.last().index, self.commit, |peer| peer.matched))
+    }
+
     /// Up to where every other member has the log, as far as this replica knows as the leader.
     /// `None` if it does not lead.
     pub fn matched_by_all(&self) -> Option<Index> {

@@ -23,8 +23,7 @@ use crate::atlas::Target;
 use crate::clock::WallClocks;
 use crate::connection::{Answer, Ask, ClientKind};
 use crate::group::{
-    ChangeFailure, ChangeKind, Group, GroupConfig, GroupStatus, LOG_PARTS, Node, Question,
-    State,
+    ChangeFailure, ChangeKind, Group, GroupConfig, GroupStatus, LOG_PARTS, Node, Question, State,
 };
 use crate::peer::{Frame, FrameBuilder, FrameError, NodeInfo, PeerMessage, Taken};
 use crate::routed::{Patience, Returned, Routed, Why};
@@ -569,9 +568,8 @@ impl Core {
     pub fn outgrown(&mut self) -> Vec<GroupId> {
         let count = self.groups.len().max(1) as u64;
         let share = |most: u64, all: u64| if all > most { most / count } else { most };
-        let sum = |bytes: fn(&Group) -> u64| {
-            self.groups.values().map(bytes).fold(0, u64::saturating_add)
-        };
+        let sum =
+            |bytes: fn(&Group) -> u64| self.groups.values().map(bytes).fold(0, u64::saturating_add);
         let most = self.config.log_keep_bytes;
         let keep = share(most, sum(|group| group.consensus().log_bytes()));
         let most = most / LOG_PARTS;

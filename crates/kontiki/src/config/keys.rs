@@ -215,8 +215,9 @@ sections! {
         peer_queue_bytes_max: Size = mib(32), "\"32MiB\"";
     }
     "Storage" {
-        /// Memory for the caches of the state engine.
-        memory: Size = mib(256), "\"256MiB\"";
+        /// Memory of the node's process. What its caches, queues and connections may take is derived
+        /// from it.
+        memory: Size = mib(512), "\"512MiB\"";
         /// Log that is kept for followers that lag; one further behind gets a snapshot.
         log_keep: Size = mib(256), "\"256MiB\"";
         /// Log that stays in memory; what is older is read from disk for a follower that needs it.

@@ -85,6 +85,13 @@ fn check(log: &Log<Vec<u8>>, model: &Model) {
             assert_eq!((id, found.clone()), membership.unwrap_or_default());
         }
     }
+    for bytes in [0, 1, 50, 300, 5000] {
+        let at = log.index_before(bytes);
+        assert!(at >= Index(base as u64) && at <= Index(last as u64));
+        let behind: u64 = model.entries[at.0 as usize..].iter().map(|e| e.cost() as u64).sum();
+        assert!(at == Index(base as u64) || behind >= bytes || model.about, "{behind} < {bytes}");
+    }
+    assert_eq!(log.index_before(u64::MAX), Index(base as u64));
     // Any range comes out whole, in pieces or as one.
     for from in base + 1..=model.evicted.min(last) {
         assert!(log.slice(Index(from as u64), 1).0.is_empty());

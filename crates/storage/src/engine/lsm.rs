@@ -17,37 +17,28 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
 use kontiki_kv::{Store, StoreError, StoreView, WriteSet};
-use kontiki_types::{GroupId, Index, LogId, Term};
-use lsm_tree::compaction::Leveled;
-use lsm_tree::{
-    AbstractTree, AnyTree, Cache as BlockCache, Config, DescriptorTable, Guard, SeqNo,
-    SequenceNumberCounter,
-};
+use kontiki_types::{GroupId, LogId};
+use lsm_tree::{AbstractTree, SeqNo};
 
 use super::budget::Budget;
 use super::layer::Layer;
 use super::merge::{Merge, Source};
+use super::meter::EngineMeter;
 use super::overlay::{Batch, EngineCounters, EngineCounts, Overlay};
+use super::tables::{APPLIED, GONE, ROW, Tree, Trees, encode_applied};
 use super::{Engine, EngineError, GroupStore, Persist};
 use crate::disk::{Disk, RealDisk, RealLock};
 
-/// Key of the row with the applied position.
-const APPLIED: &[u8] = b"a";
-/// Prefix of all other rows' keys.
-const ROW: u8 = b'k';
 /// Longest key of a row: the tree's limit of 65535 less the prefix, rounded down.
 const KEY_MAX: usize = 65_000;
-/// Ending of a tree's directory that is being removed.
-const GONE: &str = ".gone";
-/// Files of all trees that are kept open.
-const OPEN_FILES: usize = 256;
-/// A commit that persists by itself does not compact unless reads would suffer.
-const RUNS_MAX: usize = 16;
+/// With more runs of tables that overlap a commit waits for a compaction, since each read looks at all
+/// of them.
+const RUNS_MAX: usize = 24;
 
 /// Sizes of a [`FjallEngine`].
 #[derive(Clone, Copy, Debug)]
@@ -99,9 +90,9 @@ pub struct FjallView {
     instant: SeqNo,
 }
 
-struct Shared {
+pub(super) struct Shared {
     group: GroupId,
-    tree: Tree,
+    pub(super) tree: Tree,
     overlay: Mutex<Overlay>,
     /// Held while persisting: one at a time.
     persisting: Mutex<()>,
@@ -116,143 +107,6 @@ struct Shared {
     counters: Arc<EngineCounters>,
 }
 
-/// Opens trees with what they share.
-struct Trees {
-    cache: Arc<BlockCache>,
-    descriptors: Arc<DescriptorTable>,
-}
-
-/// A tree, and the views of it that compaction must leave intact.
-#[derive(Clone)]
-struct Tree {
-    trees: Arc<Trees>,
-    /// Empty until something is persisted.
-    tables: Arc<OnceLock<Tables>>,
-    path: PathBuf,
-    number: u64,
-    /// Instants of open views, with how many views have each.
-    views: Arc<Mutex<BTreeMap<SeqNo, usize>>>,
-}
-
-/// What a tree has on disk.
-struct Tables {
-    tree: AnyTree,
-    visible: SequenceNumberCounter,
-}
-
-/// The sequence number that a tree begins with. Not 0: an instant of 0 would mean the oldest version
-/// that is kept.
-const FIRST: SeqNo = 1;
-
-impl Trees {
-    fn open(&self, path: &Path) -> Result<Tables, lsm_tree::Error> {
-        let (next, visible) =
-            (SequenceNumberCounter::new(FIRST), SequenceNumberCounter::new(FIRST));
-        let tree = Config::new(path, next.clone(), visible.clone())
-            .use_cache(Arc::clone(&self.cache))
-            .use_descriptor_table(Some(Arc::clone(&self.descriptors)))
-            .open()?;
-        // Newer rows win by their sequence numbers, so they go on where the tables end.
-        let after = tree.get_highest_persisted_seqno().map_or(FIRST, |highest| highest + 1);
-        next.fetch_max(after);
-        visible.fetch_max(after);
-        Ok(Tables { tree, visible })
-    }
-}
-
-impl Tree {
-    fn new(trees: &Arc<Trees>, path: PathBuf, number: u64) -> Self {
-        let (tables, views) = (Arc::default(), Arc::default());
-        Self { trees: Arc::clone(trees), tables, path, number, views }
-    }
-
-    /// The tables, begun if there are none. One caller at a time.
-    fn begin(&self) -> Result<&Tables, lsm_tree::Error> {
-        if let Some(tables) = self.tables.get() {
-            return Ok(tables);
-        }
-        let is_new = !self.path.exists();
-        let tables = self.trees.open(&self.path)?;
-        if is_new && let Some(parent) = self.path.parent() {
-            RealDisk.sync_dir(parent)?;
-        }
-        Ok(self.tables.get_or_init(|| tables))
-    }
-
-    /// What is visible has a lower sequence number.
-    fn visible(&self) -> SeqNo {
-        self.tables.get().map_or(FIRST, |tables| tables.visible.get())
-    }
-
-    fn views(&self) -> MutexGuard<'_, BTreeMap<SeqNo, usize>> {
-        self.views.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// An instant that stays readable until it is closed.
-    fn open_view(&self) -> SeqNo {
-        let mut views = self.views();
-        let instant = self.visible();
-        *views.entry(instant).or_default() += 1;
-        instant
-    }
-
-    fn close_view(&self, instant: SeqNo) {
-        let mut views = self.views();
-        if let Some(count) = views.get_mut(&instant) {
-            *count -= 1;
-            if *count == 0 {
-                views.remove(&instant);
-            }
-        }
-    }
-
-    fn compact(&self) -> Result<(), lsm_tree::Error> {
-        let oldest = {
-            let views = self.views();
-            views.keys().next().copied().unwrap_or_else(|| self.visible())
-        };
-        let Some(tables) = self.tables.get() else { return Ok(()) };
-        tables.tree.compact(Arc::new(Leveled::default()), oldest.saturating_sub(1))
-    }
-
-    fn get(&self, key: &[u8], instant: SeqNo) -> Result<Option<Bytes>, StoreError> {
-        let Some(tables) = self.tables.get() else { return Ok(None) };
-        let row = tables.tree.get(row_key(key), instant).map_err(StoreError::new)?;
-        Ok(row.map(|row| Bytes::copy_from_slice(&row)))
-    }
-
-    fn range(&self, from: &[u8], to: &[u8], instant: SeqNo) -> Source<'_> {
-        let Some(tables) = self.tables.get() else { return Box::new(std::iter::empty()) };
-        let rows = tables.tree.range(row_key(from)..row_key(to), instant, None);
-        Box::new(rows.map(|row| {
-            let (key, value) = row.into_inner().map_err(StoreError::new)?;
-            Ok((Bytes::copy_from_slice(&key[1..]), Some(Bytes::copy_from_slice(&value))))
-        }))
-    }
-
-    fn applied(&self) -> Result<Option<LogId>, String> {
-        let Some(tables) = self.tables.get() else { return Ok(None) };
-        let value = tables.tree.get(APPLIED, SeqNo::MAX).map_err(|error| error.to_string())?;
-        value.map(|value| decode_applied(&value)).transpose()
-    }
-
-    /// Removes the tree's directory, so that a crash leaves it whole or gone.
-    fn remove(self) -> std::io::Result<()> {
-        let Self { tables, path, .. } = self;
-        if tables.get().is_none() {
-            return Ok(());
-        }
-        drop(tables);
-        let mut gone = path.clone().into_os_string();
-        gone.push(GONE);
-        fs::rename(&path, &gone)?;
-        if let Some(parent) = path.parent() {
-            RealDisk.sync_dir(parent)?;
-        }
-        fs::remove_dir_all(gone)
-    }
-}
-
 impl FjallEngine {
     /// Opens the engine in `path`, or begins one there. Only what was persisted is there.
     ///
@@ -264,10 +118,7 @@ impl FjallEngine {
         let lock_path = path.join("lock");
         let lock = RealDisk.lock(&lock_path).map_err(io("lock", &lock_path))?;
         let lock = lock.ok_or_else(|| EngineError::Locked(path.to_path_buf()))?;
-        let trees = Arc::new(Trees {
-            cache: Arc::new(BlockCache::with_capacity_bytes(config.block_cache_bytes)),
-            descriptors: Arc::new(DescriptorTable::new(OPEN_FILES)),
-        });
+        let trees = Arc::new(Trees::new(config.block_cache_bytes));
         let groups = choose_trees(path, &trees)?;
         Ok(Self {
             path: path.to_path_buf(),
@@ -297,6 +148,16 @@ impl FjallEngine {
     /// What the engine has done since it was opened.
     pub fn counts(&self) -> EngineCounts {
         self.counters.read()
+    }
+
+    /// What shows the engine to whoever watches it.
+    pub fn meter(&self) -> EngineMeter {
+        EngineMeter {
+            config: self.config,
+            trees: Arc::clone(&self.trees),
+            budget: Arc::clone(&self.budget),
+            counters: Arc::clone(&self.counters),
+        }
     }
 
     /// Bytes that the tables take on disk.
@@ -388,8 +249,13 @@ impl Engine for FjallEngine {
 }
 
 impl Shared {
-    fn overlay(&self) -> MutexGuard<'_, Overlay> {
+    pub(super) fn overlay(&self) -> MutexGuard<'_, Overlay> {
         self.overlay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This group's share of the hot rows.
+    pub(super) fn cache_limit(&self) -> usize {
+        self.budget.squeezed(self.cache_bytes) / self.budget.members()
     }
 
     /// Tells the budget what is not in tables.
@@ -408,24 +274,27 @@ impl Shared {
                 largest.persist_alone(false)?;
             }
         }
-        if self.tree.tables.get().is_some_and(|tables| tables.tree.l0_run_count() > RUNS_MAX) {
-            self.compact()?;
-        }
+        let runs = || self.tree.tables.get().map_or(0, |tables| tables.tree.l0_run_count());
+        while runs() > RUNS_MAX && self.compact()? {}
         Ok(())
     }
 
-    /// Merges tables where there are too many, unless another thread does.
-    fn compact(&self) -> Result<(), EngineError> {
-        let _one_at_a_time = match self.compacting.try_lock() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(()),
-        };
-        // Once for the newest runs, once for what they push down.
-        for _ in 0..2 {
-            self.tree.compact().map_err(|error| failed("compact", self.group, &error))?;
+    /// Merges some tables where there are too many; returns whether there were. Waits for another
+    /// thread that does.
+    fn compact(&self) -> Result<bool, EngineError> {
+        let _one_at_a_time = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = self.tree.compact().map_err(|error| failed("compact", self.group, &error))?;
+        if done {
+            self.counters.compactions.fetch_add(1, Ordering::Relaxed);
+            self.count_written();
         }
-        Ok(())
+        Ok(done)
+    }
+
+    fn count_written(&self) {
+        if let Some(tables) = self.tree.tables.get() {
+            self.counters.table_bytes_written.fetch_add(tables.written(), Ordering::Relaxed);
+        }
     }
 
     fn persist(&self, position: bool) -> Result<LogId, EngineError> {
@@ -495,6 +364,7 @@ impl Shared {
         self.counters.persists.fetch_add(1, Ordering::Relaxed);
         self.counters.rows_persisted.fetch_add(rows, Ordering::Relaxed);
         self.counters.bytes_persisted.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.count_written();
         Ok(())
     }
 }
@@ -548,7 +418,7 @@ impl Store for FjallStore {
         {
             let mut overlay = self.shared.overlay();
             overlay.commit(batch, applied);
-            overlay.cache.set_limit(self.shared.cache_bytes / self.shared.budget.members());
+            overlay.cache.set_limit(self.shared.cache_limit());
             self.shared.count(&overlay);
         }
         if self.shared.budget.is_exceeded() {
@@ -586,9 +456,7 @@ impl GroupStore for FjallStore {
 
 impl Persist for FjallPersister {
     fn persist(&self) -> Result<LogId, EngineError> {
-        let persisted = self.shared.persist(false)?;
-        self.shared.compact()?;
-        Ok(persisted)
+        self.shared.persist(false)
     }
 
     fn persisted(&self) -> LogId {
@@ -597,6 +465,10 @@ impl Persist for FjallPersister {
 
     fn is_due(&self) -> bool {
         self.shared.budget.is_due(self.shared.counted.load(Ordering::Relaxed))
+    }
+
+    fn compact(&self) -> Result<bool, EngineError> {
+        self.shared.compact()
     }
 }
 
@@ -628,28 +500,6 @@ impl Drop for FjallView {
     fn drop(&mut self) {
         self.tree.close_view(self.instant);
     }
-}
-
-fn row_key(key: &[u8]) -> Vec<u8> {
-    let mut prefixed = Vec::with_capacity(key.len() + 1);
-    prefixed.push(ROW);
-    prefixed.extend_from_slice(key);
-    prefixed
-}
-
-fn encode_applied(applied: LogId) -> [u8; 16] {
-    let mut value = [0; 16];
-    value[..8].copy_from_slice(&applied.term.get().to_le_bytes());
-    value[8..].copy_from_slice(&applied.index.get().to_le_bytes());
-    value
-}
-
-fn decode_applied(value: &[u8]) -> Result<LogId, String> {
-    let value: [u8; 16] = value.try_into().map_err(|_| "a damaged applied position")?;
-    let (mut term, mut index) = ([0; 8], [0; 8]);
-    term.copy_from_slice(&value[..8]);
-    index.copy_from_slice(&value[8..]);
-    Ok(LogId::new(Term(u64::from_le_bytes(term)), Index(u64::from_le_bytes(index))))
 }
 
 fn tree_name(group: GroupId, number: u64) -> String {

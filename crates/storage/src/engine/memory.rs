@@ -186,6 +186,10 @@ impl Persist for MemoryPersister {
     fn is_due(&self) -> bool {
         false
     }
+
+    fn compact(&self) -> Result<bool, EngineError> {
+        Ok(false)
+    }
 }
 
 impl StoreView for MemoryView {

@@ -11,8 +11,10 @@ mod layer;
 mod lsm;
 mod memory;
 mod merge;
+mod meter;
 mod overlay;
 mod row_key;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +26,7 @@ use kontiki_types::{GroupId, LogId};
 
 pub use lsm::{FjallConfig, FjallEngine, FjallPersister, FjallStore, FjallView};
 pub use memory::{MemoryEngine, MemoryPersister, MemoryStore, MemoryView};
+pub use meter::{EngineMeter, EngineUsage};
 pub use overlay::EngineCounts;
 
 /// All groups' states on one node.
@@ -87,6 +90,15 @@ pub trait Persist: Clone + Send + Sync + 'static {
     /// Whether enough has gathered that [`Persist::persist`] should run soon: commits stall
     /// otherwise.
     fn is_due(&self) -> bool;
+
+    /// Takes a step towards putting in order what has been persisted, if one is due, and returns
+    /// whether it did: another may be due then. It takes up to seconds and changes nothing that a
+    /// reader sees; to be called from a thread of its own after [`Persist::persist`], which goes on
+    /// beside it.
+    ///
+    /// # Errors
+    /// See [`EngineError`]. Nothing is lost.
+    fn compact(&self) -> Result<bool, EngineError>;
 }
 
 /// Why an engine failed.

@@ -192,6 +192,8 @@ pub(super) struct EngineCounters {
     pub persists: AtomicU64,
     pub rows_persisted: AtomicU64,
     pub bytes_persisted: AtomicU64,
+    pub table_bytes_written: AtomicU64,
+    pub compactions: AtomicU64,
     pub stalls: AtomicU64,
     pub stall_micros: AtomicU64,
 }
@@ -209,6 +211,10 @@ pub struct EngineCounts {
     pub rows_persisted: u64,
     /// Bytes of keys and values written by these.
     pub bytes_persisted: u64,
+    /// Bytes of tables written, by these and by compactions.
+    pub table_bytes_written: u64,
+    /// Compactions, each of which merged some tables into others.
+    pub compactions: u64,
     /// Commits that had to wait until others were persisted.
     pub stalls: u64,
     /// How long they waited in sum, in microseconds.
@@ -224,6 +230,8 @@ impl EngineCounters {
             persists: get(&self.persists),
             rows_persisted: get(&self.rows_persisted),
             bytes_persisted: get(&self.bytes_persisted),
+            table_bytes_written: get(&self.table_bytes_written),
+            compactions: get(&self.compactions),
             stalls: get(&self.stalls),
             stall_micros: get(&self.stall_micros),
         }

@@ -1,11 +1,13 @@
 //! What the log has done, for metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Counts since the log was opened. Shared with whoever reports them.
 #[derive(Debug, Default)]
 pub struct Counters {
     syncs: AtomicU64,
+    sync_nanos: AtomicU64,
     frames: AtomicU64,
     bytes_written: AtomicU64,
     bytes_rewritten: AtomicU64,
@@ -19,6 +21,8 @@ pub struct Counters {
 pub struct Counts {
     /// Completed `fdatasync` calls on segments.
     pub syncs: u64,
+    /// How long they took in sum, in nanoseconds.
+    pub sync_nanos: u64,
     /// Frames written, seals included.
     pub frames: u64,
     /// Bytes written to segments.
@@ -39,6 +43,7 @@ impl Counters {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
             syncs: get(&self.syncs),
+            sync_nanos: get(&self.sync_nanos),
             frames: get(&self.frames),
             bytes_written: get(&self.bytes_written),
             bytes_rewritten: get(&self.bytes_rewritten),
@@ -48,8 +53,10 @@ impl Counters {
         }
     }
 
-    pub(super) fn synced(&self) {
+    pub(super) fn synced(&self, took: Duration) {
         self.syncs.fetch_add(1, Ordering::Relaxed);
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.sync_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
     pub(super) fn wrote(&self, bytes: u64) {

@@ -45,6 +45,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use kontiki_raft::{Base, Entry, HardState, Recovered, StableStorage, WriteBatch};
@@ -568,12 +569,13 @@ impl<D: Disk> Log<D> {
             let place = Mark::offset(self.sequence) as u64;
             let marked = self.current.file.write_at(&mark.encode(), place);
             self.check(marked, "write")?;
+            let begun = Instant::now();
             let mut synced = self.current.file.sync_data();
             if planted(Plant::SyncErrorIgnored) {
                 synced = Ok(());
             }
             self.check(synced, "sync")?;
-            self.counters.synced();
+            self.counters.synced(begun.elapsed());
             // The frame that is durable last says this of all frames before it.
             self.marked = self.synced;
             self.synced = self.sequence;

@@ -229,14 +229,39 @@ fn the_largest_group_makes_room_for_all() {
             commit(store, index, &[put(&format!("key {index}"), &value)]);
         }
     };
-    fill(&mut idle, 1, 600);
+    fill(&mut idle, 1, 520);
     assert!(idle.persister().is_due() && !busy.persister().is_due());
     fill(&mut busy, 1, 300);
     assert_eq!(idle.persister().persisted(), LogId::ZERO);
     assert_eq!(busy.persister().persisted(), LogId::ZERO);
     fill(&mut busy, 301, 250);
-    assert_eq!(idle.persister().persisted(), at(600));
+    assert_eq!(idle.persister().persisted(), at(520));
     assert!(busy.persister().persisted() < at(550));
     // And all of it is still there.
-    assert_eq!((rows(&idle).len(), rows(&busy).len()), (600, 550));
+    assert_eq!((rows(&idle).len(), rows(&busy).len()), (520, 550));
+}
+
+// Memory that the process must give back is taken from the rows, at once and for good.
+#[test]
+fn a_squeezed_engine_keeps_less_in_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let config =
+        FjallConfig { overlay_bytes: 4 << 20, cache_bytes: 1 << 20, block_cache_bytes: 1 << 20 };
+    let mut engine = FjallEngine::open(directory.path(), config).unwrap();
+    let mut store = engine.open_group(ONE).unwrap();
+    let value = "x".repeat(1 << 10);
+    for index in 1..=1000 {
+        commit(&mut store, index, &[put(&format!("key {index}"), &value)]);
+    }
+    assert!(!store.persister().is_due());
+    store.persister().persist().unwrap();
+    let meter = engine.meter();
+    let before = meter.usage();
+    assert!(before.cache > 900 << 10 && before.overlay == 0 && before.disk > 0, "{before:?}");
+    assert!(meter.counts().table_bytes_written > 0);
+    meter.squeeze(10);
+    assert_eq!(store.get(&bytes("key 1")).unwrap(), Some(bytes(&value)));
+    assert!(meter.usage().cache <= 110 << 10, "{:?}", meter.usage());
+    meter.squeeze(100);
+    assert_eq!(rows(&store).len(), 1000);
 }
