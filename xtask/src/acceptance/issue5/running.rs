@@ -58,7 +58,7 @@ impl Stock {
 /// The native client, under load.
 pub fn native(context: &Context, addresses: &[SocketAddr]) -> Result<Running> {
     Program::new("cargo")
-        .args(["build", "--release", "--quiet", "--locked", "-p", "kontiki-client"])
+        .args(["build", "--release", "--quiet", "--locked", "-p", "kontiki"])
         .args(["--example", "load"])
         .in_directory(&context.root)
         .output_within(BUILD_MAX)?;

@@ -1,7 +1,7 @@
 //! Appends from several threads until its input ends, then checks that every append was done exactly
 //! once: what the native client promises through failovers, restarts and moves of slots.
 //!
-//! `cargo run -p kontiki-client --example load -- ADDRESS...` prints a line when it begins, and ends
+//! `cargo run -p kontiki --example load -- ADDRESS...` prints a line when it begins, and ends
 //! with an error at the first call that fails.
 
 use std::error::Error;
