@@ -44,7 +44,9 @@ pub(super) fn run(context: &Context) -> Result<Figures> {
     );
     let (keep, segment) = (sizes.keep.to_string(), sizes.segment.to_string());
     let flags = ["--log-keep", &keep];
-    let cluster = Cluster::start_with(context, &flags, &[("KONTIKI_SEGMENT_BYTES", &segment)])?;
+    // A file of the log is never smaller than the largest entry may be.
+    let environment = [("KONTIKI_SEGMENT_BYTES", &*segment), ("KONTIKI_ENTRY_BYTES_MAX", "1MiB")];
+    let cluster = Cluster::start_with(context, &flags, &environment)?;
     let addresses: Vec<SocketAddr> = cluster.nodes().iter().map(|node| node.resp).collect();
     let directories =
         cluster.nodes().iter().map(|node| node.directory()).collect::<Result<Vec<_>>>()?;
