@@ -205,7 +205,7 @@ fn interrupts() -> Result<Receiver<()>> {
 
 /// Remembers the moves as they were last seen.
 fn note(now: &Slots, goal: &Goal, seen: &mut BTreeMap<u64, SlotMove>, outcome: &mut Outcome) {
-    for found in now.moves.iter().filter(|found| goal.ids.contains(&found.id)) {
+    for found in now.moves.iter().filter(|found| goal.ids.contains(&found.part_of)) {
         if found.phase() == MovePhase::Cancelled {
             outcome.cancelled.insert(found.id, found.why.clone());
         }
@@ -213,8 +213,10 @@ fn note(now: &Slots, goal: &Goal, seen: &mut BTreeMap<u64, SlotMove>, outcome: &
     }
 }
 
+/// Moves that are not over; one that was split is when all its parts are.
 fn open_moves(now: &Slots, goal: &Goal) -> usize {
-    now.moves.iter().filter(|found| goal.ids.contains(&found.id)).count()
+    let parts = now.moves.iter().filter(|found| goal.ids.contains(&found.part_of));
+    parts.map(|found| found.part_of).collect::<BTreeSet<_>>().len()
 }
 
 /// Groups of the goal whose replicas are not where they are wanted, and those with a replica where
@@ -370,6 +372,7 @@ fn as_json(slots: &Slots) -> Value {
                 MovePhase::Cancelled => "cancelled",
                 MovePhase::Unspecified => "unknown",
             },
+            "part_of": found.part_of,
             "why": Some(&found.why).filter(|why| !why.is_empty()),
         })
     });

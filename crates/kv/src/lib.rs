@@ -57,7 +57,7 @@ pub use bytes_in::BadBytes;
 pub use key_view::{KeyPage, KeyRow, KeyView};
 pub use machine::{KEY_BYTES_MAX, Machine, RETRY_WINDOW_MAX_MS};
 pub use mem_store::{MemStore, MemView};
-pub use moving::{SlotChanges, SlotPiece, SlotRows, SlotSums};
+pub use moving::{SlotChanges, SlotPiece, SlotRows, SlotSums, Weighed, Weighing};
 pub use outcome::{MachineError, Outcome, QueryAnswer, Verdict};
 pub use proposal::{Body, Proposal, WriteRequest};
 pub use reply::Reply;

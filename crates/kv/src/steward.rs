@@ -30,7 +30,8 @@ pub enum Gate {
 
 /// What a log says of slots. A function of the log prefix, like everything in the state.
 pub trait Steward: fmt::Debug + Send {
-    /// Applies an entry of its own; `time` is the log time with it, `rows` what it may do to rows.
+    /// Applies an entry of its own: unless a steward says otherwise, as a call that nobody waits for.
+    /// `time` is the log time with it, `rows` what it may do to rows.
     ///
     /// # Errors
     /// [`BadBytes`] if the payload is of a form that this build does not know. The machine stops.
@@ -40,7 +41,9 @@ pub trait Steward: fmt::Debug + Send {
         time: LogTime,
         payload: &Bytes,
         rows: &mut dyn SlotRows,
-    ) -> Result<(), BadBytes>;
+    ) -> Result<(), BadBytes> {
+        self.call(index, time, payload, rows).map(drop)
+    }
 
     /// Applies a call ([`Write::Steward`](crate::command::Write::Steward)), which comes once however
     /// often it is sent, and answers it.

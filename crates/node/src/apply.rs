@@ -15,8 +15,7 @@ use kontiki_kv::command::Read;
 use kontiki_kv::{Machine, QueryAnswer, Reply};
 use kontiki_raft::{Base, Entries, Entry, EntryData, Membership, Recovered, SnapshotMeta};
 use kontiki_replica::steward::{BEGINS_AFTER, Beginning};
-use kontiki_replica::{Answer, Failure, Look, NodeInfo, Opened, Question};
-use kontiki_shard::Step;
+use kontiki_replica::{Answer, Failure, Found, Look, NodeInfo, Opened, Question};
 use kontiki_storage::engine::{Engine, GroupStore, Persist};
 use kontiki_types::{GroupId, Index, LogId, LogTime, Member, NodeId};
 use tokio::sync::oneshot;
@@ -92,7 +91,7 @@ pub(crate) enum Work {
     Look {
         group: GroupId,
         look: Box<Look>,
-        taken: oneshot::Sender<Option<Step>>,
+        taken: oneshot::Sender<Option<Found>>,
     },
 }
 

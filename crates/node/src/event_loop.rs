@@ -12,9 +12,9 @@ use kontiki_raft::{Entries, Receipt, Role, SnapshotMeta};
 use kontiki_replica::steward::{Beginning, CONTROLLER};
 use kontiki_replica::{
     Answer, Ask, Caller, ChangeFailure, ChangeKind, ClientKind, Core, Effect, FIRST_GROUP,
-    GroupStatus, Host, Look, NodeInfo, Opened, Question, Request, Target,
+    Found, GroupStatus, Host, Look, NodeInfo, Opened, Question, Request, Target,
 };
-use kontiki_shard::{Configuration, Step};
+use kontiki_shard::Configuration;
 use kontiki_types::{GroupId, Index, LogId, LogTime, Member, NodeId, Slot};
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
@@ -103,7 +103,7 @@ pub(crate) enum Input {
     /// From a native call: a view of what is applied is wanted.
     TakeView { group: GroupId, taken: oneshot::Sender<Taken> },
     /// From the task that moves slots: what is next is wanted.
-    Look { group: GroupId, look: Box<Look>, taken: oneshot::Sender<Option<Step>> },
+    Look { group: GroupId, look: Box<Look>, taken: oneshot::Sender<Option<Found>> },
     /// From the task that moves replicas: a group is to begin with this one.
     Begin { group: GroupId, member: Member, beginning: Beginning },
     /// From the task that moves replicas: the group has left.
@@ -355,7 +355,7 @@ impl EventLoop {
                 }
             }
             Input::Look { group, mut look, taken } => {
-                look.set_clock(core.log_time(group));
+                look.set_clock(core.stamp(group));
                 self.apply.give(vec![Work::Look { group, look, taken }], &mut Vec::new());
             }
             Input::Asked(kind) => core.tell_asked(None, &kind),

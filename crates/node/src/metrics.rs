@@ -1,5 +1,7 @@
 //! Counters of a node, shown at `/metrics` in the OpenMetrics text format.
 
+mod moves;
+
 use std::fmt::Write;
 use std::fs;
 use std::sync::Mutex;
@@ -15,6 +17,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::stages::Stages;
+use moves::MoveMetrics;
+pub(crate) use moves::side_name;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct GroupLabel {
@@ -62,22 +66,6 @@ pub(crate) struct Metrics {
     pub(crate) log_cached: AtomicU64,
 }
 
-/// Moves of slots of which this node leads the source.
-#[derive(Debug)]
-pub(crate) struct MoveMetrics {
-    pub(crate) attempts: Counter,
-    pub(crate) done: Counter,
-    pub(crate) given_up: Counter,
-    pub(crate) bytes: Counter,
-    pub(crate) freeze_seconds: Histogram,
-}
-
-/// What people ask of a freeze is whether it took longer than 50 ms.
-const FREEZE_BUCKETS: [f64; 16] = [
-    0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.2, 1.0,
-    5.0,
-];
-
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("kontiki");
@@ -109,13 +97,6 @@ impl Metrics {
             "Time of one turn of the event loop: a long one is a stall of everything",
             Unit::Seconds,
             turn_seconds.clone(),
-        );
-        let freeze_seconds = Histogram::new(FREEZE_BUCKETS);
-        registry.register_with_unit(
-            "move_freeze",
-            "How long slots stood still when they changed hands",
-            Unit::Seconds,
-            freeze_seconds.clone(),
         );
         let apply_seconds = seconds();
         registry.register_with_unit(
@@ -187,17 +168,7 @@ impl Metrics {
                 PerGroup::default()
             ),
             waiting_reads: metric!("waiting_reads", "Reads that wait", PerGroup::default()),
-            moves: MoveMetrics {
-                attempts: metric!("move_attempts", "Attempts to move slots", Counter::default()),
-                done: metric!("moves_done", "Moves that were carried out", Counter::default()),
-                given_up: metric!(
-                    "move_attempts_given_up",
-                    "Attempts to move slots that were given up",
-                    Counter::default()
-                ),
-                bytes: metric!("move_bytes_sent", "Bytes sent by moves", Counter::default()),
-                freeze_seconds,
-            },
+            moves: MoveMetrics::new(&mut registry),
             sync_seconds,
             stages,
             turn_seconds,

@@ -4,20 +4,24 @@
 //! looks, and hears from the event loop which groups are led here and that the controller's state
 //! has changed.
 
+mod stops;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kontiki_replica::{
-    Answer, Caller, Failure, Host, Mover, MoverLimits, MoverOutput, Report, Target,
+    Answer, Caller, Failure, Found, Host, Mover, MoverLimits, MoverOutput, Report, Target,
 };
-use kontiki_shard::Step;
 use kontiki_types::{GroupId, Term};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info};
 
+use stops::Stops;
+
 use crate::clock;
 use crate::event_loop::Input;
+use crate::metrics::side_name;
 use crate::shared::Shared;
 
 /// The number of the mover's session among this node's connections, which count up from 1.
@@ -60,17 +64,26 @@ impl Moving {
 /// What came of a request or look.
 enum Came {
     Answer(u64, Answer),
-    Step(u64, Option<Step>),
+    Found(u64, Option<Box<Found>>),
 }
 
 /// Runs until the node stops.
 pub(crate) async fn run(node: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     let mut mover = Mover::new(node.client_id(SESSION), MoverLimits::default());
+    let stops = Stops::new(node.settings.move_stops.clone(), node.id);
     let mut open = JoinSet::new();
     loop {
         let now = clock::now();
         mover.set_time(now, node.log_time());
         for output in mover.poll() {
+            if let (Some(stops), MoverOutput::Report(Report::Stage { side, stage, .. })) =
+                (&stops, &output)
+            {
+                tokio::select! {
+                    _ = stop.changed() => return,
+                    () = stops.pass(*side, *stage) => {}
+                }
+            }
             carry_out(&node, output, &mut open);
         }
         let wait = mover.next_deadline().since(now).min(SLEEP_MAX);
@@ -101,7 +114,7 @@ pub(crate) async fn run(node: Arc<Shared>, mut stop: watch::Receiver<bool>) {
 fn hear(mover: &mut Mover, came: Came) {
     match came {
         Came::Answer(ticket, answer) => mover.answer(ticket, answer),
-        Came::Step(ticket, step) => mover.looked(ticket, step),
+        Came::Found(ticket, found) => mover.looked(ticket, found.map(|found| *found)),
     }
 }
 
@@ -118,9 +131,11 @@ fn carry_out(node: &Arc<Shared>, output: MoverOutput, open: &mut JoinSet<Came>) 
             });
         }
         MoverOutput::Look { ticket, group, look } => {
-            let (taken, step) = oneshot::channel();
+            let (taken, found) = oneshot::channel();
             node.events.send(Input::Look { group, look, taken });
-            open.spawn(async move { Came::Step(ticket, step.await.unwrap_or_default()) });
+            open.spawn(async move {
+                Came::Found(ticket, found.await.unwrap_or_default().map(Box::new))
+            });
         }
         MoverOutput::Report(report) => show(node, report),
     }
@@ -129,21 +144,28 @@ fn carry_out(node: &Arc<Shared>, output: MoverOutput, open: &mut JoinSet<Came>) 
 fn show(node: &Shared, report: Report) {
     let metrics = &node.metrics.moves;
     match report {
+        Report::Stage { id, attempt, side, stage } => {
+            debug!(%id, attempt, side = side_name(side), %stage, "move: another stage");
+            metrics.side_is_at(id, side, Some(stage));
+        }
+        Report::Left { id, side } => metrics.side_is_at(id, side, None),
         Report::Began { id, attempt } => {
             info!(%id, attempt, "move: copying");
             metrics.attempts.inc();
         }
         Report::Sent { id, bytes } => {
             debug!(%id, bytes, "move: sent");
-            metrics.bytes.inc_by(bytes);
+            metrics.sent(id, bytes);
         }
         Report::Freezing { id } => info!(%id, "move: freezing"),
         Report::Committed { id } => info!(%id, "move: committed"),
         Report::Done { id, bytes, freeze } => {
-            let freeze_ms = freeze.as_secs_f64() * 1000.0;
+            let freeze_ms = freeze.map(|freeze| freeze.as_secs_f64() * 1000.0);
             info!(%id, bytes, freeze_ms, "move: the target serves");
             metrics.done.inc();
-            metrics.freeze_seconds.observe(freeze.as_secs_f64());
+            if let Some(freeze) = freeze {
+                metrics.froze(id, freeze);
+            }
         }
         Report::GivenUp { id, why } => {
             info!(%id, ?why, "move: the attempt is given up");

@@ -209,6 +209,7 @@ fn slot_move(found: &Move) -> proto::SlotMove {
         ranges: found.slots.ranges().map(|one| range(one, from)).collect(),
         phase: phase.into(),
         why,
+        part_of: found.part_of.0,
     }
 }
 
@@ -434,7 +435,7 @@ fn may_retry(status: &Status) -> bool {
 /// Gives up the attempts of moves that are not decided.
 async fn cancel_moves(node: &Shared, ids: &[u64]) -> Result<proto::ReshapeResponse, Status> {
     let now = overview(node).await?;
-    let open = now.moves.iter().filter(|found| ids.contains(&found.tag.id.0));
+    let open = now.moves.iter().filter(|found| ids.contains(&found.part_of.0));
     let mut cancelled = Vec::new();
     let mut epoch = now.configuration.epoch();
     for found in open.filter(|found| found.phase == Phase::Planned) {

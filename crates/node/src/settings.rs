@@ -153,6 +153,9 @@ pub struct Settings {
     pub memory_bytes: u64,
     /// Threads that serve sockets.
     pub io_threads: usize,
+    /// For tests: a folder with the stages at which moves of slots are to stop, as files
+    /// (`source-frozen`).
+    pub move_stops: Option<PathBuf>,
 }
 
 impl Settings {
@@ -187,6 +190,7 @@ impl Settings {
             segment_bytes: 64 << 20,
             memory_bytes: 512 << 20,
             io_threads: 1,
+            move_stops: None,
         }
     }
 
@@ -226,6 +230,7 @@ pub(crate) struct LiveSettings {
     entry_bytes_max: usize,
     pipeline_max: usize,
     pub(crate) redirect: Redirect,
+    pub(crate) move_stops: Option<PathBuf>,
 }
 
 impl LiveSettings {
@@ -236,6 +241,7 @@ impl LiveSettings {
             entry_bytes_max: settings.entry_bytes_max,
             pipeline_max: settings.pipeline_max,
             redirect: settings.redirect,
+            move_stops: settings.move_stops.clone(),
         }
     }
 

@@ -762,6 +762,14 @@ impl Core {
         self.groups.get(&group).map_or(LogTime(0), |group| group.log_time(self.now))
     }
 
+    /// The stamp that an entry of a group would get if this node led it and proposed one now, zero
+    /// for an unknown group. Unlike [`Core::log_time`] it knows of the time that has passed while
+    /// every node was down.
+    pub fn stamp(&mut self, group: GroupId) -> LogTime {
+        let Some(found) = self.groups.get_mut(&group) else { return LogTime(0) };
+        found.stamp(self.now, self.wall, self.me.id, &self.walls)
+    }
+
     /// Notes what has changed of who leads and who votes.
     fn look_at_places(&mut self) {
         while let Some(group) = self.places.pop() {

@@ -286,6 +286,17 @@ impl Group {
         self.clock.estimate(now)
     }
 
+    /// The stamp for an entry that is proposed now.
+    pub(crate) fn stamp(
+        &mut self,
+        now: Instant,
+        wall: LogTime,
+        me: NodeId,
+        walls: &WallClocks,
+    ) -> LogTime {
+        self.clock.stamp(now, walls, me, wall, self.voters.iter().copied())
+    }
+
     pub(crate) fn status(&self, now: Instant) -> GroupStatus {
         GroupStatus {
             group: self.id,

@@ -31,7 +31,7 @@ pub use connection::{
     Host, KillFilter, RETENTION_MILLIS, Redirect, Request, SessionWrite,
 };
 pub use group::{ChangeFailure, ChangeKind, GroupConfig, GroupStatus, Question};
-pub use mover::{Look, Mover, MoverLimits, MoverOutput, Report};
+pub use mover::{Found, Look, Mover, MoverLimits, MoverOutput, Report};
 pub use peer::{
     Asker, Frame, FrameError, Led, LedGroup, Life, News, NodeInfo, PEER_VERSION, Passed,
     PassedAnswer, PassedAsk, PeerMessage, Refusal,

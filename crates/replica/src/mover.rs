@@ -10,6 +10,9 @@
 //!   otherwise; then the target is asked.
 //! - Copying keeps to a number of bytes per second, so that clients' writes keep their latency. Once
 //!   the slots are frozen nothing is held back: clients wait.
+//! - Before a move is copied its slots are weighed. What is more than is frozen at a time stays behind
+//!   as a move of its own; who led the source before may have begun with all of it, so the rest goes
+//!   on as another attempt.
 //! - When the controller has committed, the *source's* leader tells the target to serve, since it
 //!   hears of the commit first. The target's leader does the same by what it reads itself.
 //! - It looks when something happens: the controller's state changes, a group gets its leader, an
@@ -25,10 +28,10 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use kontiki_kv::command::{Read, Write};
-use kontiki_kv::{Machine, MachineError, Proposal, Store, WriteRequest};
+use kontiki_kv::{Machine, MachineError, Proposal, Store, Weighed, Weighing, WriteRequest};
 use kontiki_shard::{
-    Answer as Said, Call, GroupOp, ImportStatus, Limits, Move, MoveId, Phase, Query, Source, Step,
-    Told, Verdict, source_step, target_step,
+    Answer as Said, Call, GroupOp, ImportStatus, Limits, Move, MoveId, Op, Phase, Query, Side,
+    SlotSet, Source, Stage, Step, Told, Verdict, source_stage, source_step, target_stage, target_step,
 };
 use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{ClientId, GroupId, Instant, LogTime, Seq, Slot, Term};
@@ -42,6 +45,9 @@ use task::{Task, TaskId};
 /// through before copying is.
 const COUNTED_PER_CHUNK: usize = 2;
 
+/// Bytes of rows that are weighed at a time, before anything is copied.
+const WEIGHED_PER_LOOK: u64 = 512 << 10;
+
 /// Bounds of what moves may take.
 #[derive(Clone, Copy, Debug)]
 pub struct MoverLimits {
@@ -51,6 +57,8 @@ pub struct MoverLimits {
     pub copy_bytes_per_second: u64,
     /// Chunks of a move that are under way at a time.
     pub chunks_in_flight: usize,
+    /// A move of more bytes than this is split, if it has more than one slot.
+    pub part_bytes: u64,
     /// An attempt that takes longer is given up, and another one follows.
     pub attempt: Duration,
     /// An attempt whose slots are frozen for longer is given up.
@@ -58,13 +66,14 @@ pub struct MoverLimits {
 }
 
 impl Default for MoverLimits {
-    /// Chunks of 256 KiB, four of them under way, 48 MiB per second; ten minutes for an attempt, and
-    /// two seconds for a freeze, less than clients wait.
+    /// Chunks of 256 KiB, four of them under way, 48 MiB per second; 64 MiB in a move; ten minutes for
+    /// an attempt, and two seconds for a freeze, less than clients wait.
     fn default() -> Self {
         Self {
             step: Limits::default(),
             copy_bytes_per_second: 48 << 20,
             chunks_in_flight: 4,
+            part_bytes: 64 << 20,
             attempt: Duration::from_secs(600),
             freeze: Duration::from_secs(2),
         }
@@ -99,6 +108,25 @@ pub enum MoverOutput {
 /// What a move has come to, for logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
+    /// A side of a move that is led here has come to a stage. What is next for it has not been
+    /// asked of the driver yet: it comes after this.
+    Stage {
+        /// The move.
+        id: MoveId,
+        /// From 1.
+        attempt: u32,
+        /// Which side of it.
+        side: Side,
+        /// The stage.
+        stage: Stage,
+    },
+    /// A side of a move is not carried out here any more: it is over, or another node leads.
+    Left {
+        /// The move.
+        id: MoveId,
+        /// Which side of it.
+        side: Side,
+    },
     /// A group led here gives slots: another attempt begins.
     Began {
         /// The move.
@@ -129,8 +157,9 @@ pub enum Report {
         id: MoveId,
         /// Bytes of chunks, of all attempts led here.
         bytes: u64,
-        /// From the request to freeze until the target's answer that it serves.
-        freeze: Duration,
+        /// From the request to freeze until the target's answer that it serves; `None` if it was an
+        /// earlier leader's request.
+        freeze: Option<Duration>,
     },
     /// The attempt is given up.
     GivenUp {
@@ -150,13 +179,32 @@ pub struct Look {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a look travels in a box")]
 enum LookSide {
-    Source { target: Option<ImportStatus>, clock: LogTime, is_late: bool, limits: Limits },
+    Source {
+        target: Option<ImportStatus>,
+        clock: LogTime,
+        is_late: bool,
+        limits: Limits,
+        /// How far the slots are weighed, if they are to be before they are copied.
+        weighing: Option<Weighing>,
+        part_bytes: u64,
+    },
     Target,
 }
 
+/// What a look has found, for [`Mover::looked`].
+#[derive(Debug)]
+pub struct Found {
+    /// `None`: it is to be looked again.
+    step: Option<Step>,
+    stage: Option<Stage>,
+    weighing: Option<Weighing>,
+}
+
 impl Look {
-    /// Sets the stamp that the group's leader would give an entry now.
+    /// Sets the stamp that the group's leader would give an entry now: its own estimate, in which
+    /// there is nothing of another group's log time.
     pub fn set_clock(&mut self, stamp: LogTime) {
         if let LookSide::Source { clock, .. } = &mut self.side {
             *clock = stamp;
@@ -168,7 +216,7 @@ impl Look {
     ///
     /// # Errors
     /// The rows could not be read.
-    pub fn take<S: Store>(&self, machine: &mut Machine<S>) -> Result<Option<Step>, MachineError> {
+    pub fn take<S: Store>(&self, machine: &mut Machine<S>) -> Result<Option<Found>, MachineError> {
         let Some(steward) = machine.steward() else { return Ok(None) };
         if machine.applied().term != self.term {
             return Ok(None);
@@ -176,8 +224,12 @@ impl Look {
         let holdings = holdings_of(steward)?;
         let found = &self.found;
         match &self.side {
-            LookSide::Target => Ok(Some(target_step(&holdings, found))),
-            LookSide::Source { target, clock, is_late, limits } => {
+            LookSide::Target => {
+                let stage = target_stage(&holdings, found);
+                let step = Some(target_step(&holdings, found));
+                Ok(Some(Found { step, stage, weighing: None }))
+            }
+            LookSide::Source { target, clock, is_late, limits, weighing, part_bytes } => {
                 // The slots are counted while they are copied, and at the freeze there is little left.
                 let is_counted = match holdings.export(found.tag.id) {
                     Some(export) if found.phase == Phase::Planned => {
@@ -186,7 +238,7 @@ impl Look {
                     }
                     _ => true,
                 };
-                let step = source_step(&Source {
+                let source = Source {
                     holdings: &holdings,
                     data: &SourceRows(machine),
                     term: self.term,
@@ -195,12 +247,33 @@ impl Look {
                     target: target.as_ref(),
                     is_late: *is_late,
                     limits: *limits,
-                })?;
+                };
+                let (step, stage) = (source_step(&source)?, source_stage(&source));
                 let freezes = matches!(
                     &step,
                     Step::Propose(command) if command.op == GroupOp::Freeze
                 );
-                Ok(Some(step).filter(|_| is_counted || !freezes))
+                if freezes && !is_counted {
+                    return Ok(None);
+                }
+                let mut looked = Found { step: Some(step), stage, weighing: weighing.clone() };
+                let opens = matches!(
+                    &looked.step,
+                    Some(Step::Propose(command)) if matches!(command.op, GroupOp::ExportOpen { .. })
+                );
+                if let (true, Some(weighing)) = (opens, &mut looked.weighing) {
+                    let slots: Vec<Slot> = found.slots.iter().collect();
+                    match machine.weigh(&slots, weighing, *part_bytes, WEIGHED_PER_LOOK)? {
+                        Weighed::GoesOn => looked.step = None,
+                        Weighed::Light => looked.weighing = None,
+                        Weighed::Heavy { first } => {
+                            let keep: SlotSet = slots.into_iter().take(first).collect();
+                            looked.step = Some(Step::Tell(Op::Split { tag: found.tag, keep }));
+                            looked.weighing = None;
+                        }
+                    }
+                }
+                Ok(Some(looked))
             }
         }
     }
@@ -284,7 +357,7 @@ impl Mover {
         if before == leads || group == CONTROLLER {
             return;
         }
-        self.tasks.retain(|id, _| id.group != group);
+        self.leave(|id| id.group == group);
         self.duties.wanted |= leads.is_some();
     }
 
@@ -359,9 +432,9 @@ impl Mover {
     }
 
     /// A look has found this; `None` if there was nothing to look at yet.
-    pub fn looked(&mut self, ticket: u64, step: Option<Step>) {
+    pub fn looked(&mut self, ticket: u64, found: Option<Found>) {
         if let Some((Purpose::Look(id), _)) = self.open.remove(&ticket) {
-            self.take_step(id, step);
+            self.take_found(id, found);
         }
     }
 

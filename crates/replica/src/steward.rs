@@ -199,7 +199,7 @@ struct Controlling(Controller);
 impl Controlling {
     fn decide(&mut self, index: Index, time: LogTime, op: &Op) -> kontiki_shard::Reply {
         // Incarnations have four bytes.
-        let opens = matches!(op, Op::Plan { .. } | Op::Abort { .. });
+        let opens = matches!(op, Op::Plan { .. } | Op::Abort { .. } | Op::Split { .. });
         if opens && u32::try_from(index.0).is_err() {
             let most = u64::from(u32::MAX);
             let why = Refusal::TooMany { what: What::Attempts, most };
@@ -210,16 +210,6 @@ impl Controlling {
 }
 
 impl Steward for Controlling {
-    fn apply(
-        &mut self,
-        index: Index,
-        time: LogTime,
-        payload: &Bytes,
-        rows: &mut dyn SlotRows,
-    ) -> Result<(), BadBytes> {
-        self.call(index, time, payload, rows).map(drop)
-    }
-
     fn call(
         &mut self,
         index: Index,
@@ -231,9 +221,10 @@ impl Steward for Controlling {
             Call::Decide { op } => {
                 let reply = self.decide(index, time, &op);
                 let found = match op {
-                    Op::Commit { tag } | Op::Abort { tag, .. } | Op::Closed { tag, .. } => {
-                        Some(self.0.answer(tag.id))
-                    }
+                    Op::Commit { tag }
+                    | Op::Abort { tag, .. }
+                    | Op::Split { tag, .. }
+                    | Op::Closed { tag, .. } => Some(self.0.answer(tag.id)),
                     _ => None,
                 };
                 Told::Decided { reply, found }
@@ -314,16 +305,6 @@ impl Holding {
 }
 
 impl Steward for Holding {
-    fn apply(
-        &mut self,
-        index: Index,
-        time: LogTime,
-        payload: &Bytes,
-        rows: &mut dyn SlotRows,
-    ) -> Result<(), BadBytes> {
-        self.call(index, time, payload, rows).map(drop)
-    }
-
     fn call(
         &mut self,
         index: Index,

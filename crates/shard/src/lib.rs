@@ -43,7 +43,9 @@ pub use controller::{
     MoveAnswer, NODES_PER_GROUP_MAX, Observed, Op, Phase, Refusal, Reply, SESSIONS_MAX, Session,
     Side, Then, What, Why, founding_slots,
 };
-pub use driver::{Limits, Source, Step, activation, source_step, target_step};
+pub use driver::{
+    Limits, Source, Stage, Step, activation, source_stage, source_step, target_stage, target_step,
+};
 pub use holdings::{
     BadPayload, CHUNK_BYTES_MAX, Changes, Cursor, Dead, Entry, Export, Frozen, Gate, GroupCommand,
     GroupOp, Holdings, Import, ImportProgress, ImportStage, ImportStatus, Piece, Place, Reached,

@@ -60,6 +60,11 @@ impl SlotSet {
         self.ranges.is_empty()
     }
 
+    /// Those that are not in `other`.
+    pub(crate) fn without(&self, other: &Self) -> Self {
+        self.iter().filter(|slot| !other.contains(*slot)).collect()
+    }
+
     /// The first slot.
     pub fn first(&self) -> Option<Slot> {
         self.ranges().next().map(|(first, _)| first)

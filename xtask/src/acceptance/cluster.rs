@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -58,6 +58,7 @@ pub struct StatusNode {
 
 #[derive(Deserialize)]
 pub struct StatusGroup {
+    pub id: u32,
     pub leader: Option<u64>,
 }
 
@@ -95,20 +96,34 @@ impl Cluster {
 
     /// As [`Cluster::start_at`], sharded into groups.
     pub fn start_sharded_at(context: &Context, base: u16, groups: u32) -> Result<Cluster> {
-        Cluster::start_at_with(context, base, &["--groups", &groups.to_string()])
+        Cluster::start_at_with(context, base, &["--groups", &groups.to_string()], &[])
+    }
+
+    /// The same, with variables in the environment of all nodes.
+    pub fn start_sharded_with(
+        context: &Context,
+        base: u16,
+        groups: u32,
+        environment: &[(&str, &OsStr)],
+    ) -> Result<Cluster> {
+        Cluster::start_at_with(context, base, &["--groups", &groups.to_string()], environment)
     }
 
     /// On the data that is there, as it is; a new store is as `up` makes it unless told otherwise.
     pub fn start_as_it_is(context: &Context, base: u16) -> Result<Cluster> {
-        Cluster::start_at_with(context, base, &[])
+        Cluster::start_at_with(context, base, &[], &[])
     }
 
-    fn start_at_with(context: &Context, base: u16, arguments: &[&str]) -> Result<Cluster> {
+    fn start_at_with(
+        context: &Context,
+        base: u16,
+        arguments: &[&str],
+        environment: &[(&str, &OsStr)],
+    ) -> Result<Cluster> {
         let log = fresh_log(context)?;
-        let up = Program::new(&context.binary)
-            .args(up_arguments(context, base))
-            .args(arguments)
-            .spawn_logged(&log)?;
+        let up = Program::new(&context.binary).args(up_arguments(context, base)).args(arguments);
+        let set = |up: Program, (name, value): &(&str, &OsStr)| up.env(name, value);
+        let up = environment.iter().fold(up, set).spawn_logged(&log)?;
         Cluster::await_ready(context, up, &log)
     }
 
@@ -235,6 +250,11 @@ impl Cluster {
 
     /// Kills everything with -9 at once: the nodes, and `up`, which could tell them to stop.
     pub fn kill_all(mut self) -> Result<()> {
+        self.kill_where_it_is()
+    }
+
+    /// The same; what is left of the cluster is only to be dropped.
+    pub fn kill_where_it_is(&mut self) -> Result<()> {
         let mut targets: Vec<String> = self.nodes.iter().map(|node| node.pid.to_string()).collect();
         targets.push(self.up.id().to_string());
         signal_to(&targets, "KILL")?;

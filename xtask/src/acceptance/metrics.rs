@@ -107,6 +107,24 @@ impl Counters {
     }
 }
 
+/// The largest value that any node has of the gauge `kontiki_NAME`, whatever its labels; 0 if none has
+/// one.
+pub fn largest_gauge(cluster: &Cluster, name: &str) -> Result<u64> {
+    let mut largest = 0;
+    for node in cluster.nodes() {
+        let page = page(node.http).with_context(|| format!("metrics of node {}", node.id))?;
+        largest = largest.max(largest_in(&page, name));
+    }
+    Ok(largest)
+}
+
+fn largest_in(page: &str, name: &str) -> u64 {
+    let head = format!("kontiki_{name}{{");
+    let found = page.lines().filter(|line| line.starts_with(&head));
+    let values = found.filter_map(|line| line.rsplit_once(' ')?.1.parse().ok());
+    values.max().unwrap_or(0)
+}
+
 fn page(address: SocketAddr) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -118,7 +136,7 @@ fn page(address: SocketAddr) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Counters, Histogram};
+    use super::{Counters, Histogram, largest_in};
 
     const PAGE: &str = "kontiki_move_freeze_seconds_bucket{le=\"0.01\"} 3\n\
                         kontiki_move_freeze_seconds_bucket{le=\"0.05\"} 9\n\
@@ -134,6 +152,14 @@ mod tests {
         assert_eq!(counters.get("frames_sent_total"), 12.0);
         assert_eq!(counters.get("process_cpu_seconds_total"), 1.5);
         assert_eq!(counters.get("other"), 0.0);
+    }
+
+    #[test]
+    fn the_largest_gauge_is_found_whatever_its_labels() {
+        let page = "kontiki_sent_bytes{id=\"1\"} 7\nkontiki_sent_bytes{id=\"2\"} 30\n\
+                    kontiki_sent_bytes_more{id=\"1\"} 99\n";
+        assert_eq!(largest_in(page, "sent_bytes"), 30);
+        assert_eq!(largest_in(page, "other"), 0);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod cargo_test;
 mod client;
 mod cluster;
+mod cluster_client;
 mod issue2;
 mod issue3;
 mod issue4;

@@ -22,6 +22,7 @@ mod outward;
 mod staging;
 mod sums;
 mod tally;
+mod weigh;
 
 use bytes::Bytes;
 use kontiki_types::{Index, LogTime, Slot};
@@ -31,6 +32,7 @@ use crate::BadBytes;
 pub(crate) use staging::{clear_tracked, note_change, redo_due};
 pub(crate) use sums::each_row;
 pub(crate) use tally::Tallies;
+pub use weigh::{Weighed, Weighing};
 
 /// What a steward's entry may do to rows. Slots are given in their order, each once.
 pub trait SlotRows {

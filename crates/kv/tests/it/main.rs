@@ -17,3 +17,4 @@ mod slots;
 mod snapshots;
 mod time;
 mod versions;
+mod weighing;

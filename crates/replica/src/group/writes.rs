@@ -173,8 +173,7 @@ impl Group {
 
     /// Stamps a proposal and puts it into the log, if this node leads.
     fn propose(&mut self, proposal: &[u8], node: &mut Node<'_>) -> Result<LogId, Reason> {
-        let voters = self.voters.iter().copied();
-        let stamp = self.clock.stamp(node.now, node.walls, node.id, node.wall, voters);
+        let stamp = self.stamp(node.now, node.wall, node.id, node.walls);
         let mut stamped = proposal.to_vec();
         if Proposal::restamp(&mut stamped, stamp).is_err() {
             return Err(Reason::TooLarge);

@@ -66,8 +66,7 @@ impl Mover {
             self.duties.after = self.now + ASK_AGAIN;
             return;
         };
-        let concerns = |id: &TaskId| moves.iter().any(|found| found.tag.id == id.id);
-        self.tasks.retain(|id, _| concerns(id));
+        self.leave(|id| !moves.iter().any(|found| found.tag.id == id.id));
         for found in moves {
             let from = found.from.map(|from| from.id);
             for (group, is_source) in [(from, true), (Some(found.to.id), false)] {

@@ -2,13 +2,14 @@
 
 use core::time::Duration;
 
+use kontiki_kv::Weighing;
 use kontiki_shard::{
     Call, GroupCommand, GroupOp, ImportStage, ImportStatus, Move, MoveAnswer, MoveId, Op, Phase,
-    Place, Query, Step, Verdict, activation,
+    Place, Query, Side, Stage, Step, Verdict, activation,
 };
-use kontiki_types::{GroupId, Instant};
+use kontiki_types::{GroupId, Instant, LogTime};
 
-use super::{Look, LookSide, Mover, MoverLimits, MoverOutput, Purpose, Report};
+use super::{Found, Look, LookSide, Mover, MoverLimits, MoverOutput, Purpose, Report};
 use crate::steward::CONTROLLER;
 
 /// How long after a failure, or when there is nothing to look at yet, it is looked again.
@@ -29,13 +30,23 @@ pub(super) struct TaskId {
     pub(super) is_source: bool,
 }
 
+impl TaskId {
+    fn side(&self) -> Side {
+        if self.is_source { Side::Source } else { Side::Target }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Task {
     found: Move,
     /// When this attempt was first heard of here.
     since: Instant,
-    /// When the freeze was asked for.
+    /// When the freeze was asked for, or found.
     frozen: Option<Instant>,
+    /// It was asked for here.
+    is_freezer: bool,
+    /// The stage that was reported last, of this attempt.
+    stage: Option<Stage>,
     /// What the target is taken to have, if it said something since.
     target: Option<ImportStatus>,
     /// Chunks that are not answered.
@@ -53,6 +64,8 @@ pub(super) struct Task {
     copies: bool,
     is_over: bool,
     bytes: u64,
+    /// How far the slots are weighed; `None` once they are, or cannot be split.
+    weighing: Option<Weighing>,
 }
 
 impl Task {
@@ -60,6 +73,8 @@ impl Task {
         let mut task = Self {
             since: now,
             frozen: None,
+            is_freezer: false,
+            stage: None,
             target: None,
             in_flight: 0,
             is_broken: false,
@@ -70,6 +85,7 @@ impl Task {
             copies: false,
             is_over: false,
             bytes: 0,
+            weighing: Some(Weighing::default()),
             found,
         };
         task.back_off(now);
@@ -96,6 +112,8 @@ impl Task {
         if found.tag != self.found.tag {
             self.since = now;
             self.frozen = None;
+            self.is_freezer = false;
+            self.stage = None;
             self.target = None;
             self.copies = false;
         }
@@ -131,7 +149,7 @@ impl Mover {
     }
 
     fn look(&mut self, id: TaskId) {
-        let (now, limits, clock) = (self.now, self.limits, self.log_time);
+        let (now, limits) = (self.now, self.limits);
         let Some(&term) = self.led.get(&id.group) else { return };
         let Some(task) = self.tasks.get_mut(&id) else { return };
         if task.is_broken {
@@ -143,7 +161,10 @@ impl Mover {
         let is_late = is_frozen_long || task.since + limits.attempt <= now;
         let side = if id.is_source {
             let target = task.target.clone();
-            LookSide::Source { target, clock, is_late, limits: limits.step }
+            // The driver knows what the group's leader would stamp.
+            let clock = LogTime(0);
+            let (part_bytes, weighing) = (limits.part_bytes, task.weighing.clone());
+            LookSide::Source { target, clock, is_late, limits: limits.step, weighing, part_bytes }
         } else {
             LookSide::Target
         };
@@ -153,14 +174,23 @@ impl Mover {
     }
 
     /// What a look has found is next.
-    pub(super) fn take_step(&mut self, id: TaskId, step: Option<Step>) {
+    pub(super) fn take_found(&mut self, id: TaskId, found: Option<Found>) {
         let now = self.now;
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.is_looked_at = false;
-        let Some(step) = step else {
+        let Some(Found { step, stage, weighing }) = found else {
             task.not_before = now + AGAIN;
             return;
         };
+        task.weighing = weighing;
+        if let Some(Stage::Frozen | Stage::Complete) = stage {
+            // An earlier leader may have asked for it.
+            task.frozen.get_or_insert(now);
+        }
+        if let Some(stage) = stage {
+            self.comes_to(id, stage);
+        }
+        let (Some(task), Some(step)) = (self.tasks.get_mut(&id), step) else { return };
         match step {
             Step::Wait => task.not_before = now + WAIT,
             Step::Over => task.is_over = true,
@@ -173,6 +203,25 @@ impl Mover {
             Step::Tell(op) => self.tell_controller(id, op),
             Step::Propose(command) => self.propose(id, command),
             Step::Send(command) => self.send(id, command),
+        }
+    }
+
+    fn comes_to(&mut self, id: TaskId, stage: Stage) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        if task.stage.replace(stage) != Some(stage) {
+            let attempt = task.found.tag.attempt.0;
+            let report = Report::Stage { id: id.id, attempt, side: id.side(), stage };
+            self.outputs.push(MoverOutput::Report(report));
+        }
+    }
+
+    /// Some tasks are not this node's any more.
+    pub(super) fn leave(&mut self, is_left: impl Fn(&TaskId) -> bool) {
+        let left: Vec<TaskId> = self.tasks.keys().copied().filter(|id| is_left(id)).collect();
+        for id in left {
+            self.tasks.remove(&id);
+            let report = Report::Left { id: id.id, side: id.side() };
+            self.outputs.push(MoverOutput::Report(report));
         }
     }
 
@@ -198,6 +247,7 @@ impl Mover {
             }
             GroupOp::Freeze => {
                 task.frozen.get_or_insert(now);
+                task.is_freezer = true;
                 self.outputs.push(MoverOutput::Report(Report::Freezing { id: id.id }));
             }
             GroupOp::ExportOpen { .. } => {
@@ -330,6 +380,7 @@ impl Mover {
         let Some(command) = self.tasks.get(&id).and_then(|task| activation(&task.found)) else {
             return;
         };
+        self.comes_to(id, Stage::Committed);
         self.outputs.push(MoverOutput::Report(Report::Committed { id: id.id }));
         self.tell(command.group.id, &Call::Carry { command }, Purpose::Activate(id));
     }
@@ -345,7 +396,7 @@ impl Mover {
         // have been faster, too.
         let serves = came.is_some_and(|(done, status)| done == Verdict::Done || status.is_closed);
         if let Some(frozen) = task.frozen.take().filter(|_| serves) {
-            let (bytes, freeze) = (task.bytes, now.since(frozen));
+            let (bytes, freeze) = (task.bytes, task.is_freezer.then(|| now.since(frozen)));
             self.outputs.push(MoverOutput::Report(Report::Done { id: id.id, bytes, freeze }));
         }
     }

@@ -27,9 +27,13 @@ struct World {
 }
 
 fn mover(number: u64) -> Mover {
+    mover_of_parts(number, MoverLimits::default().part_bytes)
+}
+
+fn mover_of_parts(number: u64, part_bytes: u64) -> Mover {
     let client = ClientId { incarnation: Incarnation(number), boot: 1, connection: u64::MAX };
     let step = Limits { chunk_bytes: 256, freeze_bytes: 512 };
-    Mover::new(client, MoverLimits { step, ..MoverLimits::default() })
+    Mover::new(client, MoverLimits { step, part_bytes, ..MoverLimits::default() })
 }
 
 impl World {
@@ -204,8 +208,11 @@ fn key(number: usize) -> String {
 /// Moves what the source has to the target, with writes all the time and, if wanted, losses and
 /// other leaders.
 fn run(seed: u64, loses: u64, leaders_change: bool) -> World {
-    let mut world = World::new(seed, loses);
-    let mut owner = SOURCE;
+    run_in(World::new(seed, loses), leaders_change)
+}
+
+fn run_in(mut world: World, leaders_change: bool) -> World {
+    let mut owners: BTreeMap<usize, GroupId> = BTreeMap::new();
     let slots: Vec<usize> = (0..400)
         .filter(|number| Slot::of(key(*number).as_bytes()).get() < 8192)
         .take(100)
@@ -235,8 +242,8 @@ fn run(seed: u64, loses: u64, leaders_change: bool) -> World {
             .collect();
         assert!(served.len() <= 1, "two owners");
         if let Some(&group) = served.first() {
-            assert!(owner == SOURCE || group == TARGET, "the source serves again");
-            owner = group;
+            let before = owners.insert(number, group);
+            assert!(before != Some(TARGET) || group == TARGET, "the source serves again");
             if world.set(group, &key(number), &value).is_some() {
                 expected.entry(number).or_default().push_str(&value);
             }
@@ -272,6 +279,27 @@ fn lost_answers_cost_time_and_nothing_else() {
 fn any_leader_goes_on_where_the_one_before_stopped() {
     for seed in 0..4 {
         run(seed, 10, true);
+    }
+}
+
+#[test]
+fn much_is_moved_in_parts() {
+    for seed in 0..4 {
+        let mut world = World::new(seed, 10);
+        world.movers = (0..2).map(|number| mover_of_parts(number, 1500)).collect();
+        world.lead(SOURCE, 0);
+        world.lead(TARGET, 1);
+        let world = run_in(world, seed % 2 == 0);
+        let parts: BTreeSet<MoveId> = world
+            .reports
+            .iter()
+            .filter_map(|report| match report {
+                Report::Stage { id, stage: Stage::Committed, .. } => Some(*id),
+                _ => None,
+            })
+            .collect();
+        // A hundred keys and some hundreds of bytes.
+        assert!(parts.len() > 2, "{parts:?}");
     }
 }
 

@@ -87,6 +87,15 @@ pub enum Op {
         /// Why.
         why: Why,
     },
+    /// The source finds that what moves is more than is frozen at a time: some of the slots stay in
+    /// this move, as another attempt, and the others become a move of their own, which waits for its
+    /// turn.
+    Split {
+        /// The attempt, which must be the current one and not decided.
+        tag: Tag,
+        /// The slots that stay: some of the move's, not all.
+        keep: SlotSet,
+    },
     /// A group says that its part of a move is over: nothing that comes late about it can have an
     /// effect there.
     Closed {
@@ -267,6 +276,7 @@ wire!(enum Op {
     7 => Abort { tag, then, why },
     8 => Closed { tag, side },
     9 => Forget { node, incarnation },
+    10 => Split { tag, keep },
 });
 wire!(enum Then { 1 => Retry {}, 2 => Cancel {} });
 wire!(enum Reply {

@@ -269,6 +269,7 @@ impl Controller {
             Op::Abort { tag, then, why } => self.abort(index, *tag, *then, *why)?,
             Op::Closed { tag, side } => self.close(*tag, *side)?,
             Op::Forget { node, incarnation } => self.forget(*node, *incarnation)?,
+            Op::Split { tag, keep } => self.split(index, *tag, keep)?,
         }
         Ok(None)
     }
@@ -382,6 +383,7 @@ impl Controller {
                 source_closed: false,
                 target_closed: false,
                 opened: self.log_time,
+                part_of: id,
             });
         }
         let first = self.last_move.0 + 1;
@@ -435,6 +437,33 @@ impl Controller {
                 found.opened = now;
             }
         }
+        Ok(())
+    }
+
+    /// Both parts are attempts of their own: an entry of the attempt that was split has no effect on
+    /// either, however late it comes.
+    fn split(&mut self, index: Index, tag: Tag, keep: &SlotSet) -> Result<(), Refusal> {
+        let (epoch, now) = (self.configuration().epoch, self.log_time);
+        if self.moves.len() >= MOVES_MAX {
+            return Err(Refusal::TooMany { what: What::Moves, most: MOVES_MAX as u64 });
+        }
+        let last = self.last_move;
+        let found = self.current(tag)?;
+        if found.tag.attempt.0 >= ATTEMPTS_MAX {
+            return Err(Refusal::TooMany { what: What::Attempts, most: ATTEMPTS_MAX.into() });
+        }
+        let rest = found.slots.without(keep);
+        if keep.is_empty() || rest.is_empty() || rest.len() + keep.len() != found.slots.len() {
+            return Err(Refusal::Malformed);
+        }
+        let id = MoveId(last.0 + 1);
+        let (attempt, incarnation) = (found.tag.attempt.next(), SlotIncarnation(index.0));
+        found.tag = Tag { epoch, attempt, ..found.tag };
+        (found.slots, found.incarnation, found.opened) = (keep.clone(), incarnation, now);
+        let tag = Tag { epoch, id, attempt: Attempt::FIRST };
+        let other = Move { tag, slots: rest, ..found.clone() };
+        self.last_move = id;
+        self.moves.insert(id, other);
         Ok(())
     }
 

@@ -71,6 +71,8 @@ pub struct Move {
     pub target_closed: bool,
     /// The controller's log time when the attempt was opened.
     pub opened: LogTime,
+    /// The move that was asked for and that this is a part of: itself, unless that was split.
+    pub part_of: MoveId,
 }
 
 /// Proof that the controller's log has the commit of a move. Only a [`Move`] gives it.
@@ -109,7 +111,8 @@ wire!(enum Why {
 });
 wire!(enum Side { 1 => Source {}, 2 => Target {} });
 wire!(struct Move {
-    tag, slots, from, to, incarnation, phase, source_closed, target_closed, opened
+    tag, slots, from, to, incarnation, phase, source_closed, target_closed, opened,
+    part_of
 });
 wire!(struct Committed { tag });
 wire!(struct Aborted { id, upto });

@@ -151,6 +151,35 @@ fn a_commit_of_an_attempt_that_was_given_up_is_refused() {
 }
 
 #[test]
+fn a_move_of_too_much_is_split_and_what_was_begun_of_it_counts_no_more() {
+    let mut log = Log::two_groups();
+    let id = log.plan("5-9", 2);
+    let whole = log.found(id);
+    let slots = |text: &str| text.parse::<SlotSet>().unwrap();
+    let split = |keep: &str| Op::Split { tag: whole.tag, keep: slots(keep) };
+    for wrong in ["5-9", "8-10", "20"] {
+        assert_eq!(log.refusal(split(wrong)), Refusal::Malformed, "{wrong}");
+    }
+    assert!(matches!(log.run(split("5-6")), Reply::Done { .. }));
+    assert_eq!(log.refusal(split("5")), Refusal::NotCurrent { id });
+    assert_eq!(log.refusal(Op::Commit { tag: whole.tag }), Refusal::NotCurrent { id });
+    let (kept, rest) = (log.found(id), log.found(MoveId(id.0 + 1)));
+    assert_eq!((kept.slots.clone(), rest.slots.clone()), (slots("5-6"), slots("7-9")));
+    assert_eq!((kept.part_of, rest.part_of), (id, id));
+    assert!(kept.aborted().is_some_and(|proof| proof.is_of(whole.tag)));
+    assert!(kept.tag > whole.tag && rest.tag > whole.tag && rest.aborted().is_none());
+    assert!(kept.incarnation > whole.incarnation && rest.incarnation > whole.incarnation);
+    // Each is locked as before, and is decided by itself.
+    assert!(matches!(log.refusal(plan("9", 2)), Refusal::InMove { .. }));
+    log.run(Op::Commit { tag: kept.tag });
+    assert_eq!((log.owner(6), log.owner(7)), (Some(GroupId(2)), Some(GroupId(1))));
+    log.run(Op::Commit { tag: rest.tag });
+    assert_eq!(log.owner(9), Some(GroupId(2)));
+    let next = log.plan("20", 2);
+    assert_eq!((next, log.found(next).part_of), (MoveId(id.0 + 2), next));
+}
+
+#[test]
 fn a_slot_is_in_one_move_at_a_time() {
     let mut log = Log::two_groups();
     let id = log.plan("5-9", 2);
@@ -316,8 +345,10 @@ fn any_op() -> impl Strategy<Value = Op> {
         })
     };
     let nodes = || prop::collection::vec((0..5u64).prop_map(NodeId), 0..3);
-    let slots = prop::collection::vec(0..40u16, 1..6);
-    let slots = slots.prop_map(|slots| slots.into_iter().filter_map(Slot::new).collect());
+    let slots = || {
+        let slots = prop::collection::vec(0..40u16, 1..6);
+        slots.prop_map(|slots| slots.into_iter().filter_map(Slot::new).collect::<SlotSet>())
+    };
     let side = prop_oneof![Just(Side::Source), Just(Side::Target)];
     let then = prop_oneof![Just(Then::Retry), Just(Then::Cancel)];
     let why = prop_oneof![Just(Why::Late), (0..9u64).prop_map(|millis| Why::Skew { millis })];
@@ -329,25 +360,31 @@ fn any_op() -> impl Strategy<Value = Op> {
             instead_of,
             nodes
         }),
-        (prop::option::of((0..9u64).prop_map(Epoch)), slots, group())
+        (prop::option::of((0..9u64).prop_map(Epoch)), slots(), group())
             .prop_map(|(at, slots, to)| Op::Plan { at, parts: vec![(slots, to)] }),
         tag().prop_map(|tag| Op::Commit { tag }),
         (tag(), then, why).prop_map(|(tag, then, why)| Op::Abort { tag, then, why }),
         (tag(), side).prop_map(|(tag, side)| Op::Closed { tag, side }),
         (0..6u64).prop_map(|id| Op::Forget { node: NodeId(id), incarnation: Incarnation(id) }),
+        (tag(), slots()).prop_map(|(tag, keep)| Op::Split { tag, keep }),
     ]
 }
 
 /// Makes the tags of most operations those that are current.
 fn meant(log: &Log, op: Op) -> Op {
-    let current = |tag: Tag| match log.controller.answer(tag.id) {
-        MoveAnswer::UnderWay(found) if tag.epoch.0 > 1 => found.tag,
-        _ => tag,
+    let found = |tag: Tag| match log.controller.answer(tag.id) {
+        MoveAnswer::UnderWay(found) if tag.epoch.0 > 1 => Some(found),
+        _ => None,
     };
+    let current = |tag: Tag| found(tag).map_or(tag, |found| found.tag);
     match op {
         Op::Commit { tag } => Op::Commit { tag: current(tag) },
         Op::Abort { tag, then, why } => Op::Abort { tag: current(tag), then, why },
         Op::Closed { tag, side } => Op::Closed { tag: current(tag), side },
+        Op::Split { tag, keep } => {
+            let some = found(tag).map(|found| found.slots.iter().take(keep.len()).collect());
+            Op::Split { tag: current(tag), keep: some.unwrap_or(keep) }
+        }
         other => other,
     }
 }

@@ -21,12 +21,14 @@
 //! near the freeze is given up by its host, as late.
 
 mod source;
+mod stage;
 mod target;
 
 use crate::controller::{Aborted, Committed, Op};
 use crate::{GroupCommand, MoveId, Tag};
 
 pub use source::{Source, source_step};
+pub use stage::{Stage, source_stage, target_stage};
 pub use target::{activation, target_step};
 
 /// What to do next for a move.

@@ -71,8 +71,10 @@ impl Holdings {
         data: &mut D,
     ) -> Applied {
         self.check_new(tag, slots)?;
-        // Another attempt may be open: this one has to wait for its end.
-        if !self.serves_all(slots) || self.exports.contains_key(&tag.id) {
+        // Another attempt may be open, also of the move of which this one is a part: it has to wait for
+        // the end of that one, which forgets what has changed of its slots.
+        let overlaps = |export: &Export| export.slots.first_common(slots).is_some();
+        if !self.serves_all(slots) || self.exports.values().any(overlaps) {
             return Err(Void::NotReady);
         }
         self.mark(slots, Mark { tag, is_closed: false });
@@ -105,12 +107,9 @@ impl Holdings {
         slots: &SlotSet,
         data: &mut D,
     ) -> Applied {
-        if !cites.is_of(tag) {
-            return Err(Void::NotCited);
-        }
-        let open = self.exports.get(&tag.id).filter(|export| export.tag <= tag);
-        let was_closed = self.is_closed(tag, slots);
-        if let Some(export) = open.cloned() {
+        let open = self.exports.get(&tag.id).filter(|export| export.tag <= tag).cloned();
+        self.give_up(tag, cites, slots, open.is_some())?;
+        if let Some(export) = open {
             self.exports.remove(&tag.id);
             self.set_stage(&export.slots, |stage| match stage {
                 Stage::Frozen { incarnation } => Stage::Serving { incarnation },
@@ -120,10 +119,7 @@ impl Holdings {
             if export.frozen.is_some() {
                 data.thaw(&export.slots);
             }
-        } else if was_closed {
-            return Err(Void::Already);
         }
-        self.mark(slots, Mark { tag, is_closed: true });
         Ok(())
     }
 
@@ -294,14 +290,22 @@ impl Holdings {
         slots: &SlotSet,
         data: &mut D,
     ) -> Applied {
+        let open = self.imports.get(&tag.id).filter(|import| import.tag <= tag).cloned();
+        self.give_up(tag, cites, slots, open.is_some())?;
+        if let Some(import) = open {
+            self.imports.remove(&tag.id);
+            data.retire(&Dead::new(import.slots, import.incarnation));
+        }
+        Ok(())
+    }
+
+    /// Closes an attempt that the controller has given up, whether something of it is open here or
+    /// was never begun.
+    fn give_up(&mut self, tag: Tag, cites: Aborted, slots: &SlotSet, is_open: bool) -> Applied {
         if !cites.is_of(tag) {
             return Err(Void::NotCited);
         }
-        let open = self.imports.get(&tag.id).filter(|import| import.tag <= tag);
-        if let Some(import) = open.cloned() {
-            self.imports.remove(&tag.id);
-            data.retire(&Dead::new(import.slots, import.incarnation));
-        } else if self.is_closed(tag, slots) {
+        if !is_open && self.is_closed(tag, slots) {
             return Err(Void::Already);
         }
         self.mark(slots, Mark { tag, is_closed: true });

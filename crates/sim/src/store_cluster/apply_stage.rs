@@ -7,8 +7,7 @@ use bytes::Bytes;
 use kontiki_kv::{Machine, QueryAnswer};
 use kontiki_raft::{Base, Config, Entries, EntryData, Membership, Recovered, SnapshotMeta};
 use kontiki_replica::steward::{BEGINS_AFTER, Beginning, holdings_of};
-use kontiki_replica::{Answer, Caller, Failure, Look, Opened, Question};
-use kontiki_shard::Step;
+use kontiki_replica::{Answer, Caller, Failure, Found, Look, Opened, Question};
 use kontiki_storage::directory::Directory;
 use kontiki_storage::disk::SimDisk;
 use kontiki_storage::engine::{Engine, GroupStore, MemoryEngine, MemoryStore, Persist};
@@ -43,7 +42,7 @@ pub(super) struct Done {
     /// What was applied: the group, the entry, its payload.
     pub(super) applied: Vec<(GroupId, LogId, Option<Bytes>)>,
     /// What is next for moves of slots.
-    pub(super) looked: Vec<(u64, Option<Step>)>,
+    pub(super) looked: Vec<(u64, Option<Found>)>,
     /// The groups whose steward has acted.
     pub(super) stewarded: Vec<GroupId>,
     /// Snapshots that were installed with a part of a move in them.

@@ -1,8 +1,7 @@
 //! Moves of slots at a node: what the task around the mover is on a real one.
 
 use kontiki_replica::steward::CONTROLLER;
-use kontiki_replica::{Answer, Mover, MoverOutput, NodeInfo};
-use kontiki_shard::Step;
+use kontiki_replica::{Answer, Found, Mover, MoverOutput, NodeInfo};
 use kontiki_types::{ClientId, GroupId, Instant, LogTime, Term};
 
 use super::StoreConfig;
@@ -70,8 +69,8 @@ impl Moving {
         self.tell(|mover| mover.answer(ticket, answer));
     }
 
-    pub(super) fn looked(&mut self, ticket: u64, step: Option<Step>) {
-        self.tell(|mover| mover.looked(ticket, step));
+    pub(super) fn looked(&mut self, ticket: u64, found: Option<Found>) {
+        self.tell(|mover| mover.looked(ticket, found));
     }
 
     /// Whether it is to be looked at soon, asked once.

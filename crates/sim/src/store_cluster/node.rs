@@ -604,7 +604,7 @@ impl Running {
                     self.input(Input::Request { to: Target::Group(to), caller, ask });
                 }
                 MoverOutput::Look { ticket, group, mut look } => {
-                    look.set_clock(self.core.log_time(group));
+                    look.set_clock(self.core.stamp(group));
                     self.stage.queue.push_back(Work::Look { ticket, group, look });
                 }
                 MoverOutput::Report(report) => self.happenings.push(Happening::Moves(report)),

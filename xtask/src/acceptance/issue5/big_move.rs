@@ -4,28 +4,31 @@
 
 use anyhow::{Context as _, Result, ensure};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::metrics::Histogram;
+use super::mixed::{self, Mixed};
 use super::shards::{await_quiet, cluster_command_within, slots_of};
 use crate::acceptance::client::{Client, Reply};
 use crate::acceptance::cluster::Cluster;
 use crate::acceptance::load::Load;
-use crate::acceptance::{Context, Figures};
+use crate::acceptance::metrics::{Histogram, largest_gauge};
+use crate::acceptance::{Context, Figures, wait};
 
 const MOVED: &str = "0-4095";
 const MOVED_UPTO: u16 = 4095;
-
-/// Clients beside those of the common load; together 32.
-const MIXED: usize = 16;
 
 /// Bytes of a value that only fills.
 const VALUE_BYTES: usize = 4096;
 /// Values sent at once.
 const BATCH: usize = 64;
+
+/// More than this in a range is split.
+const PART_BYTES: u64 = 64 << 20;
+
+/// What a tree may keep of what was deleted, beside a quarter.
+const SPACE_KEPT: u64 = 32 << 20;
+const GIVEN_BACK_MAX: Duration = Duration::from_secs(180);
 
 const MOVE_MAX: Duration = Duration::from_secs(600);
 const FREEZE_P99_MS: f64 = 50.0;
@@ -34,22 +37,32 @@ pub(super) fn run(context: &Context) -> Result<Figures> {
     let cluster = Cluster::start_sharded(context, 3)?;
     let bytes = context.amount(1 << 30, 16 << 20);
     let tags = tags(&mut cluster.client(0)?)?;
+    let begun = Instant::now();
     fill(&mut cluster.client(0)?, &tags, bytes / VALUE_BYTES)?;
+    println!("{} MiB filled in {:.1} s", bytes >> 20, begun.elapsed().as_secs_f64());
     let addresses: Vec<SocketAddr> = cluster.nodes().iter().map(|node| node.resp).collect();
     let load = Load::start(&addresses);
     let mixed = Mixed::start(&addresses, &tags);
 
+    let space = Space::of(&cluster)?;
     let before = Histogram::of(&cluster, "move_freeze")?;
     let syncs = Histogram::of(&cluster, "log_sync")?;
     let wanted = context.amount(100, 1);
     let mut seconds = Vec::new();
+    let mut given_back = None;
+    let mut largest = 0;
     let mut to = 2;
     loop {
         let started = Instant::now();
         let words = ["move", "--slots", MOVED, "--to", &to.to_string()];
         cluster_command_within(context, &cluster, to % 3, &words, MOVE_MAX)?;
         seconds.push((started.elapsed().as_secs_f64() * 10.0).round() / 10.0);
+        largest = largest.max(largest_gauge(&cluster, "move_sent_bytes")?);
+        if given_back.is_none() {
+            given_back = Some(space.await_given_back(&cluster, bytes as u64)?);
+        }
         let freezes = Histogram::of(&cluster, "move_freeze")?.since(&before);
+        println!("move to {to}: {:?} s; freezes in ms: {}", seconds.last(), freezes.shown());
         if freezes.count() >= wanted {
             break;
         }
@@ -62,12 +75,14 @@ pub(super) fn run(context: &Context) -> Result<Figures> {
     let errors = history.errors_at_live_nodes(&[]);
     ensure!(errors.is_empty(), "{} errors, first: {:?}", errors.len(), errors.first());
     history.verify(&mut cluster.client(1)?)?;
-    let turns = verify_mixed(&mut cluster.client(2)?, &mixed)?;
+    let turns = mixed::verify(&mut cluster.client(2)?, &mixed)?;
     filled(&mut cluster.client(1)?, &tags, bytes / VALUE_BYTES)?;
     cluster.stop()?;
-    println!("freezes in ms: {}", freezes.shown());
     let p99 = freezes.within_ms(0.99).context("a freeze beyond all bounds")?;
     ensure!(context.small || p99 <= FREEZE_P99_MS, "99 % of the freezes took up to {p99} ms");
+    // Rows have names and headers, and what was written meanwhile is sent again.
+    ensure!(largest < PART_BYTES + PART_BYTES / 4, "a range of {largest} bytes");
+    let back = given_back.context("a move")?;
     Ok(Figures::from_iter([
         ("bytes".to_string(), bytes.into()),
         ("seconds_of_each_move".to_string(), seconds.into()),
@@ -76,9 +91,70 @@ pub(super) fn run(context: &Context) -> Result<Figures> {
         ("freeze_p50_within_ms".to_string(), freezes.within_ms(0.5).into()),
         ("freeze_p99_within_ms".to_string(), p99.into()),
         ("log_sync_p99_within_ms".to_string(), syncs.within_ms(0.99).into()),
+        ("largest_range_bytes_sent".to_string(), largest.into()),
+        ("source_state_mib_before".to_string(), (back.before >> 20).into()),
+        ("source_state_mib_after".to_string(), (back.after >> 20).into()),
+        ("source_state_given_back_s".to_string(), back.seconds.into()),
         ("acknowledged".to_string(), history.acknowledged().into()),
         ("mixed_turns".to_string(), turns.into()),
+        ("moved".to_string(), mixed.iter().map(|one| one.moved).sum::<u64>().into()),
+        ("tryagain".to_string(), mixed.iter().map(|one| one.told_to_wait).sum::<u64>().into()),
     ]))
+}
+
+/// What the states of the source, group 1, take on the disks of all nodes.
+struct Space {
+    before: u64,
+}
+
+struct GivenBack {
+    before: u64,
+    after: u64,
+    seconds: f64,
+}
+
+impl Space {
+    fn of(cluster: &Cluster) -> Result<Space> {
+        Ok(Space { before: Space::now(cluster)? })
+    }
+
+    fn now(cluster: &Cluster) -> Result<u64> {
+        let mut bytes = 0;
+        for node in cluster.nodes() {
+            for tree in std::fs::read_dir(node.directory()?.join("state"))? {
+                let tree = tree?;
+                if tree.file_name().to_string_lossy().starts_with("g1.") {
+                    bytes += bytes_below(&tree.path());
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Waits until most of it is free again. What has not been written to tables is not counted,
+    /// so that little data says nothing.
+    fn await_given_back(&self, cluster: &Cluster, filled: u64) -> Result<GivenBack> {
+        let begun = Instant::now();
+        let before = self.before;
+        let most = before / 4 + (3 * SPACE_KEPT);
+        ensure!(filled < 1 << 30 || before > 2 * filled, "3 replicas take {before} bytes");
+        let after = wait::until("the source's space to be free again", GIVEN_BACK_MAX, || {
+            let now = Space::now(cluster)?;
+            Ok((now <= most).then_some(now))
+        })
+        .with_context(|| format!("of {before} bytes {:?} are left", Space::now(cluster)))?;
+        let seconds = (begun.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+        println!("the source's states: {} MiB before, {} after {seconds} s", before >> 20, after >> 20);
+        Ok(GivenBack { before, after, seconds })
+    }
+}
+
+/// Files come and go while they are counted.
+fn bytes_below(path: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return std::fs::metadata(path).map_or(0, |file| file.len());
+    };
+    entries.filter_map(|entry| Some(bytes_below(&entry.ok()?.path()))).sum()
 }
 
 /// Hash tags whose slots are among those that move.
@@ -91,7 +167,7 @@ fn tags(client: &mut Client) -> Result<Vec<String>> {
             tags.push(tag);
         }
     }
-    ensure!(tags.len() > MIXED, "too few tags");
+    ensure!(tags.len() > mixed::CLIENTS, "too few tags");
     Ok(tags)
 }
 
@@ -134,68 +210,4 @@ fn filled(client: &mut Client, tags: &[String], count: usize) -> Result<()> {
         ensure!(reply == Reply::Bulk(fill_value(number)), "value {number} is another one");
     }
     Ok(())
-}
-
-/// Clients that use transactions and times to live, each on slots that move.
-struct Mixed {
-    stop: Arc<AtomicBool>,
-    clients: Vec<JoinHandle<Result<(String, u64)>>>,
-}
-
-impl Mixed {
-    fn start(nodes: &[SocketAddr], tags: &[String]) -> Mixed {
-        let stop = Arc::new(AtomicBool::new(false));
-        let clients = (0..MIXED).map(|client| {
-            let (address, tag) = (nodes[client % nodes.len()], tags[client].clone());
-            let stop = Arc::clone(&stop);
-            std::thread::spawn(move || {
-                let mut connection = Client::connect(address)?;
-                let mut turns = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    turn(&mut connection, &tag, turns + 1)
-                        .with_context(|| format!("client {client}, turn {}", turns + 1))?;
-                    turns += 1;
-                }
-                Ok((tag, turns))
-            })
-        });
-        let clients = clients.collect();
-        Mixed { stop, clients }
-    }
-
-    fn stop(self) -> Result<Vec<(String, u64)>> {
-        self.stop.store(true, Ordering::Relaxed);
-        let join = |client: JoinHandle<Result<(String, u64)>>| {
-            client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?
-        };
-        self.clients.into_iter().map(join).collect()
-    }
-}
-
-/// Counts and appends in one transaction, and sets a key that expires later.
-fn turn(client: &mut Client, tag: &str, turn: u64) -> Result<()> {
-    let (count, text, brief) = (format!("n:{tag}"), format!("t:{tag}"), format!("b:{tag}"));
-    ensure!(client.call(&["MULTI"])?.is_ok(), "MULTI");
-    client.call(&["INCR", &count])?;
-    client.call(&["SETBIT", &text, &turn.to_string(), "1"])?;
-    let replies = client.call(&["EXEC"])?;
-    let expected = Reply::Array(vec![Reply::Integer(turn as i64), Reply::Integer(0)]);
-    ensure!(replies == expected, "EXEC answered {replies:?}");
-    let reply = client.call(&["SET", &brief, &turn.to_string(), "PX", "600000"])?;
-    ensure!(reply.is_ok(), "SET PX answered {reply:?}");
-    let reply = client.call(&["GET", &brief])?;
-    ensure!(reply == Reply::Bulk(turn.to_string().into_bytes()), "GET answered {reply:?}");
-    Ok(())
-}
-
-fn verify_mixed(client: &mut Client, mixed: &[(String, u64)]) -> Result<u64> {
-    for (tag, turns) in mixed {
-        let count = client.call(&["GET", &format!("n:{tag}")])?;
-        ensure!(count == Reply::Bulk(turns.to_string().into_bytes()), "{tag}: {count:?}");
-        let bits = client.call(&["BITCOUNT", &format!("t:{tag}")])?;
-        ensure!(bits == Reply::Integer(*turns as i64), "{tag}: {bits:?} bits of {turns}");
-        let left = client.call(&["PTTL", &format!("b:{tag}")])?;
-        ensure!(matches!(left, Reply::Integer(1..=600_000)), "{tag}: {left:?} ms to live");
-    }
-    Ok(mixed.iter().map(|(_, turns)| turns).sum())
 }

@@ -3,8 +3,10 @@
 mod back_and_forth;
 mod big_move;
 mod clients;
+mod gaps;
 mod kills;
 mod many_groups;
+mod mixed;
 mod nodes;
 mod running;
 mod seeds;
