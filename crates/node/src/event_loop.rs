@@ -11,10 +11,10 @@ use kontiki_net::PeerTransport;
 use kontiki_raft::{Entries, Receipt, Role, SnapshotMeta};
 use kontiki_replica::steward::{Beginning, CONTROLLER};
 use kontiki_replica::{
-    Answer, Ask, Caller, ChangeFailure, ChangeKind, ClientKind, Core, Effect, FIRST_GROUP,
-    Found, GroupStatus, Host, Look, NodeInfo, Opened, Question, Request, Target,
+    Answer, Ask, Caller, ChangeFailure, ChangeKind, ClientKind, Core, Effect, FIRST_GROUP, Found,
+    GroupStatus, Host, Look, NodeInfo, Opened, Question, Request, Target,
 };
-use kontiki_shard::Configuration;
+use kontiki_shard::{Configuration, SlotSet};
 use kontiki_types::{GroupId, Index, LogId, LogTime, Member, NodeId, Slot};
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
@@ -104,6 +104,8 @@ pub(crate) enum Input {
     TakeView { group: GroupId, taken: oneshot::Sender<Taken> },
     /// From the task that moves slots: what is next is wanted.
     Look { group: GroupId, look: Box<Look>, taken: oneshot::Sender<Option<Found>> },
+    /// From the task that moves slots: writers of these outrun the copy.
+    Slow { group: GroupId, slots: SlotSet },
     /// From the task that moves replicas: a group is to begin with this one.
     Begin { group: GroupId, member: Member, beginning: Beginning },
     /// From the task that moves replicas: the group has left.
@@ -358,6 +360,7 @@ impl EventLoop {
                 look.set_clock(core.stamp(group));
                 self.apply.give(vec![Work::Look { group, look, taken }], &mut Vec::new());
             }
+            Input::Slow { group, slots } => core.slow(group, slots),
             Input::Asked(kind) => core.tell_asked(None, &kind),
             Input::Status(sender) => {
                 let report = StatusReport { nodes: core.nodes(), groups: core.statuses() };

@@ -60,6 +60,7 @@ pub(crate) struct Metrics {
     uncommitted_bytes: PerGroup,
     pending_writes: PerGroup,
     waiting_reads: PerGroup,
+    held_writes: PerGroup,
     pub(crate) moves: MoveMetrics,
     command_count: AtomicU64,
     /// Bytes of the log in memory, of all groups.
@@ -168,6 +169,11 @@ impl Metrics {
                 PerGroup::default()
             ),
             waiting_reads: metric!("waiting_reads", "Reads that wait", PerGroup::default()),
+            held_writes: metric!(
+                "held_writes",
+                "Times that a write waited since its slots' move had no chance otherwise",
+                PerGroup::default()
+            ),
             moves: MoveMetrics::new(&mut registry),
             sync_seconds,
             stages,
@@ -235,6 +241,7 @@ impl Metrics {
         show(&self.uncommitted_bytes, raft.uncommitted_bytes);
         show(&self.pending_writes, status.pending_writes as u64);
         show(&self.waiting_reads, status.waiting_reads as u64);
+        show(&self.held_writes, status.held_writes);
     }
 
     /// Notes what all groups have of the log in memory.

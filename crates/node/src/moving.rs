@@ -137,6 +137,7 @@ fn carry_out(node: &Arc<Shared>, output: MoverOutput, open: &mut JoinSet<Came>) 
                 Came::Found(ticket, found.await.unwrap_or_default().map(Box::new))
             });
         }
+        MoverOutput::Slow { group, slots } => node.events.send(Input::Slow { group, slots }),
         MoverOutput::Report(report) => show(node, report),
     }
 }

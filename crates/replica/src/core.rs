@@ -14,6 +14,7 @@ use kontiki_kv::{Gate, Outcome};
 use kontiki_raft::{
     Config, Entries, Raft, Receipt, Recovered, RestartError, Role, SnapshotMeta, WriteBatch,
 };
+use kontiki_shard::SlotSet;
 use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{
     GroupId, Incarnation, Index, Instant, LogId, LogTime, Member, NodeId, ReplicaId, Slot, Term,
@@ -768,6 +769,14 @@ impl Core {
     pub fn stamp(&mut self, group: GroupId) -> LogTime {
         let Some(found) = self.groups.get_mut(&group) else { return LogTime(0) };
         found.stamp(self.now, self.wall, self.me.id, &self.walls)
+    }
+
+    /// Slows the writers of slots of a group that this node leads, for a second: they outrun the copy
+    /// of a move.
+    pub fn slow(&mut self, group: GroupId, slots: SlotSet) {
+        if let Some(group) = self.groups.get_mut(&group) {
+            group.slow(slots, self.now);
+        }
     }
 
     /// Notes what has changed of who leads and who votes.

@@ -9,6 +9,7 @@
 
 mod change;
 mod reads;
+mod slow;
 mod writes;
 
 use std::collections::VecDeque;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kontiki_raft::{EntryData, Output, Raft, Receipt, Role, Status};
+use kontiki_shard::SlotSet;
 use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{GroupId, Index, Instant, LogId, LogTime, Member, NodeId, Slot, Term};
 
@@ -27,6 +29,7 @@ use crate::routed::{Returned, Routed, Why};
 use crate::watch::Rest;
 use change::Change;
 use reads::Reads;
+use slow::Slow;
 use writes::{Pending, Writes};
 
 pub use change::{ChangeFailure, ChangeKind};
@@ -89,6 +92,8 @@ pub struct GroupStatus {
     pub pending_writes: usize,
     /// Reads of local callers that wait.
     pub waiting_reads: usize,
+    /// How often a write had to be asked again since its slots' move had no chance otherwise.
+    pub held_writes: u64,
 }
 
 /// What a group's methods need of the node around it.
@@ -153,6 +158,7 @@ pub(crate) struct Group {
     /// No tick is proposed before: the last one was refused.
     tick_not_before: Instant,
     writes: Writes,
+    slow: Slow,
     reads: Reads,
     change: Option<Change>,
     /// When waiting requests are looked at next.
@@ -206,6 +212,7 @@ impl Group {
             ticking: false,
             tick_not_before: Instant(0),
             writes: Writes::default(),
+            slow: Slow::default(),
             reads: Reads::default(),
             change: None,
             retry_at: Instant::MAX,
@@ -286,6 +293,11 @@ impl Group {
         self.clock.estimate(now)
     }
 
+    /// Slows the writers of slots whose move they outrun, if this node leads.
+    pub(crate) fn slow(&mut self, slots: SlotSet, now: Instant) {
+        self.slow.begin(slots, now);
+    }
+
     /// The stamp for an entry that is proposed now.
     pub(crate) fn stamp(
         &mut self,
@@ -304,6 +316,7 @@ impl Group {
             log_time: self.clock.estimate(now),
             pending_writes: self.writes.len(),
             waiting_reads: self.reads.len(),
+            held_writes: self.slow.held(),
         }
     }
 

@@ -31,7 +31,8 @@ use kontiki_kv::command::{Read, Write};
 use kontiki_kv::{Machine, MachineError, Proposal, Store, Weighed, Weighing, WriteRequest};
 use kontiki_shard::{
     Answer as Said, Call, GroupOp, ImportStatus, Limits, Move, MoveId, Op, Phase, Query, Side,
-    SlotSet, Source, Stage, Step, Told, Verdict, source_stage, source_step, target_stage, target_step,
+    SlotSet, Source, Stage, Step, Told, Verdict, source_stage, source_step, target_stage,
+    target_step,
 };
 use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{ClientId, GroupId, Instant, LogTime, Seq, Slot, Term};
@@ -59,6 +60,12 @@ pub struct MoverLimits {
     pub chunks_in_flight: usize,
     /// A move of more bytes than this is split, if it has more than one slot.
     pub part_bytes: u64,
+    /// When clients have kept what is left from getting small for so long, the slots are frozen with
+    /// twice as much to go, and after each further such time with twice as much again, up to
+    /// `freeze_bytes_most`; from then on writers are slowed, too.
+    pub patience: Duration,
+    /// What may be left to send at the freeze if need be.
+    pub freeze_bytes_most: u64,
     /// An attempt that takes longer is given up, and another one follows.
     pub attempt: Duration,
     /// An attempt whose slots are frozen for longer is given up.
@@ -66,14 +73,17 @@ pub struct MoverLimits {
 }
 
 impl Default for MoverLimits {
-    /// Chunks of 256 KiB, four of them under way, 48 MiB per second; 64 MiB in a move; ten minutes for
-    /// an attempt, and two seconds for a freeze, less than clients wait.
+    /// Chunks of 256 KiB, four of them under way, 48 MiB per second; 64 MiB in a move; twice as much left
+    /// at the freeze after each half a second of trying, up to 1 MiB; ten minutes for an attempt, and
+    /// two seconds for a freeze, less than clients wait.
     fn default() -> Self {
         Self {
             step: Limits::default(),
             copy_bytes_per_second: 48 << 20,
             chunks_in_flight: 4,
             part_bytes: 64 << 20,
+            patience: Duration::from_millis(500),
+            freeze_bytes_most: 1 << 20,
             attempt: Duration::from_secs(600),
             freeze: Duration::from_secs(2),
         }
@@ -100,6 +110,13 @@ pub enum MoverOutput {
         group: GroupId,
         /// The look.
         look: Box<Look>,
+    },
+    /// Have the core slow the writers of these slots for a second ([`Core::slow`](crate::Core::slow)).
+    Slow {
+        /// Their group, which is led here.
+        group: GroupId,
+        /// What moves.
+        slots: SlotSet,
     },
     /// Something to show.
     Report(Report),

@@ -66,7 +66,9 @@ impl ClusterClient {
         for _ in 0..REDIRECTIONS_MAX {
             let client = match self.connections.entry(self.at) {
                 std::collections::btree_map::Entry::Occupied(found) => found.into_mut(),
-                std::collections::btree_map::Entry::Vacant(none) => none.insert(connection(self.at)?),
+                std::collections::btree_map::Entry::Vacant(none) => {
+                    none.insert(connection(self.at)?)
+                }
             };
             for command in commands {
                 let words: Vec<&[u8]> = command.iter().map(|word| word.as_bytes()).collect();
@@ -113,7 +115,8 @@ fn master(map: &Reply, slot: u16) -> Option<SocketAddr> {
     let Reply::Array(ranges) = map else { return None };
     ranges.iter().find_map(|range| {
         let Reply::Array(parts) = range else { return None };
-        let [Reply::Integer(first), Reply::Integer(last), Reply::Array(node), ..] = &parts[..] else {
+        let [Reply::Integer(first), Reply::Integer(last), Reply::Array(node), ..] = &parts[..]
+        else {
             return None;
         };
         if !(*first..=*last).contains(&i64::from(slot)) {

@@ -92,17 +92,7 @@ impl MoveMetrics {
             "How long the slots of a move that is lately over stood still"
         );
         let sides = Mutex::default();
-        Self {
-            attempts,
-            done,
-            given_up,
-            bytes,
-            freeze_seconds,
-            stages,
-            bytes_of,
-            freeze_of,
-            sides,
-        }
+        Self { attempts, done, given_up, bytes, freeze_seconds, stages, bytes_of, freeze_of, sides }
     }
 
     pub(crate) fn sent(&self, id: MoveId, bytes: u64) {

@@ -114,7 +114,7 @@ impl Pending {
 /// What became of giving a write to a leader.
 enum Given {
     Yes,
-    /// Nobody leads, or the leader hands over: later.
+    /// Nobody leads, the leader hands over, or the writers of the slot are slowed: later.
     Later,
     /// Refused for good, so long as no earlier attempt may have been appended.
     Refused(Failure),
@@ -151,6 +151,9 @@ impl Group {
             pending.given = Some((self.term, leader.node, node.now));
             pending.attempts += 1;
             return Given::Yes;
+        }
+        if !self.slow.admits(&pending.proposal, node.now) {
+            return Given::Later;
         }
         match self.propose(&pending.proposal, node) {
             Ok(_id) => {
@@ -203,6 +206,10 @@ impl Group {
         // Every replica must be able to apply what is in the log: a command of a later version, or
         // a damaged one, is found before it is.
         if !is_sound(proposal) {
+            return node.frames.to(from).refused(self.id, id.0, id.1, Refusal::NotLeader);
+        }
+        if !self.slow.admits(proposal, node.now) {
+            // It is given again, as to one that leads again.
             return node.frames.to(from).refused(self.id, id.0, id.1, Refusal::NotLeader);
         }
         let why = match self.propose(proposal, node) {

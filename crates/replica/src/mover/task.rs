@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use kontiki_kv::Weighing;
 use kontiki_shard::{
-    Call, GroupCommand, GroupOp, ImportStage, ImportStatus, Move, MoveAnswer, MoveId, Op, Phase,
-    Place, Query, Side, Stage, Step, Verdict, activation,
+    Call, GroupCommand, GroupOp, ImportStage, ImportStatus, Limits, Move, MoveAnswer, MoveId, Op,
+    Phase, Place, Query, Side, Stage, Step, Verdict, activation,
 };
 use kontiki_types::{GroupId, Instant, LogTime};
 
@@ -21,6 +21,10 @@ const WAIT: Duration = Duration::from_millis(500);
 /// What a second attempt waits for; each further one twice as long, up to [`BACKOFF_MAX`].
 const BACKOFF: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// Writers are slowed after so many times the patience, and from then on so often.
+const PATIENCES: u32 = 3;
+const SLOW_EVERY: Duration = Duration::from_millis(250);
 
 /// A side of a move, at a group led here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +49,10 @@ pub(super) struct Task {
     frozen: Option<Instant>,
     /// It was asked for here.
     is_freezer: bool,
+    /// Since when only changes are left to send.
+    following: Option<Instant>,
+    /// The writers are slowed again then.
+    slow_at: Instant,
     /// The stage that was reported last, of this attempt.
     stage: Option<Stage>,
     /// What the target is taken to have, if it said something since.
@@ -74,6 +82,8 @@ impl Task {
             since: now,
             frozen: None,
             is_freezer: false,
+            following: None,
+            slow_at: Instant(0),
             stage: None,
             target: None,
             in_flight: 0,
@@ -113,6 +123,7 @@ impl Task {
             self.since = now;
             self.frozen = None;
             self.is_freezer = false;
+            self.following = None;
             self.stage = None;
             self.target = None;
             self.copies = false;
@@ -120,6 +131,16 @@ impl Task {
         self.not_before = Instant(0);
         self.found = found;
         self.back_off(now);
+    }
+
+    /// What may be left to send at the freeze.
+    fn freeze_bytes(&self, limits: &MoverLimits, now: Instant) -> u64 {
+        let tried = self.following.map_or(Duration::ZERO, |since| now.since(since));
+        let patience = limits.patience.as_micros().max(1);
+        let doublings = u32::try_from(tried.as_micros() / patience).unwrap_or(u32::MAX);
+        let factor = 1u64.checked_shl(doublings).unwrap_or(u64::MAX);
+        let most = limits.freeze_bytes_most.max(limits.step.freeze_bytes);
+        limits.step.freeze_bytes.saturating_mul(factor).min(most)
     }
 
     /// Whether it may be looked at when its time has come.
@@ -164,7 +185,8 @@ impl Mover {
             // The driver knows what the group's leader would stamp.
             let clock = LogTime(0);
             let (part_bytes, weighing) = (limits.part_bytes, task.weighing.clone());
-            LookSide::Source { target, clock, is_late, limits: limits.step, weighing, part_bytes }
+            let step = Limits { freeze_bytes: task.freeze_bytes(&limits, now), ..limits.step };
+            LookSide::Source { target, clock, is_late, limits: step, weighing, part_bytes }
         } else {
             LookSide::Target
         };
@@ -187,6 +209,9 @@ impl Mover {
             // An earlier leader may have asked for it.
             task.frozen.get_or_insert(now);
         }
+        if stage == Some(Stage::Following) {
+            self.follow(id);
+        }
         if let Some(stage) = stage {
             self.comes_to(id, stage);
         }
@@ -203,6 +228,18 @@ impl Mover {
             Step::Tell(op) => self.tell_controller(id, op),
             Step::Propose(command) => self.propose(id, command),
             Step::Send(command) => self.send(id, command),
+        }
+    }
+
+    /// Only changes are left to send. Writers that keep them from getting few are slowed, at last.
+    fn follow(&mut self, id: TaskId) {
+        let (now, patience) = (self.now, self.limits.patience);
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let since = *task.following.get_or_insert(now);
+        if since + PATIENCES * patience <= now && task.slow_at <= now {
+            task.slow_at = now + SLOW_EVERY;
+            let slots = task.found.slots.clone();
+            self.outputs.push(MoverOutput::Slow { group: id.group, slots });
         }
     }
 

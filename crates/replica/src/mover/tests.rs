@@ -172,8 +172,9 @@ impl World {
         let (at, output) = self.open.remove(which);
         let is_lost = self.loses > 0 && self.draw(self.loses) == 0;
         match output {
-            MoverOutput::Report(_) => {}
-            MoverOutput::Look { ticket, group, look } => {
+            MoverOutput::Report(_) | MoverOutput::Slow { .. } => {}
+            MoverOutput::Look { ticket, group, mut look } => {
+                look.set_clock(LogTime(self.now));
                 let machine = self.machines.get_mut(&group).expect("a group");
                 let step = look.take(machine).expect("sound");
                 self.movers[at].looked(ticket, step);

@@ -249,11 +249,13 @@ impl World {
                     let caller = Caller { connection: MOVER, ticket };
                     node.core.request(Target::Group(to), caller, ask);
                 }
-                MoverOutput::Look { ticket, group, look } => {
+                MoverOutput::Look { ticket, group, mut look } => {
+                    look.set_clock(node.core.stamp(group));
                     let machine = node.machines.get_mut(&group);
                     let step = machine.and_then(|machine| look.take(machine).expect("sound"));
                     node.mover.looked(ticket, step);
                 }
+                MoverOutput::Slow { group, slots } => node.core.slow(group, slots),
                 MoverOutput::Report(_) => {}
             }
         }

@@ -17,8 +17,8 @@
 //! | another attempt planned | `Unfreeze`, then as above | drops the old staging area |
 //! | cancelled | `Unfreeze`, says so | `Discard`, says so |
 //!
-//! Missing on purpose: writers that outrun the copy are not slowed down; a move that never gets
-//! near the freeze is given up by its host, as late.
+//! Missing on purpose: writers that outrun the copy are the host's to slow down; a move that never gets
+//! near the freeze is given up by it, as late.
 
 mod source;
 mod stage;

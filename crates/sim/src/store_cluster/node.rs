@@ -607,6 +607,7 @@ impl Running {
                     look.set_clock(self.core.stamp(group));
                     self.stage.queue.push_back(Work::Look { ticket, group, look });
                 }
+                MoverOutput::Slow { group, slots } => self.core.slow(group, slots),
                 MoverOutput::Report(report) => self.happenings.push(Happening::Moves(report)),
             }
         }

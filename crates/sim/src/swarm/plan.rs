@@ -155,6 +155,9 @@ fn shard(config: &mut StoreConfig, random: &mut Random) {
         moves.copy_bytes_per_second = random.between(2_000, 20_000);
         moves.attempt = moves.attempt.max(Duration::from_secs(4));
     }
+    if random.chance(500) {
+        moves.part_bytes = random.between(200, 4000);
+    }
 }
 
 /// What goes wrong just when slots come a step further.

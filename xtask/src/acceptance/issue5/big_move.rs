@@ -144,7 +144,11 @@ impl Space {
         })
         .with_context(|| format!("of {before} bytes {:?} are left", Space::now(cluster)))?;
         let seconds = (begun.elapsed().as_secs_f64() * 10.0).round() / 10.0;
-        println!("the source's states: {} MiB before, {} after {seconds} s", before >> 20, after >> 20);
+        println!(
+            "the source's states: {} MiB before, {} after {seconds} s",
+            before >> 20,
+            after >> 20
+        );
         Ok(GivenBack { before, after, seconds })
     }
 }

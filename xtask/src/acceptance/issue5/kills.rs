@@ -152,9 +152,10 @@ impl Theatre<'_> {
     ) -> Result<(&'static str, Option<Disturbance>)> {
         self.spread()?;
         let before = shards::slots(self.context, &self.cluster, 0)?;
-        let owners = self.halves.each_ref().map(|half| {
-            half.first().and_then(|slot| before.owner(*slot)).unwrap_or_default()
-        });
+        let owners = self
+            .halves
+            .each_ref()
+            .map(|half| half.first().and_then(|slot| before.owner(*slot)).unwrap_or_default());
         let other = |group: u32| if group == PAIR[0] { PAIR[1] } else { PAIR[0] };
         for hold in scene.holds {
             std::fs::write(self.stops.join(hold), [])?;
