@@ -32,6 +32,8 @@ pub(crate) struct Litter {
     /// Where the deletion of the first of these has come to. Going on from there spares an LSM
     /// engine from stepping over what it has just deleted.
     place: Option<Vec<u8>>,
+    /// Rows deleted since the machine was opened.
+    deleted: u64,
 }
 
 impl Litter {
@@ -41,14 +43,20 @@ impl Litter {
             slots: littered.map(|(slot, _)| slot).collect(),
             has_dues: tables.generation > 0,
             place: None,
+            deleted: 0,
         }
+    }
+
+    /// Slots that may have rows to delete, and rows deleted since the machine was opened.
+    pub(crate) fn counts(&self) -> (usize, u64) {
+        (self.slots.len(), self.deleted)
     }
 
     /// Everything was flushed.
     pub(crate) fn note_flush(&mut self, tables: &Tables) {
         let place = self.place.take();
         let first = self.slots.first().copied();
-        *self = Self::of(tables);
+        *self = Self { deleted: self.deleted, ..Self::of(tables) };
         self.place = place.filter(|_| self.slots.first().copied() == first);
     }
 
@@ -82,6 +90,7 @@ impl Litter {
             pace.count(&found);
             let is_done = found.len() < wanted;
             left -= found.len();
+            self.deleted += found.len() as u64;
             bytes += found.iter().map(|(_, row)| row.len()).sum::<usize>();
             self.place = found.last().map(|(last, _)| layout::behind(last));
             found.into_iter().for_each(|(key, _)| overlay.delete(key));

@@ -192,6 +192,12 @@ impl<S: Store> Machine<S> {
         })
     }
 
+    /// How many slots may have rows that no longer count, left behind by a flush or by a move, and how
+    /// many such rows have been deleted since the machine was opened.
+    pub fn litter(&self) -> (usize, u64) {
+        self.litter.counts()
+    }
+
     /// Answers `read` from the state as of the last apply, all of it from the same state.
     ///
     /// `clock` is the caller's estimate of the leader's clock, the same for every attempt of one

@@ -449,6 +449,7 @@ impl<E: Engine> ApplyStage<E> {
         let applied = machine.applied().index;
         let known = batch.iter().take_while(|(id, _)| id.index <= applied).count();
         let mut outcomes = Vec::new();
+        let litter_before = machine.litter();
         machine.apply(&batch[known..], &mut outcomes).map_err(|e| (group, e.to_string()))?;
         let (applied, log_time, next_due) =
             (machine.applied(), machine.log_time(), machine.next_due());
@@ -456,13 +457,16 @@ impl<E: Engine> ApplyStage<E> {
             Ok(QueryAnswer::Reply(Reply::Integer(keys))) => keys.cast_unsigned(),
             _ => 0,
         };
-        let due = machine.store().persister().is_due();
+        let (due, litter) = (machine.store().persister().is_due(), machine.litter());
         let metrics = &self.node.metrics;
         metrics.entries_applied.inc_by(batch.len() as u64);
         let bytes = batch[known..].iter().filter_map(|(_, command)| command.as_ref());
         metrics.command_bytes_applied.inc_by(bytes.map(|command| command.len() as u64).sum());
         metrics.apply_seconds.observe(begun.elapsed().as_secs_f64());
         self.node.set_keys(group, Some(keys));
+        if litter != litter_before {
+            metrics.show_litter(group, litter);
+        }
         if group == DATA_GROUP {
             self.node.view.applied.store(applied.index.0, Ordering::Relaxed);
         }
@@ -541,15 +545,25 @@ impl<E: Engine> ApplyStage<E> {
         Ok(())
     }
 
-    /// Cleans up behind a flush while there is nothing else to do.
+    /// Cleans up behind flushes and moves while there is nothing else to do.
     fn tidy(&mut self) -> bool {
         let mut untidy = false;
+        let mut cleaned = Vec::new();
         for (group, machine) in &mut self.machines {
+            let before = machine.litter();
             match machine.tidy() {
-                Ok(more) => untidy |= more,
+                Ok(more) => {
+                    untidy |= more;
+                    if machine.litter() != before {
+                        self.node.metrics.show_litter(*group, machine.litter());
+                        cleaned.extend((!more).then_some(*group));
+                    }
+                }
                 Err(error) => warn!(%group, %error, "cannot tidy the state"),
             }
         }
+        // What was deleted takes its space until that is in tables.
+        cleaned.into_iter().for_each(|group| self.persist_soon(group));
         untidy
     }
 

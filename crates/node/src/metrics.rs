@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kontiki_replica::GroupStatus;
+use kontiki_types::GroupId;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -61,6 +62,8 @@ pub(crate) struct Metrics {
     pending_writes: PerGroup,
     waiting_reads: PerGroup,
     held_writes: PerGroup,
+    dead_slots: PerGroup,
+    dead_rows_deleted: PerGroup,
     pub(crate) moves: MoveMetrics,
     command_count: AtomicU64,
     /// Bytes of the log in memory, of all groups.
@@ -169,6 +172,16 @@ impl Metrics {
                 PerGroup::default()
             ),
             waiting_reads: metric!("waiting_reads", "Reads that wait", PerGroup::default()),
+            dead_slots: metric!(
+                "slots_with_dead_rows",
+                "Slots that may have rows left behind by a flush or a move",
+                PerGroup::default()
+            ),
+            dead_rows_deleted: metric!(
+                "dead_rows_deleted",
+                "Rows left behind by a flush or a move that were deleted since the start",
+                PerGroup::default()
+            ),
             held_writes: metric!(
                 "held_writes",
                 "Times that a write waited since its slots' move had no chance otherwise",
@@ -219,6 +232,13 @@ impl Metrics {
     pub(crate) fn role_changed(&self, led: usize) {
         self.role_changes.inc();
         self.leader.set(led as i64);
+    }
+
+    /// Slots that may have dead rows, and dead rows deleted.
+    pub(crate) fn show_litter(&self, group: GroupId, (slots, deleted): (usize, u64)) {
+        let label = GroupLabel { group: group.0 };
+        self.dead_slots.get_or_create(&label).set(i64::try_from(slots).unwrap_or(i64::MAX));
+        self.dead_rows_deleted.get_or_create(&label).set(deleted.cast_signed());
     }
 
     pub(crate) fn show_resting(&self, groups: usize) {
