@@ -10,7 +10,7 @@ use crate::program::Program;
 const AROUND: Duration = Duration::from_secs(180);
 
 pub(super) fn run(context: &Context) -> Result<Figures> {
-    let seconds = context.amount(600, 60);
+    let seconds = context.amount(600, 25);
     // Not in the scratch folder, which goes when the item has passed.
     let history = context.scratch.with_file_name("chaos-history.jsonl");
     let dir = context.scratch.join("nodes");
