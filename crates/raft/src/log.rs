@@ -108,6 +108,9 @@ impl<P: Payload> Log<P> {
     /// An entry behind which there are at least `bytes` of log, and hardly more: the last that is
     /// known to be one. The base if there is none.
     pub(crate) fn index_before(&self, bytes: u64) -> Index {
+        if bytes >= self.bytes() {
+            return self.base.id.index;
+        }
         let most = self.last_cost.saturating_sub(bytes);
         // A range ends where the next one begins.
         let after = self.ranges.partition_point(|range| range.cost <= most);
