@@ -137,7 +137,13 @@ impl Swarm {
             let membership = self.cluster.membership_of(of, leader)?;
             Some(membership.voters.iter().map(|voter| voter.node).collect::<BTreeSet<NodeId>>())
         };
-        let (Some(there), Some(all)) = (voters(group), voters(like)) else { return false };
+        let Some(there) = voters(group) else { return false };
+        // The group that the controller is to be like may have left.
+        let all = match self.cluster.groups().contains(&like) {
+            true => voters(like),
+            false => Some(BTreeSet::new()),
+        };
+        let Some(all) = all else { return false };
         let leaving: BTreeSet<NodeId> = self.operator.leaving().collect();
         let missing = all.into_iter().filter(|node| !there.contains(node));
         let missing: Vec<_> = missing.filter(|node| !leaving.contains(node)).collect();
@@ -150,15 +156,24 @@ impl Swarm {
         missing.is_empty() && there.len() > 1
     }
 
-    /// Whether every group that has joined has begun, and has its replicas.
-    pub(super) fn groups_are_settled(&self) -> bool {
-        let Some(known) = self.cluster.configuration() else { return true };
-        if self.founder.controller.is_some() && !self.founder.is_controller_spread {
-            return false;
+    /// Groups that have joined and have not begun, or not all of their replicas.
+    pub(super) fn unsettled(&self) -> Vec<String> {
+        let Some(known) = self.cluster.configuration() else { return Vec::new() };
+        let mut unsettled = Vec::new();
+        if let Some((node, incarnation)) = self.founder.controller
+            && !self.founder.is_controller_spread
+        {
+            let now = self.cluster.incarnation(node);
+            unsettled.push(format!("the controller of {node} ({incarnation:?}, now {now:?})"));
         }
-        known
-            .groups()
-            .filter(|(_, entry)| entry.joined > 0)
-            .all(|(id, entry)| self.founder.spread.contains(&GroupRef { id, joined: entry.joined }))
+        for (id, entry) in known.groups().filter(|(_, entry)| entry.joined > 0) {
+            let group = GroupRef { id, joined: entry.joined };
+            if !self.founder.spread.contains(&group) {
+                let claim = self.founder.claims.get(&group);
+                let now = claim.map(|(node, _)| self.cluster.incarnation(*node));
+                unsettled.push(format!("{group:?} of {claim:?}, now {now:?}"));
+            }
+        }
+        unsettled
     }
 }

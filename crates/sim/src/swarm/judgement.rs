@@ -71,9 +71,10 @@ impl Swarm {
         if !repaired {
             let (wishes, running) = (self.operator.wishes(), self.cluster.running());
             let moves = self.mover.as_ref().map_or(&[][..], |mover| mover.left());
+            let unsettled = self.unsettled();
             return liveness(format!(
                 "{REPAIR_WITHIN:?} after the last fault {wishes:?} are to do, {running:?} run, \
-                 {moves:?} are under way"
+                 {moves:?} are under way, {unsettled:?} have not begun or lack replicas"
             ));
         }
         self.live(self.start + TIME_MIN, |_| false)?;

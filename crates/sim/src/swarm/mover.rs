@@ -338,7 +338,7 @@ impl Swarm {
 
     /// Whether every move has ended, and none is wanted.
     pub(super) fn moves_are_over(&self) -> bool {
-        self.mover.as_ref().is_none_or(Mover::is_done) && self.groups_are_settled()
+        self.mover.as_ref().is_none_or(Mover::is_done) && self.unsettled().is_empty()
     }
 
     /// The operator of the slots looks at what is to be done.
