@@ -46,15 +46,18 @@ pub(super) fn run(context: &Context) -> Result<Figures> {
 
     let counts = completed(&std::fs::read_to_string(&trace)?, &owners);
     let of = |place: usize| counts.get(&place).copied().unwrap_or(0);
-    let follower =
-        (0..3).filter(|place| *place != leader).map(of).max().context("two followers")?;
+    let followers = || (0..3).filter(|place| *place != leader).map(of);
+    let follower = followers().max().context("two followers")?;
     let figures = Figures::from_iter([
         ("writes".to_string(), WRITES.into()),
         ("syncs_leader".to_string(), of(leader).into()),
         ("syncs_follower".to_string(), follower.into()),
     ]);
     ensure!(of(leader) >= WRITES, "the leader synced {} times", of(leader));
-    ensure!(follower >= WRITES, "the busiest follower synced {follower} times");
+    // Each write is acknowledged after a sync of some follower that began after the write before was
+    // acknowledged. On a busy machine that is not the same follower each time.
+    let least = if context.small { followers().sum() } else { follower };
+    ensure!(least >= WRITES, "the followers synced {} times", followers().sum::<usize>());
     Ok(figures)
 }
 
