@@ -86,6 +86,18 @@ fn needs(programs: &[&str]) -> Result<()> {
     ))))
 }
 
+/// Appends bytes that do not compress, other ones for each seed, until there are `length` or up to
+/// seven more.
+fn fill_with_noise(value: &mut Vec<u8>, length: usize, seed: u64) {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    while value.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        value.extend_from_slice(&state.to_le_bytes());
+    }
+}
+
 /// `cargo xtask acceptance ISSUE [--item ITEM]... [--small]`.
 pub fn run(root: &Path, arguments: &[String]) -> Result<bool> {
     let wanted = Wanted::parse(arguments)?;

@@ -13,7 +13,7 @@ use crate::acceptance::client::{Client, Reply};
 use crate::acceptance::cluster::Cluster;
 use crate::acceptance::load::Load;
 use crate::acceptance::metrics::{Histogram, largest_gauge};
-use crate::acceptance::{Context, Figures, wait};
+use crate::acceptance::{Context, Figures, fill_with_noise, wait};
 
 const MOVED: &str = "0-4095";
 const MOVED_UPTO: u16 = 4095;
@@ -181,14 +181,8 @@ fn fill_key(tags: &[String], number: usize) -> String {
 
 fn fill_value(number: usize) -> Vec<u8> {
     let mut value = format!("{number:08}").into_bytes();
-    // Nothing that compresses: what a move carries is what a user's data would be.
-    let mut state = number as u64 ^ 0x9e37_79b9_7f4a_7c15;
-    while value.len() < VALUE_BYTES {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        value.extend_from_slice(&state.to_le_bytes());
-    }
+    // What a move carries is what a user's data would be.
+    fill_with_noise(&mut value, VALUE_BYTES, number as u64);
     value
 }
 

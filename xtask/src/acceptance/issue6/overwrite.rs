@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::disk_use;
 use crate::acceptance::client::{Client, Reply};
 use crate::acceptance::cluster::Cluster;
-use crate::acceptance::{Context, Figures, wait};
+use crate::acceptance::{Context, Figures, fill_with_noise, wait};
 
 const KEYS: u64 = 1000;
 const VALUE_BYTES: usize = 1024;
@@ -174,15 +174,8 @@ fn name(key: u64) -> String {
     format!("key-{key:04}")
 }
 
-/// Nothing that compresses.
 fn value(key: u64, round: u64) -> Vec<u8> {
-    let mut state = (key << 40 | round).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut value = Vec::with_capacity(VALUE_BYTES);
-    while value.len() < VALUE_BYTES {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        value.extend_from_slice(&state.to_le_bytes());
-    }
+    fill_with_noise(&mut value, VALUE_BYTES, key << 40 | round);
     value
 }
