@@ -30,13 +30,24 @@ impl Client {
         addresses: impl IntoIterator<Item = A>,
         options: Options,
     ) -> Result<Self, Error> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("kontiki-client")
-            .enable_all()
-            .build()
-            .map_err(|error| Error::not_applied(Reason::Internal, error.to_string()))?;
+        let runtime = runtime()?;
         let client = runtime.block_on(crate::Client::connect(addresses, options))?;
+        Ok(Self { client, runtime: Arc::new(runtime) })
+    }
+
+    /// As [`crate::Client::for_operators`].
+    ///
+    /// # Errors
+    /// As [`crate::Client::for_operators`].
+    pub fn for_operators<A: AsRef<str>>(
+        addresses: impl IntoIterator<Item = A>,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let runtime = runtime()?;
+        let client = {
+            let _within = runtime.enter();
+            crate::Client::for_operators(addresses, options)?
+        };
         Ok(Self { client, runtime: Arc::new(runtime) })
     }
 
@@ -160,4 +171,13 @@ impl Client {
     pub fn reshape(&self, change: Change) -> Result<Reshaped, Error> {
         self.runtime.block_on(self.client.reshape(change))
     }
+}
+
+fn runtime() -> Result<Runtime, Error> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("kontiki-client")
+        .enable_all()
+        .build()
+        .map_err(|error| Error::not_applied(Reason::Internal, error.to_string()))
 }

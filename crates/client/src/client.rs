@@ -64,6 +64,26 @@ impl Client {
         Ok(Self(Arc::new(Inner { nodes, options, stamps, entry_bytes_max })))
     }
 
+    /// A client for operators, of these nodes and no others: each answers for itself, also where no
+    /// group has a leader. Connects with the first call.
+    ///
+    /// # Errors
+    /// The settings cannot be used.
+    pub fn for_operators<A: AsRef<str>>(
+        addresses: impl IntoIterator<Item = A>,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let options = Options { discover: false, ..options };
+        let nodes = Nodes::new(addresses, &options)?;
+        if nodes.is_empty() {
+            return Err(Error::not_applied(Reason::Invalid, "no address given"));
+        }
+        let stamps = Stamps::unopened()
+            .map_err(|error| Error::not_applied(Reason::Internal, error.to_string()))?;
+        let entry_bytes_max = AtomicU64::new(u64::MAX);
+        Ok(Self(Arc::new(Inner { nodes, options, stamps, entry_bytes_max })))
+    }
+
     /// The value and version of a key, or `None` if it does not exist. Linearizable.
     ///
     /// # Errors

@@ -43,6 +43,13 @@ impl Stamps {
         Ok(Self::with_id(ClientId::from_bytes(&id), log_time_ms, retention))
     }
 
+    /// Stamps of a new client that has asked for no log time yet: it must before its first write.
+    pub(crate) fn unopened() -> Result<Self, getrandom::Error> {
+        let stamps = Self::new(0, Duration::ZERO)?;
+        stamps.forget();
+        Ok(stamps)
+    }
+
     fn with_id(id: ClientId, log_time_ms: u64, retention: Duration) -> Self {
         // Incarnation 0 stands for "none" elsewhere.
         let id = ClientId { incarnation: Incarnation(id.incarnation.0.max(1)), ..id };

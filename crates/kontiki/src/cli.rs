@@ -70,6 +70,11 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Fill an empty store, or a new folder, from a backup.
     Restore(RestoreArgs),
+    /// Give up the writes that only lost nodes have: the keys of the directories that are left, as a
+    /// backup.
+    RecoverWithLoss(SalvageArgs),
+    /// Check a node's directory, while the node does not run; changes nothing.
+    Verify(VerifyArgs),
     /// Settings of a node.
     Config {
         /// Print a commented file with every setting and its default.
@@ -136,6 +141,19 @@ pub(crate) struct NodeArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "Checks identity, log, snapshots and states, and whether they fit each \
+                        other.\n\nExit codes: 0 sound, 1 it could not be checked, 4 something is \
+                        damaged: printed are file, offset, group and entries as far as \
+                        known.\n\nExample:\n  kontiki verify kontiki-data/node-1")]
+pub(crate) struct VerifyArgs {
+    /// The directory of one node.
+    pub(crate) dir: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
 #[command(
     after_help = "Exit code 1: the history is not linearizable (the error names a page that \
                         shows why), a node ended by itself, or one did not serve after the \
@@ -184,6 +202,27 @@ pub(crate) struct BackupArgs {
     pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) address: AddressArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "For a store that has lost a majority of the directories of a group for good. Give all \
+                        that are left, of nodes that do not run; they are not changed. Of each group \
+                        the one counts whose log goes furthest. What only the lost ones had is not in \
+                        the file, also if it was acknowledged.\n\nExample:\n  kontiki \
+                        recover-with-loss left.backup --from kontiki-data/node-1 \
+                        --i-accept-that-acknowledged-writes-may-be-lost\n  kontiki restore \
+                        left.backup --dir ./restored"
+)]
+pub(crate) struct SalvageArgs {
+    /// The backup to write. Needs space for as much again beside it while it is made.
+    pub(crate) file: PathBuf,
+    /// The directory of a node that is left; once for each.
+    #[arg(long, required = true)]
+    pub(crate) from: Vec<PathBuf>,
+    /// Say that you know.
+    #[arg(long = "i-accept-that-acknowledged-writes-may-be-lost")]
+    pub(crate) accept_loss: bool,
 }
 
 #[derive(Args, Debug)]
@@ -279,6 +318,23 @@ pub(crate) enum ClusterCommand {
     AddReplica(ReplicaArgs),
     /// Remove the replica of a group from a node.
     RemoveReplica(ReplicaArgs),
+    /// Take back a node that has lost its directory, in all its groups, under its new identity: as
+    /// a learner first, and as a voter once it has caught up.
+    #[command(after_help = "The node must run again, on an empty directory, started with --join \
+                            and the gRPC address of another node. It never votes in the name of \
+                            what its old directory had promised.\n\nExample:\n  kontiki node --id \
+                            2 --dir /new/disk --listen 10.0.0.2:7001 --join 10.0.0.1:7101 &\n  \
+                            kontiki cluster readmit --node 2 --addr 10.0.0.1:7101")]
+    Readmit {
+        /// The node.
+        #[arg(long)]
+        node: u64,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        address: AddressArgs,
+    },
     /// Which group has which slots, and the moves under way.
     Slots {
         /// Print JSON.

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kontiki_client::{Error, Options, blocking::Client};
+use kontiki_client::{ClusterStatus, Error, Options, blocking::Client};
 
 use crate::UnknownOutcome;
 use crate::cli::{AddressArgs, KeyArgs, KeyValueArgs};
@@ -21,13 +21,27 @@ pub(crate) fn options(address: &AddressArgs) -> Options {
 
 /// Connects to the cluster behind the address.
 pub(crate) fn connect(address: &AddressArgs) -> Result<Client> {
-    Client::connect([&address.addr], options(address)).map_err(told).with_context(|| {
-        format!(
-            "cannot reach a cluster at {}\nhint: give the gRPC address of a node by --addr or \
-             KONTIKI_ADDR; `kontiki up` prints them",
-            address.addr
-        )
-    })
+    Client::connect([&address.addr], options(address))
+        .map_err(told)
+        .with_context(|| out_of_reach(address))
+}
+
+/// What the node at the address, and no other, knows of the cluster; also without a majority.
+pub(crate) fn cluster_status(address: &AddressArgs) -> Result<ClusterStatus> {
+    operators(address)?.cluster_status().map_err(told).with_context(|| out_of_reach(address))
+}
+
+/// A client of the node at the address, and no other.
+pub(crate) fn operators(address: &AddressArgs) -> Result<Client> {
+    Client::for_operators([&address.addr], options(address)).map_err(told)
+}
+
+fn out_of_reach(address: &AddressArgs) -> String {
+    format!(
+        "cannot reach a cluster at {}\nhint: give the gRPC address of a node by --addr or \
+         KONTIKI_ADDR; `kontiki up` prints them",
+        address.addr
+    )
 }
 
 /// An error of the client, with the exit code that fits.

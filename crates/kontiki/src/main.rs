@@ -1,7 +1,7 @@
 //! The `kontiki` binary: a local cluster, a node, a client, an operator's tool and the benchmarks.
 //!
 //! stdout is data, stderr is logs and errors. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the
-//! outcome of a write is unknown.
+//! outcome of a write is unknown, 4 `verify` found damage.
 
 mod backup;
 mod bench;
@@ -15,6 +15,7 @@ mod node;
 mod reshape;
 mod sim;
 mod up;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -69,6 +70,8 @@ fn main() -> ExitCode {
         Command::Cluster(args) => cluster::run(&args),
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
+        Command::RecoverWithLoss(args) => backup::recover_with_loss(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Config { .. } => {
             print!("{}", config::defaults_toml());
             Ok(())
@@ -84,6 +87,9 @@ fn main() -> ExitCode {
             eprintln!("error: {}", chain(&error));
             if error.downcast_ref::<UnknownOutcome>().is_some() {
                 return ExitCode::from(3);
+            }
+            if error.downcast_ref::<verify::Damaged>().is_some() {
+                return ExitCode::from(4);
             }
             ExitCode::FAILURE
         }

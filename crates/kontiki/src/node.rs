@@ -1,11 +1,12 @@
 //! node: one node in the foreground.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use kontiki_net::{Limits, PeerConfig, Secret, Security, Tls};
-use kontiki_node::{GroupConfig, Membership, RaftLimits, Settings};
+use kontiki_node::{GroupConfig, Membership, RaftLimits, Settings, StartError};
 use kontiki_shard::GROUPS_MAX;
 use kontiki_types::NodeId;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,9 +31,10 @@ pub(crate) fn run(args: NodeArgs, log: &LogArgs) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the threads that serve sockets")?;
-    runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
+    let done = runtime.block_on(async {
+        let listen = |kind| signal(kind).map_err(StartError::Listener);
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        let mut terminate = listen(SignalKind::terminate())?;
         let stop = async move {
             tokio::select! {
                 _ = interrupt.recv() => {}
@@ -45,8 +47,36 @@ pub(crate) fn run(args: NodeArgs, log: &LogArgs) -> Result<()> {
                 addresses.resp, addresses.grpc, addresses.http
             );
         };
-        kontiki_node::run(settings, listening, stop).await.map_err(anyhow::Error::from)
-    })
+        kontiki_node::run(settings, listening, stop).await
+    });
+    match done {
+        Err(error @ (StartError::Damaged { .. } | StartError::Differs { .. })) => {
+            start_again(error)
+        }
+        done => Ok(done?),
+    }
+}
+
+/// How often in a row a node starts itself again.
+const STARTED_AGAIN_MAX: u32 = 3;
+/// Says to the next start how often that was.
+const STARTED_AGAIN: &str = "_KONTIKI_STARTED_AGAIN";
+
+/// A state that cannot be read back is discarded and made anew by a start, and one that cannot be
+/// trusted is not opened by it, so the process becomes a
+/// new one of itself, unless that has not helped before. Returns only an error.
+fn start_again(error: StartError) -> Result<()> {
+    let times = std::env::var(STARTED_AGAIN).ok().and_then(|times| times.parse().ok()).unwrap_or(0);
+    if times >= STARTED_AGAIN_MAX {
+        return Err(error.into());
+    }
+    eprintln!("error: {error}\nthe node starts again by itself");
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let failed = std::process::Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .env(STARTED_AGAIN, (times + 1).to_string())
+        .exec();
+    bail!("{error}\nand cannot start again by itself: {failed}")
 }
 
 /// Has this process end when its parent does, unless that has happened already.
@@ -101,6 +131,7 @@ fn settings(config: &Config) -> Result<Settings> {
         retry_after: config.retry_after,
         waiting_max: config.waiting_max,
         log_keep_bytes: config.log_keep.0,
+        check_interval: config.check_interval,
         ..GroupConfig::default()
     };
     settings.raft = RaftLimits {
@@ -135,6 +166,7 @@ fn settings(config: &Config) -> Result<Settings> {
     };
     settings.memory_bytes = config.memory.0;
     settings.segment_bytes = config.segment_bytes.0;
+    settings.scrub_interval = config.scrub_interval;
     settings.io_threads = config.io_threads;
     // For tests, and no setting: see docs/sharding.md.
     settings.move_stops = std::env::var_os("KONTIKI_MOVE_STOPS").map(PathBuf::from);

@@ -124,29 +124,24 @@ fn format_directories(args: &UpArgs, shape: &Shape, nodes: &[Planned]) -> Result
             nodes.iter().map(|node| (NodeId(node.id), node.dir.as_path())).collect();
         kontiki_node::format_cluster(&founders, shape.replicas, shape.groups)?;
     } else if let Some(empty) = nodes.iter().zip(&formatted).find(|(_, formatted)| !**formatted) {
-        warn_of_empty(args, shape, empty.0, nodes[0].grpc);
+        let other = nodes.iter().find(|node| node.id != empty.0.id);
+        warn_of_empty(args, empty.0, other.map_or(0, |node| node.grpc));
     }
     Ok(())
 }
 
-fn warn_of_empty(args: &UpArgs, shape: &Shape, node: &Planned, grpc: u16) {
+fn warn_of_empty(args: &UpArgs, node: &Planned, grpc: u16) {
     let (dir, id) = (args.dir.display(), node.id);
     eprintln!(
         "warning: the cluster in {dir} exists, but the directory of node {id} is empty; a node that \
          lost its directory may have voted, so it is not taken back as the same member"
     );
-    if shape.groups > 1 {
-        eprintln!(
-            "hint: start another node in its place by `kontiki node --id {} --dir DIR --join \
-             127.0.0.1:{grpc}`, then `kontiki cluster remove-node --id {id}`",
-            shape.nodes + 1
-        );
-    } else {
-        eprintln!(
-            "hint: kontiki cluster remove-replica --node {id}, then start it by `kontiki node --id \
-             {id} --join 127.0.0.1:{grpc}` and `kontiki cluster add-replica --node {id}`"
-        );
-    }
+    eprintln!(
+        "hint: start it as a new member by `kontiki node --id {id} --dir {} --listen 127.0.0.1:{} \
+         --join 127.0.0.1:{grpc}`, then `kontiki cluster readmit --node {id}`",
+        node.dir.display(),
+        node.resp
+    );
 }
 
 /// Starts the process of a node, and a thread that reports what becomes of it.

@@ -28,6 +28,7 @@
 mod access;
 mod batch;
 mod bytes_in;
+mod check;
 mod clients;
 pub mod command;
 mod dead;
@@ -54,6 +55,7 @@ pub mod table;
 
 pub use access::{Access, AccessMut, Record};
 pub use bytes_in::BadBytes;
+pub use check::{Check, Checked};
 pub use key_view::{KeyPage, KeyRow, KeyView};
 pub use machine::{KEY_BYTES_MAX, Machine, RETRY_WINDOW_MAX_MS};
 pub use mem_store::{MemStore, MemView};

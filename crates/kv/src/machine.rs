@@ -7,6 +7,7 @@ use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{ClientId, Index, LogId, LogTime, Slot};
 
 use crate::batch::{Batch, LastRead};
+use crate::check::Sums;
 use crate::clients::{Kept, Record};
 use crate::command::{Read, Write, no_steward};
 use crate::expiry::{self, first_due};
@@ -53,6 +54,8 @@ pub struct Machine<S> {
     stewarded: Index,
     /// Slots on their way out that are counted.
     tallies: Tallies,
+    /// What comparisons of the replicas came to here.
+    sums: Sums,
     /// The entry at hand.
     applying: Index,
     is_new: bool,
@@ -85,6 +88,7 @@ impl<S: Store> Machine<S> {
             stewards: None,
             stewarded: Index(0),
             tallies: Tallies::default(),
+            sums: Sums::default(),
             applying: Index(0),
             is_new,
             has_failed: false,
@@ -269,6 +273,19 @@ impl<S: Store> Machine<S> {
         &self.tables
     }
 
+    pub(crate) fn sums(&self) -> &Sums {
+        &self.sums
+    }
+
+    pub(crate) fn sums_mut(&mut self) -> &mut Sums {
+        &mut self.sums
+    }
+
+    /// The rows as of the entry at hand.
+    pub(crate) fn merged(&self) -> Merged<'_, S> {
+        Merged { store: &self.store, overlay: &self.overlay }
+    }
+
     pub(crate) fn tallies(&mut self) -> &mut Tallies {
         &mut self.tallies
     }
@@ -325,6 +342,7 @@ impl<S: Store> Machine<S> {
         match body {
             Body::Tick => self.batch().expire(expiry::PER_TICK),
             Body::Slots(payload) => self.apply_slots(index, &payload),
+            Body::Check(check) => self.check(index, check),
             Body::Write(request) => {
                 self.batch().expire(expiry::PER_WRITE)?;
                 let WriteRequest { client, seq, slot, .. } = request;

@@ -86,7 +86,36 @@ pub enum MachineError {
         /// What came next.
         found: Index,
     },
+    /// This state is not that of the group's leader, though the same entries were applied.
+    #[error(
+        "at entry {at} the state here is not that of the group's leader: {own:032x} instead of \
+         {leaders:032x}"
+    )]
+    Differs {
+        /// The entry as of which the states were compared.
+        at: Index,
+        /// The sum over a part of this state.
+        own: u128,
+        /// The leader's.
+        leaders: u128,
+    },
     /// An earlier call failed, so that memory and engine may differ.
     #[error("the state machine has failed before and must be reopened")]
     Failed,
+}
+
+impl MachineError {
+    /// Whether the stored state is damaged: it must be made anew, from the log or from a peer.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_damage(),
+            Self::State(_) => true,
+            Self::Entry { .. } | Self::Order { .. } | Self::Differs { .. } | Self::Failed => false,
+        }
+    }
+
+    /// Whether the state is not that of the group's leader.
+    pub fn is_difference(&self) -> bool {
+        matches!(self, Self::Differs { .. })
+    }
 }

@@ -4,12 +4,14 @@ use bytes::Bytes;
 use kontiki_types::{ClientId, LogTime, Seq, Slot};
 
 use crate::bytes_in::{BadBytes, Cursor};
+use crate::check::Check;
 
 /// Version byte that every proposal begins with.
 const VERSION: u8 = 1;
 const TICK: u8 = 0;
 const WRITE: u8 = 1;
 const SLOTS: u8 = 2;
+const CHECK: u8 = 3;
 const STAMP: core::ops::Range<usize> = 2..10;
 
 /// What a leader puts into the log.
@@ -31,6 +33,8 @@ pub enum Body {
     Write(WriteRequest),
     /// Is an entry of the [`Steward`](crate::Steward), who alone knows the form.
     Slots(Bytes),
+    /// Has the replicas compared.
+    Check(Check),
 }
 
 /// A command with what makes it take effect once and in order. Every retry carries the same bytes,
@@ -59,6 +63,11 @@ impl Proposal {
         Self { stamp, body: Body::Tick }
     }
 
+    /// A comparison of the replicas at `stamp`.
+    pub const fn check(stamp: LogTime, check: Check) -> Self {
+        Self { stamp, body: Body::Check(check) }
+    }
+
     /// A write at `stamp`.
     pub const fn write(stamp: LogTime, request: WriteRequest) -> Self {
         Self { stamp, body: Body::Write(request) }
@@ -71,10 +80,14 @@ impl Proposal {
             Body::Tick => TICK,
             Body::Write(_) => WRITE,
             Body::Slots(_) => SLOTS,
+            Body::Check(_) => CHECK,
         });
         out.extend_from_slice(&self.stamp.0.to_be_bytes());
         if let Body::Slots(payload) = &self.body {
             out.extend_from_slice(payload);
+        }
+        if let Body::Check(check) = &self.body {
+            check.encode(out);
         }
         if let Body::Write(request) = &self.body {
             out.reserve(54 + request.command.len());
@@ -93,6 +106,7 @@ impl Proposal {
         let command = match &self.body {
             Body::Tick => 0,
             Body::Slots(payload) => payload.len(),
+            Body::Check(_) => 32,
             Body::Write(request) => 54 + request.command.len(),
         };
         let mut out = Vec::with_capacity(STAMP.end + command);
@@ -116,6 +130,7 @@ impl Proposal {
             TICK if cursor.is_empty() => Body::Tick,
             WRITE => Body::Write(decode_request(bytes, &mut cursor)?),
             SLOTS => Body::Slots(bytes.slice(cursor.position()..)),
+            CHECK => Body::Check(Check::decode(&mut cursor)?),
             _ => return Err(BadBytes::new("proposal: unknown kind")),
         };
         Ok(Self { stamp, body })
@@ -171,7 +186,10 @@ mod tests {
         let first = WriteRequest { seq: Seq(1), low: Seq(0), after: None, ..request() };
         let slots = Proposal { stamp: LogTime(3), body: Body::Slots(Bytes::from_static(b"any")) };
         let first = Proposal::write(LogTime(0), first);
-        for proposal in [Proposal::tick(LogTime(5)), write, first, slots] {
+        let check = |before| Proposal::check(LogTime(8), Check { from: 1 << 50, before });
+        let checks = [check(None), check(Some((kontiki_types::Index(7), 1 << 100)))];
+        for proposal in [Proposal::tick(LogTime(5)), write, first, slots].into_iter().chain(checks)
+        {
             assert_eq!(Proposal::decode(&proposal.to_bytes()).unwrap(), proposal);
         }
     }

@@ -69,12 +69,25 @@ pub trait StoreView: Send {
 
 /// The engine failed. What a failed commit left is unknown: the replica must stop and reopen.
 #[derive(Debug, thiserror::Error)]
-#[error("state engine: {0}")]
-pub struct StoreError(#[source] Box<dyn std::error::Error + Send + Sync>);
+#[error("state engine: {source}")]
+pub struct StoreError {
+    source: Box<dyn std::error::Error + Send + Sync>,
+    is_damage: bool,
+}
 
 impl StoreError {
     /// An engine's own error.
     pub fn new(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self(source.into())
+        Self { source: source.into(), is_damage: false }
+    }
+
+    /// What is stored cannot be read back.
+    pub fn damage(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { source: source.into(), is_damage: true }
+    }
+
+    /// Whether what is stored cannot be read back: the state must be made anew from elsewhere.
+    pub fn is_damage(&self) -> bool {
+        self.is_damage
     }
 }

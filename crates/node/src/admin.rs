@@ -1,5 +1,6 @@
 //! Operators' calls: looking at the cluster, and changing who belongs to a group.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use crate::event_loop::{Input, StatusReport};
+use crate::founding::from_proto;
+use crate::lost::Giver;
 use crate::reshape;
 use crate::shared::Shared;
 
@@ -23,6 +26,9 @@ const PASSED_ON: &str = "kontiki-passed-on";
 pub(crate) struct Operators {
     pub(crate) node: Arc<Shared>,
     pub(crate) security: Security,
+    /// The node's directory.
+    pub(crate) dir: PathBuf,
+    pub(crate) giver: Giver,
 }
 
 type Answered<T> = Result<Response<T>, Status>;
@@ -113,6 +119,7 @@ impl Admin for Operators {
             node: self.node.id.0,
             nodes: nodes.collect(),
             groups: report.groups.iter().map(group_status).collect(),
+            without_state: report.withheld.iter().map(|group| group.0).collect(),
         }))
     }
 
@@ -187,9 +194,20 @@ impl Admin for Operators {
         reshape::reshape(&self.node, change).await.map(Response::new)
     }
 
+    async fn read_state(
+        &self,
+        request: Request<proto::ReadStateRequest>,
+    ) -> Answered<proto::ReadStateResponse> {
+        let part = self.giver.read(&self.node, &self.dir, request.into_inner()).await?;
+        Ok(Response::new(part))
+    }
+
     async fn hello(&self, request: Request<proto::HelloRequest>) -> Answered<proto::HelloResponse> {
         let caller = request.into_inner();
         check_hello(&caller, self.node.cluster)?;
+        if let Some(caller) = &caller.caller {
+            self.node.events.send(Input::Introduced(from_proto(caller)));
+        }
         let report = self.report().await?;
         let me = report.nodes.iter().find(|(info, _)| info.id == self.node.id);
         Ok(Response::new(proto::HelloResponse {
@@ -242,6 +260,7 @@ fn membership(status: &GroupStatus) -> (Vec<u64>, Vec<u64>) {
 fn group_status(status: &GroupStatus) -> proto::GroupStatus {
     let raft = &status.raft;
     let (voters, learners) = membership(status);
+    let incarnations = raft.membership.voters.iter().map(|voter| voter.incarnation.0);
     let replicas = raft.peers.iter().map(|peer| proto::ReplicaStatus {
         node: peer.member.node.0,
         matched: peer.matched.0,
@@ -258,6 +277,7 @@ fn group_status(status: &GroupStatus) -> proto::GroupStatus {
         voters,
         learners,
         replicas: replicas.collect(),
+        voter_incarnations: incarnations.collect(),
     }
 }
 

@@ -6,23 +6,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kontiki_kv::command::Read;
-use kontiki_kv::{Machine, QueryAnswer, Reply};
+use kontiki_kv::{Machine, MachineError, QueryAnswer, Reply};
 use kontiki_raft::{Base, Entries, Entry, EntryData, Membership, Recovered, SnapshotMeta};
 use kontiki_replica::steward::{BEGINS_AFTER, Beginning};
 use kontiki_replica::{Answer, Failure, Found, Look, NodeInfo, Opened, Question};
-use kontiki_storage::engine::{Engine, GroupStore, Persist};
+use kontiki_storage::engine::{Engine, GroupStore, Persist, TableFile};
 use kontiki_types::{GroupId, Index, LogId, LogTime, Member, NodeId};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::event_loop::{DATA_GROUP, FailOnPanic, Input};
 use crate::log_writer::LogWork;
+use crate::lost::Adopted;
 use crate::mailbox::{Sender, mailbox};
 use crate::persist::PersistJob;
 use crate::registry;
@@ -68,6 +69,8 @@ pub(crate) enum Work {
         group: GroupId,
         meta: Box<SnapshotMeta>,
     },
+    /// A state that was fetched takes the place of one that was lost.
+    Adopt(Box<Adopted>),
     Create {
         group: GroupId,
         member: Member,
@@ -84,6 +87,8 @@ pub(crate) enum Work {
     RememberPeer(NodeInfo),
     /// A node was removed from the cluster.
     ForgetPeer(NodeId),
+    /// Name the tables of all states.
+    TableFiles(mpsc::Sender<Vec<(GroupId, TableFile)>>),
     TakeView {
         group: GroupId,
         taken: oneshot::Sender<Taken>,
@@ -111,7 +116,8 @@ impl Work {
             | Self::Remove { group, .. }
             | Self::TakeView { group, .. }
             | Self::Look { group, .. } => *group,
-            Self::RememberPeer(_) | Self::ForgetPeer(_) => GroupId(u32::MAX),
+            Self::Adopt(adopted) => adopted.lost.group,
+            Self::RememberPeer(_) | Self::ForgetPeer(_) | Self::TableFiles(_) => GroupId(u32::MAX),
         }
     }
 
@@ -189,6 +195,40 @@ pub(crate) struct ApplyStage<E: Engine> {
     pub(crate) scratch: Vec<(LogId, Option<Bytes>)>,
     /// What the event loop is to hear.
     pub(crate) out: Vec<Input>,
+}
+
+/// Why the stage cannot go on.
+#[derive(Debug)]
+pub(crate) struct Trouble {
+    group: GroupId,
+    reason: String,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Failure,
+    /// The stored state cannot be read back.
+    Damage,
+    /// The state is not that of the group's leader.
+    Difference,
+}
+
+impl Trouble {
+    fn of(group: GroupId, error: &MachineError) -> Self {
+        let kind = match error {
+            error if error.is_damage() => Kind::Damage,
+            error if error.is_difference() => Kind::Difference,
+            _ => Kind::Failure,
+        };
+        Self { group, reason: error.to_string(), kind }
+    }
+}
+
+impl From<(GroupId, String)> for Trouble {
+    fn from((group, reason): (GroupId, String)) -> Self {
+        Self { group, reason, kind: Kind::Failure }
+    }
 }
 
 /// The event loop's side of the stage.
@@ -337,15 +377,19 @@ impl<E: Engine> ApplyStage<E> {
                 }
                 other => self.other(other),
             };
-            if let Err((group, reason)) = done {
+            if let Err(Trouble { group, reason, kind }) = done {
                 error!(%group, reason, "the apply stage cannot go on");
-                self.send(Input::ApplyFailed { group, reason });
+                self.send(match kind {
+                    Kind::Failure => Input::ApplyFailed { group, reason },
+                    Kind::Damage => Input::Damaged { group, reason },
+                    Kind::Difference => Input::Differs { group, reason },
+                });
                 return;
             }
         }
     }
 
-    fn other(&mut self, work: Work) -> Result<(), (GroupId, String)> {
+    fn other(&mut self, work: Work) -> Result<(), Trouble> {
         match work {
             Work::Apply { .. } => Ok(()),
             Work::Query { group, log_time, reads } => self.query(group, log_time, reads),
@@ -380,6 +424,7 @@ impl<E: Engine> ApplyStage<E> {
                 Ok(())
             }
             Work::InstallSnapshot { group, meta } => self.install_snapshot(group, meta),
+            Work::Adopt(adopted) => self.adopt(*adopted),
             Work::Create { group, member } => self.create(group, member),
             Work::Begin { group, member, beginning } => self.begin(group, member, &beginning),
             Work::Remove { group, member } => self.remove(group, member),
@@ -393,6 +438,11 @@ impl<E: Engine> ApplyStage<E> {
                 if let Err(error) = self.opener.forget(peer) {
                     warn!(%error, "cannot forget where a peer was");
                 }
+                Ok(())
+            }
+            Work::TableFiles(asker) => {
+                // Whoever asked may have gone.
+                drop(asker.send(self.engine.table_files()));
                 Ok(())
             }
             Work::Look { group, look, taken } => {
@@ -437,20 +487,17 @@ impl<E: Engine> ApplyStage<E> {
         }));
     }
 
-    fn apply(
-        &mut self,
-        group: GroupId,
-        batch: &[(LogId, Option<Bytes>)],
-    ) -> Result<(), (GroupId, String)> {
+    fn apply(&mut self, group: GroupId, batch: &[(LogId, Option<Bytes>)]) -> Result<(), Trouble> {
         let begun = Instant::now();
         // What follows the removal of the replica has no state to go to.
         let Some(machine) = self.machines.get_mut(&group) else { return Ok(()) };
         // Entries that were handed out before a snapshot took their place.
         let applied = machine.applied().index;
+        let known_to = applied;
         let known = batch.iter().take_while(|(id, _)| id.index <= applied).count();
         let mut outcomes = Vec::new();
         let litter_before = machine.litter();
-        machine.apply(&batch[known..], &mut outcomes).map_err(|e| (group, e.to_string()))?;
+        machine.apply(&batch[known..], &mut outcomes).map_err(|e| Trouble::of(group, &e))?;
         let (applied, log_time, next_due) =
             (machine.applied(), machine.log_time(), machine.next_due());
         let keys = match machine.query(&Read::DbSize, LogTime(0)) {
@@ -458,6 +505,7 @@ impl<E: Engine> ApplyStage<E> {
             _ => 0,
         };
         let (due, litter) = (machine.store().persister().is_due(), machine.litter());
+        let checked = machine.checked().filter(|checked| checked.at > known_to);
         let metrics = &self.node.metrics;
         metrics.entries_applied.inc_by(batch.len() as u64);
         let bytes = batch[known..].iter().filter_map(|(_, command)| command.as_ref());
@@ -471,8 +519,12 @@ impl<E: Engine> ApplyStage<E> {
             self.node.view.applied.store(applied.index.0, Ordering::Relaxed);
         }
         self.send(Input::Applied { group, applied, log_time, next_due, outcomes });
+        if let Some(checked) = checked {
+            self.send(Input::Checked { group, checked });
+        }
         self.hear_steward(group);
-        if due {
+        // What was deleted takes its space until that is in tables.
+        if due || litter.0 == 0 && litter_before.0 > 0 {
             self.persist_soon(group);
         }
         Ok(())
@@ -496,7 +548,7 @@ impl<E: Engine> ApplyStage<E> {
         group: GroupId,
         log_time: LogTime,
         reads: Vec<Question>,
-    ) -> Result<(), (GroupId, String)> {
+    ) -> Result<(), Trouble> {
         self.node.metrics.queries.inc_by(reads.len() as u64);
         let mut answers = Vec::with_capacity(reads.len());
         let mut inward = Vec::new();
@@ -513,7 +565,7 @@ impl<E: Engine> ApplyStage<E> {
             Some(machine) => {
                 for question in reads {
                     let answer = machine.query(&question.read, log_time);
-                    match answer.map_err(|e| (group, e.to_string()))? {
+                    match answer.map_err(|e| Trouble::of(group, &e))? {
                         QueryAnswer::Reply(reply) => {
                             let answer = Answer::Reply(reply);
                             bytes += registry::weight(&answer);
@@ -574,13 +626,14 @@ impl<E: Engine> ApplyStage<E> {
         }
     }
 
-    fn build_snapshot(&mut self, group: GroupId) -> Result<(), (GroupId, String)> {
+    fn build_snapshot(&mut self, group: GroupId) -> Result<(), Trouble> {
         let events = self.node.events.clone();
         let export = self.machines.get(&group).map(Machine::export).transpose();
         match (export, self.members.get(&group)) {
             (Ok(Some(export)), Some(members)) => {
                 self.snapshots.build(group, export, members.clone(), events);
             }
+            (Err(error), _) if error.is_damage() => return Err(Trouble::of(group, &error)),
             (Err(error), _) => {
                 warn!(%group, %error, "cannot read the state for a snapshot");
                 events.send(Input::SnapshotBuilt { group, built: None });
@@ -591,11 +644,7 @@ impl<E: Engine> ApplyStage<E> {
     }
 
     /// Puts a snapshot in the place of the state: durable on return (PROTOCOL 4c).
-    fn install_snapshot(
-        &mut self,
-        group: GroupId,
-        meta: Box<SnapshotMeta>,
-    ) -> Result<(), (GroupId, String)> {
+    fn install_snapshot(&mut self, group: GroupId, meta: Box<SnapshotMeta>) -> Result<(), Trouble> {
         let installed = self.snapshots.install(group, &meta, &mut self.engine);
         let state = match installed {
             Ok(machine) => {
@@ -618,7 +667,37 @@ impl<E: Engine> ApplyStage<E> {
         Ok(())
     }
 
-    fn create(&mut self, group: GroupId, member: Member) -> Result<(), (GroupId, String)> {
+    /// Makes a state that a peer has given that of a replica which has only its log. The log thread
+    /// carries it to its end, as after a crash in an installation, and opens the replica.
+    fn adopt(&mut self, adopted: Adopted) -> Result<(), Trouble> {
+        let Adopted { lost, meta } = adopted;
+        let group = lost.group;
+        let machine = match self.snapshots.install_file(group, &meta, &mut self.engine) {
+            Ok(machine) => machine,
+            Err(error) => {
+                warn!(%group, %error, "the state that a peer has given cannot be installed");
+                return Err((group, format!("cannot install a fetched state: {error}")).into());
+            }
+        };
+        let configuration = sharding::configuration(group, &machine);
+        self.members.insert(group, (meta.membership_id, Arc::clone(&meta.membership)));
+        let opened = Opened {
+            recovered: lost.recovered,
+            applied: machine.applied(),
+            log_time: machine.log_time(),
+            next_due: machine.next_due(),
+            ..self.opener.empty_replica(group, lost.member)
+        };
+        self.machines.insert(group, machine);
+        self.log.send(LogWork::Adopt(Box::new(opened)));
+        let failed = |error: String| (group, format!("cannot note a repair: {error}"));
+        self.opener.is_repaired(group).map_err(failed)?;
+        info!(%group, id = %meta.id, "the lost state is here again");
+        self.send(Input::Stewarded { group, configuration });
+        Ok(())
+    }
+
+    fn create(&mut self, group: GroupId, member: Member) -> Result<(), Trouble> {
         let failed = |error: String| (group, format!("cannot create a replica: {error}"));
         self.opener.begin(group, member.replica).map_err(failed)?;
         self.engine.drop_group(group).map_err(|e| failed(e.to_string()))?;
@@ -636,7 +715,7 @@ impl<E: Engine> ApplyStage<E> {
         group: GroupId,
         member: Member,
         beginning: &Beginning,
-    ) -> Result<(), (GroupId, String)> {
+    ) -> Result<(), Trouble> {
         if self.machines.contains_key(&group) {
             return Ok(());
         }
@@ -668,7 +747,7 @@ impl<E: Engine> ApplyStage<E> {
         Ok(())
     }
 
-    fn remove(&mut self, group: GroupId, member: Member) -> Result<(), (GroupId, String)> {
+    fn remove(&mut self, group: GroupId, member: Member) -> Result<(), Trouble> {
         let failed = |error: String| (group, format!("cannot remove the replica: {error}"));
         // The tombstone first: without the state but with it, the replica can't come back.
         self.opener.bury(group, member.replica).map_err(failed)?;

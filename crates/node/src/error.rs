@@ -10,7 +10,7 @@ use kontiki_raft::RestartError;
 use kontiki_storage::directory::DirectoryError;
 use kontiki_storage::engine::EngineError;
 use kontiki_storage::log::{LogError, OpenError};
-use kontiki_types::{GroupId, LogId, NodeId};
+use kontiki_types::{GroupId, NodeId};
 use thiserror::Error;
 
 /// Why a node could not start, or had to end.
@@ -36,8 +36,8 @@ pub enum StartError {
     #[error(
         "the directory {} is not formatted: it belongs to no cluster\n\
          hint: --bootstrap with --peer for each other founder begins a cluster, --join HOST:PORT \
-         joins one; if this node was a member before, its old replica must be removed first \
-         (kontiki cluster remove-replica), since it may have voted",
+         joins one; a node that was a member before is not taken back as the same, since it may \
+         have voted: start it with --join, then `kontiki cluster readmit --node N`",
         .0.display()
     )]
     NotFormatted(PathBuf),
@@ -53,25 +53,38 @@ pub enum StartError {
     /// The log is gone: what this node has promised is forgotten, so it must not begin anew.
     #[error(
         "the log in {} is missing, and with it what this node has voted for and stored\n\
-         hint: remove its replica (kontiki cluster remove-replica) and let the node join again \
-         with an empty directory",
+         hint: empty its directory, start it with --join HOST:PORT, and run `kontiki cluster \
+         readmit --node N`",
         .0.display()
     )]
     LogMissing(PathBuf),
+    /// The state of a group is not that of its leader.
+    #[error(
+        "the state of group {group} cannot be trusted: {reason}\n\
+         hint: its replica here does not serve any more; the node's other groups do when it is \
+         started again. Look at the other nodes: if they say nothing, this one is wrong: empty its \
+         directory, start it with --join HOST:PORT, and run `kontiki cluster readmit --node N`"
+    )]
+    Differs {
+        /// The group.
+        group: GroupId,
+        /// What was compared.
+        reason: String,
+    },
     /// Snapshot files cannot be used.
     #[error(transparent)]
     Snapshot(#[from] kontiki_storage::snapshot::SnapshotError),
-    /// The state does not reach what the log begins after.
+    /// The stored state of a group cannot be read back.
     #[error(
-        "the state of group {group} is lost, and the log begins only after {base}\n\
-         hint: remove the replica (kontiki cluster remove-replica) and let the node join again with \
-         an empty directory"
+        "the stored state of group {group} is damaged: {reason}\n\
+         hint: start the node again: it discards that state, and makes it anew from its log or from \
+         a peer. If the disk fails again, replace it"
     )]
-    StateLost {
+    Damaged {
         /// The group.
         group: GroupId,
-        /// Where the log begins.
-        base: LogId,
+        /// What was read, and where.
+        reason: String,
     },
     /// The state engine cannot be used.
     #[error(transparent)]

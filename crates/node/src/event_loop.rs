@@ -1,12 +1,12 @@
 //! The task that owns the node's core: it takes everything that waits, lets the core act once, and
 //! hands out what the core wants done.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kontiki_kv::{Gate, Outcome};
+use kontiki_kv::{Checked, Gate, Outcome};
 use kontiki_net::PeerTransport;
 use kontiki_raft::{Entries, Receipt, Role, SnapshotMeta};
 use kontiki_replica::steward::{Beginning, CONTROLLER};
@@ -15,6 +15,7 @@ use kontiki_replica::{
     GroupStatus, Host, Look, NodeInfo, Opened, Question, Request, Target,
 };
 use kontiki_shard::{Configuration, SlotSet};
+use kontiki_storage::engine::TableFile;
 use kontiki_types::{GroupId, Index, LogId, LogTime, Member, NodeId, Slot};
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
@@ -22,12 +23,14 @@ use tracing::{debug, error, info, warn};
 use crate::apply::{ApplyHandle, Work};
 use crate::clock;
 use crate::log_writer::LogWork;
+use crate::lost::Adopted;
 use crate::mailbox::{Inbox, InboxSender, Sender};
 use crate::memory::Governor;
 use crate::metrics::resident_bytes;
 use crate::moving::News;
 use crate::shared::Shared;
 use crate::stages::{Underway, seconds};
+use crate::starting::Starting;
 use crate::views::Taken;
 
 /// The group of a store that is not sharded.
@@ -71,6 +74,10 @@ pub(crate) enum Input {
         next_due: Option<LogTime>,
         outcomes: Vec<Outcome>,
     },
+    /// From the apply stage: what a comparison of the replicas came to here.
+    Checked { group: GroupId, checked: Checked },
+    /// From the apply stage: the state of a group is not that of its leader.
+    Differs { group: GroupId, reason: String },
     /// From the apply stage: reads that wait for log time.
     Due { group: GroupId, reads: Vec<Question> },
     /// From the apply stage: reads that met a slot that is not served, each with it.
@@ -100,6 +107,16 @@ pub(crate) enum Input {
     Closed { group: GroupId, member: Member },
     /// From the apply stage: it cannot go on.
     ApplyFailed { group: GroupId, reason: String },
+    /// From the apply stage: the stored state of a group cannot be read back.
+    Damaged { group: GroupId, reason: String },
+    /// From the task that fetches lost states: this is one.
+    Adopt(Box<Adopted>),
+    /// From the thread that reads what nobody asks for: which tables there are.
+    TableFiles(mpsc::Sender<Vec<(GroupId, TableFile)>>),
+    /// From a node that joins, perhaps under an id that is known by another directory.
+    Introduced(NodeInfo),
+    /// From a peer that has lost a group's state: a snapshot is wanted.
+    BuildSnapshot { group: GroupId },
     /// From a native call: a view of what is applied is wanted.
     TakeView { group: GroupId, taken: oneshot::Sender<Taken> },
     /// From the task that moves slots: what is next is wanted.
@@ -125,6 +142,8 @@ pub(crate) enum Input {
 pub(crate) struct StatusReport {
     pub(crate) nodes: Vec<(NodeInfo, bool)>,
     pub(crate) groups: Vec<GroupStatus>,
+    /// Groups whose replica here has lost its state.
+    pub(crate) withheld: Vec<GroupId>,
 }
 
 /// Why the loop ended.
@@ -134,6 +153,10 @@ pub(crate) enum Ended {
     Stopped,
     /// The node cannot go on, for this reason.
     Failed(String),
+    /// The stored state of a group cannot be read back, for this reason.
+    Damaged(GroupId, String),
+    /// The state of a group is not that of its leader.
+    Differs(GroupId, String),
 }
 
 /// The loop and what it hands work to.
@@ -152,6 +175,8 @@ pub(crate) struct EventLoop {
     /// Who waits until nothing is led here any more.
     retiring: Option<oneshot::Sender<()>>,
     governor: Option<Governor>,
+    /// What the start has still to reach.
+    starting: Option<Starting>,
     turn_began: kontiki_types::Instant,
     /// Batches of groups led here.
     replicating: Underway,
@@ -182,6 +207,7 @@ impl EventLoop {
             atlas_shown: None,
             retiring: None,
             governor: None,
+            starting: None,
             turn_began: kontiki_types::Instant(0),
             replicating: Underway::default(),
             committing: Underway::default(),
@@ -192,6 +218,12 @@ impl EventLoop {
     /// Has the caches give way when the process takes more memory than it may.
     pub(crate) fn with_governor(mut self, governor: Governor) -> Self {
         self.governor = Some(governor);
+        self
+    }
+
+    /// Tells how the start goes on.
+    pub(crate) fn with_start(mut self, starting: Starting) -> Self {
+        self.starting = Some(starting);
         self
     }
 
@@ -304,6 +336,11 @@ impl EventLoop {
                 self.applying.end(group, applied.index, now, &self.node.metrics.stages.apply);
                 core.applied(group, applied, log_time, next_due, outcomes);
             }
+            Input::Checked { group, checked } => {
+                self.node.metrics.checks.inc();
+                core.checked(group, checked);
+            }
+            Input::Differs { group, reason } => return Some(Ended::Differs(group, reason)),
             Input::Due { group, reads } => core.due(group, reads),
             Input::Barred { group, reads } => core.barred(group, reads),
             Input::Answered(answers) => core.answered(answers),
@@ -341,11 +378,24 @@ impl EventLoop {
             Input::ApplyFailed { group, reason } => {
                 return Some(Ended::Failed(format!("group {group} cannot apply: {reason}")));
             }
+            Input::Damaged { group, reason } => return Some(Ended::Damaged(group, reason)),
+            Input::Adopt(adopted) => {
+                self.apply.give(vec![Work::Adopt(adopted)], &mut Vec::new());
+            }
+            Input::TableFiles(asker) => {
+                self.apply.give(vec![Work::TableFiles(asker)], &mut Vec::new());
+            }
+            Input::Introduced(info) => core.introduced(info),
+            Input::BuildSnapshot { group } => {
+                if core.replica(group).is_some() {
+                    self.apply.give(vec![Work::BuildSnapshot { group }], &mut Vec::new());
+                }
+            }
             Input::TakeView { group, taken } => {
                 self.apply.give(vec![Work::TakeView { group, taken }], &mut Vec::new());
             }
             Input::Begin { group, member, beginning } => {
-                if core.replica(group).is_none() {
+                if core.replica(group).is_none() && !core.withheld().any(|other| other == group) {
                     let work = Work::Begin { group, member, beginning };
                     self.apply.give(vec![work], &mut Vec::new());
                 }
@@ -363,7 +413,11 @@ impl EventLoop {
             Input::Slow { group, slots } => core.slow(group, slots),
             Input::Asked(kind) => core.tell_asked(None, &kind),
             Input::Status(sender) => {
-                let report = StatusReport { nodes: core.nodes(), groups: core.statuses() };
+                let report = StatusReport {
+                    nodes: core.nodes(),
+                    groups: core.statuses(),
+                    withheld: core.withheld().collect(),
+                };
                 let _ = sender.send(report);
             }
             Input::Retire(done) => {
@@ -535,6 +589,9 @@ impl EventLoop {
         view.log_time.store(self.core.latest_log_time().0, Ordering::Relaxed);
         view.log_time_at.store(now.0, Ordering::Relaxed);
         view.pending.store(self.core.pending_writes(), Ordering::Relaxed);
+        if self.starting.as_mut().is_some_and(|starting| starting.look(&self.core, &self.node)) {
+            self.starting = None;
+        }
         if self.core.has_retired()
             && let Some(done) = self.retiring.take()
         {
@@ -549,6 +606,7 @@ impl EventLoop {
                 governor.look(resident_bytes());
             }
             self.node.metrics.show_resting(self.core.resting());
+            self.node.metrics.withheld.set(self.core.withheld().count() as i64);
             let statuses = self.core.statuses();
             self.node.metrics.log_memory(&statuses);
             for status in &statuses {

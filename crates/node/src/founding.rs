@@ -20,7 +20,7 @@ use kontiki_net::{
 };
 use kontiki_replica::NodeInfo;
 use kontiki_shard::GROUPS_MAX;
-use kontiki_storage::directory::{Directory, Expected, Format};
+use kontiki_storage::directory::{Directory, DirectoryError, Expected, Format};
 use kontiki_storage::disk::{RealDisk, replace_file};
 use kontiki_types::{Incarnation, Member, NodeId};
 use tokio::sync::oneshot;
@@ -33,6 +33,7 @@ use crate::peers_file;
 use crate::settings::{Membership, Settings};
 use crate::sharding;
 use crate::start::{Addresses, FOUNDING_REPLICA, advertised};
+use crate::starting::patiently;
 
 /// How often a founder asks those it has not heard yet.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
@@ -58,7 +59,9 @@ pub(crate) async fn directory(
         }
     }
     let expected = Expected { node: Some(settings.id), cluster: None };
-    Ok(Directory::open(RealDisk, dir, expected)?)
+    let what = format!("the directory {}", dir.display());
+    let is_locked = |error: &DirectoryError| matches!(error, DirectoryError::Locked(_));
+    Ok(patiently(&what, is_locked, || Directory::open(RealDisk, dir, expected)).await?)
 }
 
 fn own_info(settings: &Settings, addresses: &Addresses, incarnation: Incarnation) -> NodeInfo {
@@ -74,7 +77,7 @@ fn own_info(settings: &Settings, addresses: &Addresses, incarnation: Incarnation
     }
 }
 
-async fn hello(
+pub(crate) async fn hello(
     settings: &Settings,
     address: &str,
     me: &NodeInfo,
@@ -212,8 +215,8 @@ fn adopt(
     if !named || !is_the_same(settings.groups) {
         return Err(StartError::Refused(format!(
             "the cluster exists, and knows node {} by another directory\n\
-             hint: if that directory is lost, remove its replica (kontiki cluster remove-replica \
-             --node {}) and start the node with --join",
+             hint: if that directory is lost, start the node with --join, and then run `kontiki \
+             cluster readmit --node {}`",
             me.id, me.id
         )));
     }
@@ -247,7 +250,7 @@ fn random() -> Result<u64, StartError> {
     kontiki_storage::random_u64().map_err(StartError::Listener)
 }
 
-fn from_proto(node: &proto::NodeInfo) -> NodeInfo {
+pub(crate) fn from_proto(node: &proto::NodeInfo) -> NodeInfo {
     NodeInfo {
         id: NodeId(node.id),
         incarnation: Incarnation(node.incarnation),
@@ -343,6 +346,13 @@ impl Admin for Founder {
         &self,
         _request: Request<proto::SlotsRequest>,
     ) -> Result<Response<proto::SlotsResponse>, Status> {
+        Err(not_yet())
+    }
+
+    async fn read_state(
+        &self,
+        _request: Request<proto::ReadStateRequest>,
+    ) -> Result<Response<proto::ReadStateResponse>, Status> {
         Err(not_yet())
     }
 

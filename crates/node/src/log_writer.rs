@@ -1,14 +1,16 @@
 //! The thread that owns the log: one write and one fdatasync for everything that waits.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kontiki_raft::{Base, Entry, Receipt, WriteBatch, persist};
+use kontiki_raft::{Base, Entry, Receipt, Recovered, StableStorage, WriteBatch, persist};
 use kontiki_replica::Opened;
 use kontiki_storage::disk::RealDisk;
-use kontiki_storage::log::{Log, LogError};
+use kontiki_storage::log::{Log, LogError, SegmentFile};
+use kontiki_storage::recovery::finish_install;
+use kontiki_storage::snapshot::Snapshots;
 use kontiki_types::{GroupId, Index, Member};
 use tracing::{error, warn};
 
@@ -24,22 +26,45 @@ pub(crate) enum LogWork {
     Read { group: GroupId, to: Member, from: Index, max: usize },
     /// Begin the log of a group, and then say that its replica is open.
     Begin(GroupId, Base, Box<Opened>),
+    /// Have the log of a replica begin where the state that a peer has given it needs it to, and
+    /// then say that it is open.
+    Adopt(Box<Opened>),
     /// Drop everything about a group whose replica has its tombstone.
     Forget(GroupId),
+    /// Name the segments that are not written any more.
+    Segments(mpsc::Sender<Vec<SegmentFile>>),
 }
 
 /// An idle log is sealed after this time, so that its last batch can be told from a torn write
 /// (PROTOCOL 4).
 const SEAL_AFTER: Duration = Duration::from_millis(20);
 
+/// How often a write is tried again for which there was no space.
+const FULL_PAUSE: Duration = Duration::from_millis(200);
+
 /// How often the disk is asked for its free space.
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) struct LogWriter {
     pub(crate) log: Log<RealDisk>,
+    /// Where snapshot files are.
+    pub(crate) snapshots: Snapshots<RealDisk>,
     pub(crate) work: Receiver<LogWork>,
     pub(crate) events: InboxSender<Input>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Whether the event loop believes that the disk is full.
+    pub(crate) full: bool,
+}
+
+/// The log as a storage that waits for space.
+struct Patient<'a>(&'a mut LogWriter);
+
+impl StableStorage<Bytes> for Patient<'_> {
+    type Error = LogError;
+
+    fn write_and_sync(&mut self, batches: &[(GroupId, WriteBatch<Bytes>)]) -> Result<(), LogError> {
+        self.0.patiently(|log| log.write_and_sync(batches))
+    }
 }
 
 impl LogWriter {
@@ -51,12 +76,15 @@ impl LogWriter {
         let mut batch = Vec::new();
         let mut receipts = Vec::new();
         let mut space_at = Instant::now();
-        let mut full = false;
         loop {
             let idle = if self.log.is_unsealed() { SEAL_AFTER } else { SPACE_INTERVAL };
             self.work.receive(&mut work, Some(idle));
             let done = if work.is_empty() {
-                self.log.seal().map(|_| ())
+                match self.log.seal() {
+                    // It is only put off.
+                    Ok(_) | Err(LogError::NoSpace { .. }) => Ok(()),
+                    Err(error) => Err(error),
+                }
             } else {
                 self.carry_out(&mut work, &mut batch, &mut receipts)
             };
@@ -74,10 +102,10 @@ impl LogWriter {
             if space_at.elapsed() >= SPACE_INTERVAL {
                 space_at = Instant::now();
                 let now_full = self.log.refresh_space();
-                if now_full != full {
-                    full = now_full;
-                    warn!(full, "free space for the log");
-                    self.events.send(Input::StorageFull(full));
+                if now_full != self.full {
+                    self.full = now_full;
+                    warn!(full = now_full, "free space for the log");
+                    self.events.send(Input::StorageFull(now_full));
                 }
             }
         }
@@ -95,13 +123,20 @@ impl LogWriter {
                 LogWork::Write(group, one) => batch.push((group, one)),
                 LogWork::Begin(group, base, opened) => {
                     self.write(batch, receipts)?;
-                    self.log.create_group(group, base)?;
+                    self.patiently(|log| log.create_group(group, base.clone()))?;
                     self.events.send(Input::Opened(opened));
+                }
+                LogWork::Adopt(opened) => {
+                    self.write(batch, receipts)?;
+                    let adopted = self.adopt(*opened)?;
+                    self.events.send(Input::Opened(Box::new(adopted)));
                 }
                 LogWork::Forget(group) => {
                     self.write(batch, receipts)?;
-                    self.log.forget_group(group)?;
+                    self.patiently(|log| log.forget_group(group))?;
                 }
+                // Whoever asked may have gone.
+                LogWork::Segments(asker) => drop(asker.send(self.log.closed_segments())),
                 // What is read has long been written: its place among the writes does not matter.
                 LogWork::Read { group, to, from, max } => {
                     let entries = self.read(group, from, max).into();
@@ -131,7 +166,7 @@ impl LogWriter {
         }
         let begun = Instant::now();
         let before = self.log.counters().read();
-        persist(&mut self.log, batch, receipts)?;
+        persist(&mut Patient(self), batch, receipts)?;
         let took = begun.elapsed();
         self.metrics.sync_seconds.observe(took.as_secs_f64());
         let counts = self.log.counters().read();
@@ -140,6 +175,43 @@ impl LogWriter {
         self.metrics.stages.append.observe(took.saturating_sub(sync).as_secs_f64());
         self.metrics.show_log(counts.syncs, counts.bytes_written);
         Ok(())
+    }
+
+    fn adopt(&mut self, mut opened: Opened) -> Result<Opened, LogError> {
+        let (group, applied) = (opened.group, opened.applied);
+        let recovered = std::mem::take(&mut opened.recovered);
+        let recovered = finish_install(&mut self.log, &self.snapshots, group, applied, recovered)?;
+        Ok(Opened { recovered: Recovered { applied: applied.index, ..recovered }, ..opened })
+    }
+
+    /// Writes to the log. Where there is no space for it nothing was written, and it is tried again
+    /// until there is: what waits behind it waits, and this replica says nothing meanwhile that it
+    /// could not keep.
+    fn patiently<T>(
+        &mut self,
+        mut write: impl FnMut(&mut Log<RealDisk>) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        let mut is_said = false;
+        loop {
+            match write(&mut self.log) {
+                Err(error @ LogError::NoSpace { .. }) => {
+                    if !std::mem::replace(&mut is_said, true) {
+                        error!(%error, "the disk is full: this node waits for space, and acknowledges \
+                                nothing until there is some");
+                        self.full = true;
+                        self.events.send(Input::StorageFull(true));
+                    }
+                    thread::sleep(FULL_PAUSE);
+                    self.log.refresh_space();
+                }
+                done => {
+                    if is_said {
+                        warn!("there is space for the log again");
+                    }
+                    return done;
+                }
+            }
+        }
     }
 
     /// After a failed write nothing about the log's tail is known: the process ends, and recovery

@@ -18,6 +18,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::stages::Stages;
+use crate::starting::StartMetrics;
 use moves::MoveMetrics;
 pub(crate) use moves::side_name;
 
@@ -40,10 +41,15 @@ pub(crate) struct Metrics {
     role_changes: Counter,
     leader: Gauge,
     resting: Gauge,
+    pub(crate) checks: Counter,
+    pub(crate) scrubs: Counter,
+    pub(crate) damaged_files: Counter,
+    pub(crate) withheld: Gauge,
     fdatasyncs: Counter,
     log_bytes_written: Counter,
     pub(crate) sync_seconds: Histogram,
     pub(crate) stages: Stages,
+    pub(crate) start: StartMetrics,
     pub(crate) turn_seconds: Histogram,
     pub(crate) command_bytes_applied: Counter,
     pub(crate) entries_applied: Counter,
@@ -131,6 +137,26 @@ impl Metrics {
                 "Replicas that have nothing to do and run no timers",
                 Gauge::default()
             ),
+            checks: metric!(
+                "replica_checks",
+                "Parts of the state that were summed up to compare the replicas",
+                Counter::default()
+            ),
+            scrubs: metric!(
+                "scrubs",
+                "Times that everything on disk was read to find damage",
+                Counter::default()
+            ),
+            damaged_files: metric!(
+                "damaged_files",
+                "Files that were found damaged by reading everything on disk",
+                Counter::default()
+            ),
+            withheld: metric!(
+                "replicas_without_state",
+                "Replicas that do not serve: their state is lost, or not that of their leader",
+                Gauge::default()
+            ),
             fdatasyncs: metric!(
                 "log_fdatasyncs",
                 "fdatasync calls of the log that returned",
@@ -190,6 +216,7 @@ impl Metrics {
             moves: MoveMetrics::new(&mut registry),
             sync_seconds,
             stages,
+            start: StartMetrics::new(&mut registry),
             turn_seconds,
             apply_seconds,
             command_count: AtomicU64::new(0),

@@ -4,11 +4,11 @@
 //! seconds.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use kontiki_storage::engine::Persist;
+use kontiki_storage::engine::{Compacted, Persist};
 use kontiki_types::GroupId;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::event_loop::Input;
 use crate::mailbox::{InboxSender, Receiver, Sender};
@@ -36,30 +36,63 @@ pub(crate) fn persist_loop<P: Persist>(
         for (group, persister) in latest {
             match persister.persist() {
                 Ok(applied) => events.send(Input::EnginePersisted { group, applied }),
-                Err(error) => warn!(%group, %error, "cannot make the state engine durable"),
+                // What is not durable is still in the log; there may be space again.
+                Err(error) if error.is_full() => {
+                    warn!(%group, %error, "cannot make the state engine durable");
+                }
+                // What a failed sync has left is unknown, and trying again proves nothing.
+                Err(error) => {
+                    error!(%group, %error, "cannot make the state engine durable");
+                    events.send(Input::PersistFailed(format!("the state engine: {error}")));
+                    return;
+                }
             }
             compaction.send(PersistJob { group, persister });
         }
     }
 }
 
-/// Merges tables, a step for each group in turn, until there is nothing to merge.
+/// How long space that a view holds stays taken after the view was closed, at the most.
+const HELD_LOOK: Duration = Duration::from_secs(1);
+
+/// Puts tables in order, a step for each group in turn, until there is nothing to do.
 pub(crate) fn compact_loop<P: Persist>(jobs: &Receiver<PersistJob<P>>) {
     let mut arrived = Vec::new();
     let mut waiting: VecDeque<(GroupId, P)> = VecDeque::new();
+    let mut later: BTreeMap<GroupId, (Instant, P)> = BTreeMap::new();
     loop {
-        let patience = (!waiting.is_empty()).then_some(Duration::ZERO);
+        let now = Instant::now();
+        later.retain(|group, (at, persister)| {
+            let is_due = *at <= now;
+            if is_due {
+                waiting.push_back((*group, persister.clone()));
+            }
+            !is_due
+        });
+        let patience = match later.values().map(|(at, _)| *at).min() {
+            _ if !waiting.is_empty() => Some(Duration::ZERO),
+            at => at.map(|at| at.saturating_duration_since(now)),
+        };
         jobs.receive(&mut arrived, patience);
         for PersistJob { group, persister } in arrived.drain(..) {
             // The latest counts: a snapshot may have put another state in the place of one.
             waiting.retain(|(other, _)| *other != group);
+            later.remove(&group);
             waiting.push_back((group, persister));
         }
         let Some((group, persister)) = waiting.pop_front() else { continue };
+        let begun = Instant::now();
         match persister.compact() {
-            Ok(true) => waiting.push_back((group, persister)),
-            Ok(false) => {}
-            Err(error) => warn!(%group, %error, "cannot merge tables of the state engine"),
+            Ok(Compacted::Merged) => waiting.push_back((group, persister)),
+            // Nobody waits for space: the disk has as long for others.
+            Ok(Compacted::Reclaimed) => {
+                later.insert(group, (Instant::now() + begun.elapsed(), persister));
+            }
+            Ok(Compacted::Held) => {
+                later.insert(group, (begun + HELD_LOOK, persister));
+            }
+            Ok(Compacted::Nothing) => {}
+            Err(error) => warn!(%group, %error, "cannot put tables of the state engine in order"),
         }
     }
 }

@@ -89,6 +89,7 @@ impl RaftLimits {
                 Some(_) => after.max(REST_WITH_LEASE),
                 None => after,
             }),
+            commits_can_wait: true,
             align_heartbeats: true,
             lease: self.lease_drift_ppm.map(|drift_ppm| Lease { drift_ppm }),
             max_append_bytes: self.append_bytes_max,
@@ -148,6 +149,8 @@ pub struct Settings {
     pub peer_transport: PeerConfig,
     /// Bytes of a segment of the log.
     pub segment_bytes: u64,
+    /// How long after a pass over everything on disk the next one begins. Zero: never. Default 6 h.
+    pub scrub_interval: Duration,
     /// Memory of the process, in bytes: caches, queues and connections have shares of it, and the
     /// limits above are lowered to them.
     pub memory_bytes: u64,
@@ -188,6 +191,7 @@ impl Settings {
             grpc_limits: Limits::default(),
             peer_transport: PeerConfig::default(),
             segment_bytes: 64 << 20,
+            scrub_interval: Duration::from_secs(6 * 3600),
             memory_bytes: 512 << 20,
             io_threads: 1,
             move_stops: None,

@@ -12,7 +12,7 @@ use kontiki_replica::placement::CONTROLLER_REPLICAS_MAX;
 use kontiki_replica::steward::{self, Beginning, CONTROLLER, StewardMaker};
 use kontiki_shard::{Answer, Configuration, Controller, GroupRef, Query};
 use kontiki_storage::directory::{Directory, DirectoryError};
-use kontiki_storage::disk::RealDisk;
+use kontiki_storage::disk::{Disk, RealDisk};
 use kontiki_types::{GroupId, LogTime, Member, NodeId};
 
 /// A group's state machine.
@@ -112,7 +112,7 @@ fn read_beginning(group: GroupId, note: &str) -> Option<Beginning> {
 }
 
 /// What a group of this store began as; `None`: without a steward, with every slot.
-pub(crate) fn beginning(directory: &Directory<RealDisk>, group: GroupId) -> Option<Beginning> {
+pub(crate) fn beginning<D: Disk>(directory: &Directory<D>, group: GroupId) -> Option<Beginning> {
     if let Some(note) = directory.note(&beginning_note(group)) {
         return read_beginning(group, note);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use bytes::Bytes;
-use kontiki_kv::{Export, Import, Machine};
+use kontiki_kv::{Export, Import, Machine, MachineError};
 use kontiki_raft::{Membership, SnapshotMeta};
 use kontiki_storage::disk::RealDisk;
 use kontiki_storage::engine::Engine;
@@ -57,6 +57,10 @@ impl Snapshots {
             let built = write_out(&files, group, head, export);
             if let Err(error) = &built {
                 warn!(%group, %error, "cannot build a snapshot");
+                if error.downcast_ref::<MachineError>().is_some_and(MachineError::is_damage) {
+                    events.send(Input::Damaged { group, reason: error.to_string() });
+                    return;
+                }
             }
             events.send(Input::SnapshotBuilt { group, built: built.ok() });
         };
@@ -118,6 +122,16 @@ impl Snapshots {
             return Err("another snapshot is staged".into());
         }
         receiver.finish()?;
+        self.install_file(group, meta, engine)
+    }
+
+    /// Makes a finished snapshot the state of the group, durably.
+    pub(crate) fn install_file<E: Engine>(
+        &mut self,
+        group: GroupId,
+        meta: &SnapshotMeta,
+        engine: &mut E,
+    ) -> Result<Machine<E::Store>, Failed> {
         let mut reader = self.files.read(group, meta.id)?;
         let mut import = Import::new(engine.begin_install(group)?)?;
         let mut offset = 0;

@@ -1,6 +1,7 @@
 //! Starting a node: from its directory to running threads, and down again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -11,20 +12,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use kontiki_kv::Machine;
 use kontiki_net::{ClusterId, Local, PeerEvent, PeerTransport, serve};
-use kontiki_raft::{Base, Config, EntryData, Membership as Voters, Recovered};
+use kontiki_raft::{Base, Config, Membership as Voters, Recovered};
 use kontiki_replica::steward::{BEGINS_AFTER, Beginning, CONTROLLER};
 use kontiki_replica::{Core, GroupConfig, NodeInfo, Opened};
 use kontiki_storage::directory::{Directory, Expected, Format};
 use kontiki_storage::disk::RealDisk;
-use kontiki_storage::engine::{Engine, EngineError, FjallConfig, FjallEngine, fits};
-use kontiki_storage::log::{Log, LogConfig};
+use kontiki_storage::engine::{Damage, Engine, FjallConfig, FjallEngine, GroupStore, fits};
+use kontiki_storage::log::{self, Log, LogConfig, is_segment};
 use kontiki_storage::recovery::finish_install;
 use kontiki_storage::snapshot::Snapshots as SnapshotFiles;
 use kontiki_types::{GroupId, Incarnation, LogId, LogTime, Member, NodeId, ReplicaId};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::admin::Operators;
 use crate::apply::{self, ApplyStage};
@@ -33,23 +34,30 @@ use crate::error::StartError;
 use crate::event_loop::{Ended, EventLoop, Input};
 use crate::founding;
 use crate::http;
+use crate::introduce;
 use crate::log_writer::LogWriter;
+use crate::lost::{self, Giver, Lost};
 use crate::mailbox::{inbox, mailbox};
 use crate::memory::{Budgets, Governor};
 use crate::metrics::Metrics;
 use crate::moving::{self, News};
 use crate::native::Native;
 use crate::peers_file;
-use crate::persist::{compact_loop, persist_loop};
+use crate::persist::{PersistJob, compact_loop, persist_loop};
 use crate::placing;
 use crate::resp;
-use crate::settings::{LiveSettings, Settings};
+use crate::scrub::Scrubber;
+use crate::settings::{LiveSettings, Membership, Settings};
 use crate::sharding;
 use crate::shared::Shared;
 use crate::snapshots::Snapshots;
+use crate::starting::{Replicas as Begun, StartClock, patiently};
 
 /// The replica id of a group's founding members. Those that are added later get higher ones.
 pub(crate) const FOUNDING_REPLICA: ReplicaId = ReplicaId(1);
+
+/// Connections that are not accepted yet, of one port.
+const BACKLOG: u32 = 1024;
 
 /// Where a node listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +84,7 @@ pub async fn run(
     if let Some(refusal) = settings.refusal() {
         return Err(StartError::Settings(refusal));
     }
+    let mut clock = StartClock::begin();
     let budgets = Budgets::of(settings.memory_bytes);
     let mut settings = settings;
     budgets.bound(&mut settings);
@@ -87,7 +96,8 @@ pub async fn run(
         directory = founding::directory(&settings, &listeners.grpc, &addresses) => directory?,
         () = &mut stop => return Ok(()),
     };
-    let node = Node::start(settings, directory, listeners, addresses)?;
+    clock.done("directory");
+    let node = Node::start(settings, directory, listeners, addresses, clock)?;
     listening(&addresses);
     node.run_until(stop).await
 }
@@ -102,7 +112,11 @@ pub(crate) struct Listeners {
 impl Listeners {
     async fn bind(settings: &Settings) -> Result<Self, StartError> {
         let bind = async |address: SocketAddr| {
-            TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })
+            let what = format!("the address {address}");
+            let is_taken = |error: &std::io::Error| error.kind() == ErrorKind::AddrInUse;
+            patiently(&what, is_taken, || listen(address))
+                .await
+                .map_err(|source| StartError::Bind { address, source })
         };
         let resp = bind(settings.resp).await?;
         let http = bind(settings.http).await?;
@@ -117,6 +131,14 @@ impl Listeners {
             http: self.http.local_addr().map_err(StartError::Listener)?,
         })
     }
+}
+
+/// As [`TcpListener::bind`], without the wait that it never has.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// How others reach an address of ours.
@@ -181,6 +203,12 @@ impl Opener {
             .map_err(|error| error.to_string())
     }
 
+    /// Forgets, durably, that the state of a group was damaged.
+    pub(crate) fn is_repaired(&self, group: GroupId) -> Result<(), String> {
+        let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
+        directory.remove_note(&damage_note(group)).map_err(|error| error.to_string())
+    }
+
     /// Makes it durable that a replica has left its group for good.
     pub(crate) fn bury(&self, group: GroupId, replica: ReplicaId) -> Result<(), String> {
         let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
@@ -203,6 +231,8 @@ struct Node {
     peers: PeerTransport,
     listeners: Listeners,
     settings: Settings,
+    /// Replicas whose state a peer has to give.
+    lost: Vec<Lost>,
     ended: oneshot::Receiver<Ended>,
 }
 
@@ -212,6 +242,7 @@ impl Node {
         directory: Directory<RealDisk>,
         listeners: Listeners,
         addresses: Addresses,
+        mut clock: StartClock,
     ) -> Result<Self, StartError> {
         let identity = directory.identity().clone();
         let boot = directory.boots();
@@ -229,25 +260,61 @@ impl Node {
         let raft = settings.raft.config(Member::new(me.id, me.incarnation, FOUNDING_REPLICA));
 
         let budgets = Budgets::of(settings.memory_bytes);
-        // The log first: it decides what the state may claim.
         let mut directory = directory;
-        let (mut log, recovered) = open_log(&settings, &mut directory)?;
-        let recovered = found_groups(&mut log, recovered, &mut directory)?;
+        let mut engine = open_engine(&settings, budgets.engine())?;
+        clock.done("engine");
+        // What the state claims to have need not be read; the log decides whether it may.
+        let log::Opened { mut log, groups, bytes_read, reading, writing } =
+            open_log(&settings, &mut directory, &engine.applied())?;
+        info!(bytes_read, ?reading, ?writing, "log opened");
+        let recovered = found_groups(&mut log, groups, &mut directory)?;
+        clock.done("log");
         let raft = Config {
             log_cache_bytes: Some(log_cache(&settings, &budgets, recovered.len())),
             ..raft
         };
-        let mut engine = open_engine(&settings, budgets.engine())?;
         let meter = engine.meter();
+        let mut begun = Begun::default();
         let mut machines = BTreeMap::new();
+        let (mut lost, mut differing) = (Vec::new(), Vec::new());
         let snapshots = SnapshotFiles::open(RealDisk, &settings.dir.join("snapshots"))?;
         let mut members = BTreeMap::new();
         let mut opened = Vec::new();
         for (group, (member, recovered)) in recovered {
-            let opening = (&mut engine, &mut log, &snapshots);
             let beginning = sharding::beginning(&directory, group);
-            let (machine, recovered) = open_machine(opening, group, recovered, beginning)?;
+            if let Some(difference) = directory.note(&difference_note(group)) {
+                error!(
+                    %group, difference,
+                    "the state of this replica was not that of its leader, so it does not serve. Look \
+                     at the other nodes: if they say nothing, empty this directory, start with --join \
+                     HOST:PORT, and run `kontiki cluster readmit --node N`"
+                );
+                differing.push(group);
+                continue;
+            }
+            if let Some(damage) = directory.note(&damage_note(group)) {
+                warn!(%group, damage, "the state was damaged and is discarded");
+                engine.drop_group(group)?;
+            }
+            let opening = (&mut engine, &mut log, &snapshots);
+            let (machine, recovered) = match open_machine(opening, group, recovered, beginning)? {
+                Found::Whole(machine, recovered) => (*machine, recovered),
+                Found::Lost(recovered) => {
+                    let base = ends(&recovered).0;
+                    error!(
+                        %group, %base,
+                        "the state of this replica is lost, and its log begins only after it; the \
+                         replica does not serve until a peer has given it the state"
+                    );
+                    lost.push(Lost { group, member, recovered });
+                    continue;
+                }
+            };
+            directory.remove_note(&damage_note(group))?;
             info!(%group, %member, applied = %machine.applied(), "replica opened");
+            let (_, last) = ends(&recovered);
+            begun.last.insert(group, last.index);
+            begun.entries += last.index.0.saturating_sub(machine.applied().index.0);
             members.insert(group, members_at(&recovered, machine.applied()));
             opened.push(Opened {
                 group,
@@ -261,6 +328,7 @@ impl Node {
             machines.insert(group, machine);
         }
 
+        clock.done("replicas");
         let controller = machines.get(&CONTROLLER);
         let configuration = controller
             .and_then(|machine| sharding::configuration(CONTROLLER, machine))
@@ -304,13 +372,28 @@ impl Node {
         }
 
         let (log_sender, log_work) = mailbox();
-        let writer = LogWriter { log, work: log_work, events: events.clone(), metrics };
+        let writer = LogWriter {
+            log,
+            snapshots,
+            work: log_work,
+            events: events.clone(),
+            metrics,
+            full: false,
+        };
         spawn("log", move || writer.run())?;
         let (persist_sender, jobs) = mailbox();
         let persist_events = events.clone();
         let (compact_sender, compactions) = mailbox();
+        let compact_first = compact_sender.clone();
         spawn("persist", move || persist_loop(&jobs, &persist_events, &compact_sender))?;
         spawn("compact", move || compact_loop(&compactions))?;
+        // What an earlier life of the node has left to do.
+        compact_first.send_all(
+            machines.iter().map(|(&group, machine)| PersistJob {
+                group,
+                persister: machine.store().persister(),
+            }),
+        );
         let tombstones: Vec<_> =
             directory.lock().unwrap_or_else(PoisonError::into_inner).removed().collect();
         let stage = ApplyStage {
@@ -332,6 +415,14 @@ impl Node {
             scratch: Vec::new(),
             out: Vec::new(),
         };
+        let scrubber = Scrubber {
+            dir: settings.dir.clone(),
+            interval: settings.scrub_interval,
+            events: events.clone(),
+            log: log_sender.clone(),
+            metrics: Arc::clone(&node.metrics),
+        };
+        scrubber.start().map_err(StartError::Listener)?;
         let apply = apply::start(stage).map_err(StartError::Listener)?;
         // The timing of groups that rest follows that of groups that do not.
         let group = GroupConfig {
@@ -344,6 +435,8 @@ impl Node {
         if let Some(configuration) = configuration {
             core.set_configuration(configuration);
         }
+        lost.iter().for_each(|lost| core.withhold(lost.group));
+        differing.into_iter().for_each(|group| core.withhold(group));
         for one in opened {
             let group = one.group;
             core.open(one).map_err(|source| StartError::Replica { group, source })?;
@@ -351,14 +444,15 @@ impl Node {
         let event_loop =
             EventLoop::new(core, inputs, log_sender, apply, peers.clone(), Arc::clone(&node));
         let event_loop = event_loop.with_governor(Governor::new(settings.memory_bytes, meter));
+        let event_loop = event_loop.with_start(clock.runs(&node.metrics.start, begun));
         let (sender, ended) = oneshot::channel();
         start_loop(event_loop, sender)?;
-        Ok(Self { node, directory, peers, listeners, settings, ended })
+        Ok(Self { node, directory, peers, listeners, settings, lost, ended })
     }
 
     /// Serves until `stop` is ready or a thread cannot go on.
     async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { node, directory, peers, listeners, settings, ended } = self;
+        let Self { node, directory, peers, listeners, settings, lost, ended } = self;
         let (stop_sender, stop_receiver) = watch::channel(false);
         let stopped = |mut receiver: watch::Receiver<bool>| async move {
             let _ = receiver.changed().await;
@@ -368,14 +462,32 @@ impl Node {
         let http =
             tokio::spawn(http::serve(listeners.http, Arc::clone(&node), stop_receiver.clone()));
         let moving = tokio::spawn(moving::run(Arc::clone(&node), stop_receiver.clone()));
-        let placing =
-            tokio::spawn(placing::run(Arc::clone(&node), directory, stop_receiver.clone()));
+        let placing = tokio::spawn(placing::run(
+            Arc::clone(&node),
+            Arc::clone(&directory),
+            stop_receiver.clone(),
+        ));
+        if matches!(settings.membership, Membership::Join(_)) {
+            tokio::spawn(introduce::run(
+                Arc::clone(&node),
+                settings.clone(),
+                stop_receiver.clone(),
+            ));
+        }
+        let fetching = tokio::spawn(lost::run(
+            Arc::clone(&node),
+            settings.security.clone(),
+            settings.dir.clone(),
+            lost,
+            stop_receiver.clone(),
+        ));
         let grpc = {
             let (node, peers) = (Arc::clone(&node), peers.clone());
             let (security, stop) = (settings.security.clone(), stopped(stop_receiver));
             tokio::spawn(async move {
                 let kv = Native(Arc::clone(&node));
-                let admin = Operators { node, security: security.clone() };
+                let (dir, giver) = (settings.dir.clone(), Giver::default());
+                let admin = Operators { node, security: security.clone(), dir, giver };
                 let limits = settings.grpc_limits;
                 serve(listeners.grpc, kv, admin, &peers, &security, &limits, stop).await
             })
@@ -397,10 +509,19 @@ impl Node {
         node.registry.kill_all();
         node.events.send(Input::Stop);
         peers.shutdown();
-        let (_, _, _, _) = tokio::join!(resp, http, moving, placing);
+        let (_, _, _, _, _) = tokio::join!(resp, http, moving, placing, fetching);
         // What is left after that is streams of other nodes, which end with the process.
         if let Ok(Ok(Err(error))) = timeout(GRPC_END_MAX, grpc).await {
             warn!(%error, "the gRPC server ended");
+        }
+        match &why {
+            Why::Ended(Err(StartError::Damaged { group, reason })) => {
+                note(&directory, &damage_note(*group), reason);
+            }
+            Why::Ended(Err(StartError::Differs { group, reason })) => {
+                note(&directory, &difference_note(*group), reason);
+            }
+            _ => {}
         }
         match why {
             Why::Told => Ok(()),
@@ -425,6 +546,8 @@ impl Why {
         Self::Ended(match ended {
             Ok(Ended::Stopped) => Ok(()),
             Ok(Ended::Failed(reason)) => Err(StartError::Failed(reason)),
+            Ok(Ended::Damaged(group, reason)) => Err(StartError::Damaged { group, reason }),
+            Ok(Ended::Differs(group, reason)) => Err(StartError::Differs { group, reason }),
             Err(_) => Err(StartError::Failed("the event loop has panicked".to_owned())),
         })
     }
@@ -491,10 +614,12 @@ type Replicas = BTreeMap<GroupId, (Member, Recovered<Bytes>)>;
 fn open_log(
     settings: &Settings,
     directory: &mut Directory<RealDisk>,
-) -> Result<(Log<RealDisk>, Proven), StartError> {
+    applied: &BTreeMap<GroupId, LogId>,
+) -> Result<log::Opened<RealDisk>, StartError> {
     let path = directory.log_path();
-    let is_there = std::fs::read_dir(&path)
-        .is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name() != "lock"));
+    let is_there = std::fs::read_dir(&path).is_ok_and(|names| {
+        names.flatten().any(|name| is_segment(&name.file_name().to_string_lossy()))
+    });
     if !is_there && directory.note(LOG_BEGUN).is_some() {
         return Err(StartError::LogMissing(path));
     }
@@ -502,7 +627,7 @@ fn open_log(
         segment_bytes: settings.segment_bytes,
         ..LogConfig::new(directory.identity().incarnation)
     };
-    let opened = Log::open(RealDisk, &path, config)?;
+    let opened = Log::open_after(RealDisk, &path, config, applied)?;
     directory.set_note(LOG_BEGUN, "yes")?;
     Ok(opened)
 }
@@ -556,25 +681,44 @@ fn found_groups(
 /// The configuration in effect at `applied`, with the entry that holds it.
 fn members_at(recovered: &Recovered<Bytes>, applied: LogId) -> (LogId, Arc<Voters>) {
     let base = recovered.base.clone().unwrap_or_default();
-    let mut members = (base.membership_id, base.membership);
-    for entry in recovered.entries.iter().take_while(|entry| entry.id.index <= applied.index) {
-        if let EntryData::Membership(membership) = &entry.data {
-            members = (entry.id, Arc::clone(membership));
-        }
-    }
-    members
+    let effective = recovered.memberships().take_while(|(id, _)| id.index <= applied.index).last();
+    effective.map_or((base.membership_id, base.membership), |(id, membership)| {
+        (id, Arc::clone(membership))
+    })
 }
 
 fn open_engine(settings: &Settings, config: FjallConfig) -> Result<FjallEngine, StartError> {
     let path = settings.dir.join("state");
-    match FjallEngine::open(&path, config) {
-        Err(error @ EngineError::Unusable { .. }) => {
-            // Whether the log still has everything is judged group by group, when it is opened.
-            warn!(%error, "the state engine is rebuilt");
-            FjallEngine::discard(&path)?;
-            Ok(FjallEngine::open(&path, config)?)
-        }
-        opened => Ok(opened?),
+    let engine = FjallEngine::open(&path, config)?;
+    for (group, Damage { path, detail }) in engine.damaged() {
+        // Whether the log still has everything is judged when the group is opened.
+        error!(%group, detail, path = %path.display(), "the state is damaged and was put aside");
+    }
+    Ok(engine)
+}
+
+/// What became of a group's state.
+enum Found {
+    Whole(Box<Machine<<FjallEngine as Engine>::Store>>, Recovered<Bytes>),
+    /// The log does not reach back to where a state could begin.
+    Lost(Recovered<Bytes>),
+}
+
+/// Name of the directory's note of what is wrong with the state of a group.
+pub(crate) fn damage_note(group: GroupId) -> String {
+    format!("damaged-{group}")
+}
+
+/// Name of the directory's note of how the state of a group differs from its leader's.
+pub(crate) fn difference_note(group: GroupId) -> String {
+    format!("differs-{group}")
+}
+
+fn note(directory: &Mutex<Directory<RealDisk>>, name: &str, reason: &str) {
+    let mut directory = directory.lock().unwrap_or_else(PoisonError::into_inner);
+    let reason = reason.replace(['\n', '\r'], " ");
+    if let Err(error) = directory.set_note(name, &reason) {
+        warn!(name, %error, "cannot note what is wrong with a state");
     }
 }
 
@@ -586,36 +730,47 @@ fn open_machine(
     group: GroupId,
     recovered: Recovered<Bytes>,
     beginning: Option<Beginning>,
-) -> Result<(Machine<<FjallEngine as Engine>::Store>, Recovered<Bytes>), StartError> {
-    let mut recovered = recovered;
-    if let Ok(machine) = sharding::machine(engine.open_group(group)?) {
-        let applied = machine.applied();
-        recovered = finish_install(log, snapshots, group, applied, recovered)?;
-        let (base, last) = ends(&recovered);
-        if fits(applied, base, last) {
-            return Ok((machine, recovered));
+) -> Result<Found, StartError> {
+    let (mut recovered, mut had_state) = (recovered, false);
+    match engine
+        .open_group(group)
+        .map_err(StartError::from)
+        .and_then(|store| sharding::machine(store).map_err(StartError::from))
+    {
+        Ok(machine) => {
+            let applied = machine.applied();
+            had_state = applied != LogId::ZERO;
+            recovered = finish_install(log, snapshots, group, applied, recovered)?;
+            let (base, last) = ends(&recovered);
+            let is_same = recovered.term_at(applied.index).is_none_or(|term| term == applied.term);
+            if fits(applied, base, last) && is_same {
+                return Ok(Found::Whole(Box::new(machine), recovered));
+            }
         }
+        Err(error) => error!(%group, %error, "the state cannot be opened and is discarded"),
     }
+    // It is made from the log, so that all of it is needed.
+    let recovered = log.reload(group, recovered)?;
     let (base, last) = ends(&recovered);
     let beginning = beginning.filter(|_| base == BEGINS_AFTER);
+    engine.drop_group(group)?;
     if base != LogId::ZERO && beginning.is_none() {
-        return Err(StartError::StateLost { group, base });
+        return Ok(Found::Lost(recovered));
     }
-    if base != last {
+    if base != last && had_state {
         warn!(%group, "the state does not fit the log and is rebuilt from it");
     }
-    engine.drop_group(group)?;
     let mut store = engine.open_group(group)?;
     if let Some(beginning) = beginning {
         store = Machine::found(store, BEGINS_AFTER, &*beginning.steward())?;
     }
-    Ok((sharding::machine(store)?, recovered))
+    Ok(Found::Whole(Box::new(sharding::machine(store)?), recovered))
 }
 
 /// The entry after which a log begins, and the one with which it ends.
 fn ends(recovered: &Recovered<Bytes>) -> (LogId, LogId) {
     let base = recovered.base.as_ref().map_or(LogId::ZERO, |base| base.id);
-    (base, recovered.entries.last().map_or(base, |entry| entry.id))
+    (base, recovered.last())
 }
 
 /// Where the other nodes are, as far as known: what was last seen, overridden by the settings.

@@ -36,6 +36,7 @@ pub(crate) fn text(node: &Shared) -> String {
         ("state_bytes_written", "Bytes written to tables", counts.table_bytes_written),
         ("state_persists", "Times that a group's state was persisted", counts.persists),
         ("state_compactions", "Merges of tables", counts.compactions),
+        ("state_reclaims", "Merges of tables to give back space", counts.reclaims),
         ("state_stalls", "Commits that waited for room in memory", counts.stalls),
         ("state_stall_microseconds", "How long they waited", counts.stall_micros),
         ("state_reads_from_memory", "Rows read from memory", counts.hits),

@@ -60,6 +60,7 @@ impl Node {
             base: self.disk.base.clone(),
             entries: self.disk.entries.clone(),
             applied: Index(0), // the whole log is applied again
+            ..Recovered::default()
         };
         let seed = now.0 ^ self.me.node.0; // another one for each start
         self.raft = Some(Raft::new(Config::new(self.me), recovered, seed, now).expect("sound"));

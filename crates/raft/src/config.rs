@@ -55,6 +55,10 @@ pub struct Config {
     /// something happens. Its owner must then watch its nodes
     /// ([`Raft::peer_down`](crate::Raft::peer_down)). Default `None`: never.
     pub quiesce_after: Option<Duration>,
+    /// Followers hear what is committed with the next append or heartbeat, and by a message of its own
+    /// only what [`Raft::commit_is_awaited`](crate::Raft::commit_is_awaited) names: two messages less for
+    /// each batch of entries. Default off: at once.
+    pub commits_can_wait: bool,
     /// Leaders send heartbeats at multiples of `heartbeat` on their clock, so that those of many
     /// groups of a node leave together. Default off: `heartbeat` after the one before.
     pub align_heartbeats: bool,
@@ -78,6 +82,7 @@ impl Config {
             log_cache_bytes: None,
             lease: None,
             quiesce_after: None,
+            commits_can_wait: false,
             align_heartbeats: false,
         }
     }

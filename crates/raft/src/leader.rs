@@ -234,7 +234,7 @@ impl<P: Payload> Raft<P> {
             return self.follow(now, self.term(), None);
         }
         self.tick_transfer(now);
-        let (last, commit) = (self.log.last().index, self.commit);
+        let last = self.log.last().index;
         let lately = self.config.heartbeat / 2;
         let Some(lead) = &mut self.lead else { return };
         if now >= lead.heartbeat_at {
@@ -243,7 +243,7 @@ impl<P: Payload> Raft<P> {
             let is_idle = lead
                 .peers
                 .iter()
-                .any(|peer| !peer.lacks_nothing(last, commit) || now.since(peer.acked_at) > lately);
+                .any(|peer| !peer.has_log(last) || now.since(peer.acked_at) > lately);
             let is_idle = is_idle || self.config.lease.is_some();
             if self.ask_to_quiesce(now) {
                 // That was the heartbeat.
@@ -254,6 +254,7 @@ impl<P: Payload> Raft<P> {
                 if let Some(lead) = &mut self.lead {
                     lead.heartbeat_at = next;
                 }
+                self.tell_commits();
             }
             self.tick_catchup(now);
         }

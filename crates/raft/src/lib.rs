@@ -31,6 +31,8 @@
 //!
 //! 10. With [`Config::quiesce_after`], off by default: watch the nodes of the members and report
 //!     [`Raft::peer_down`]. A group that rests notices nothing by itself.
+//! 11. With [`Config::commits_can_wait`], off by default: tell the leader for whom a proposal is that
+//!     came from another node ([`Raft::commit_is_awaited`]), or that node waits for up to a heartbeat.
 //!
 //! There is no duty about what to send before or after what is durable: what asserts durable
 //! state does not come out before its receipt is in, and receipts come from [`persist()`] only.
@@ -129,7 +131,9 @@ pub use membership::{MEMBERS_MAX, Membership};
 pub use message::{AppendResult, Body, Message, Session};
 pub use output::{Output, Role};
 pub use payload::Payload;
-pub use persist::{Base, HardState, Receipt, Recovered, StableStorage, WriteBatch, persist};
+pub use persist::{
+    Base, HardState, Receipt, Recovered, StableStorage, Stored, StoredRun, WriteBatch, persist,
+};
 pub use raft::Raft;
 pub use snapshot::SnapshotMeta;
 pub use status::{PeerState, PeerStatus, Status};

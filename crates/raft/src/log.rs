@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{Index, LogId, Term};
 
-use crate::{Base, Entries, Entry, EntryData, Membership, Payload};
+use crate::{Base, Entries, Entry, EntryData, Membership, Payload, StoredRun};
 use evicted::Evicted;
 
 pub(crate) struct Log<P> {
@@ -173,6 +173,19 @@ impl<P: Payload> Log<P> {
         self.ranges.push_back(Range { entries, first, cost: self.last_cost });
         self.last = last;
         self.last_cost = cost;
+    }
+
+    /// Appends entries that are on stable storage and are not in memory, to a log that has none in
+    /// memory (the caller has checked that they follow on).
+    pub(crate) fn append_stored(&mut self, run: &StoredRun) {
+        self.last_cost = self.last_cost.saturating_add(run.bytes);
+        self.evicted.extend(run.first, run.last, self.last_cost);
+        self.last = run.last;
+    }
+
+    /// Takes in a configuration among these entries.
+    pub(crate) fn append_stored_membership(&mut self, id: LogId, membership: Arc<Membership>) {
+        self.memberships.push((id, membership));
     }
 
     /// Drops the entries from `from` on.

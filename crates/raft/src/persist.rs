@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 use kontiki_types::{GroupId, Index, LogId, Member, Term};
 
-use crate::{Entries, Entry, Membership};
+use crate::{Entries, Entry, EntryData, Membership};
 
 /// What a replica must never forget about elections (Figure 2, "persistent state").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +42,10 @@ pub struct Recovered<P> {
     /// Where the log begins. `None` only for a replica that waits to be added to a group; the first
     /// start of a voter of a new group has [`LogId::ZERO`] with the initial configuration.
     pub base: Option<Base>,
-    /// The entries after the base.
+    /// The first entries after the base, as far as they are applied and need not be in memory: they
+    /// are on stable storage, from where followers get them.
+    pub stored: Stored,
+    /// The entries after these.
     pub entries: Vec<Entry<P>>,
     /// Up to where the state machine has applied, durably or not: the first entry that comes out
     /// in [`Output::Apply`](crate::Output::Apply) is the next one.
@@ -54,6 +57,7 @@ impl<P> Default for Recovered<P> {
         Self {
             hard_state: HardState::default(),
             base: None,
+            stored: Stored::default(),
             entries: Vec::new(),
             applied: Index(0),
         }
@@ -66,6 +70,58 @@ impl<P> Recovered<P> {
         let base = Base { membership: Arc::new(membership), ..Base::default() };
         Self { base: Some(base), ..Self::default() }
     }
+
+    /// The last entry of the log; the base if there is none.
+    pub fn last(&self) -> LogId {
+        let base = self.base.as_ref().map_or(LogId::ZERO, |base| base.id);
+        let stored = self.stored.runs.last().map(|run| run.last);
+        self.entries.last().map(|entry| entry.id).or(stored).unwrap_or(base)
+    }
+
+    /// The term of the entry at `index`, if the log has it or begins after it.
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        let base = self.base.as_ref().map_or(LogId::ZERO, |base| base.id);
+        if index == base.index {
+            return Some(base.term);
+        }
+        let run = self.stored.runs.partition_point(|run| run.last.index < index);
+        if let Some(run) = self.stored.runs.get(run) {
+            return (run.first <= index).then_some(run.last.term);
+        }
+        let first = self.entries.first()?.id.index;
+        let at = usize::try_from(index.0.checked_sub(first.0)?).ok()?;
+        self.entries.get(at).map(|entry| entry.id.term)
+    }
+
+    /// The configurations among the entries, each with its entry, in order.
+    pub fn memberships(&self) -> impl Iterator<Item = (LogId, &Arc<Membership>)> {
+        let stored = self.stored.memberships.iter().map(|(id, membership)| (*id, membership));
+        let entries = self.entries.iter().filter_map(|entry| match &entry.data {
+            EntryData::Membership(membership) => Some((entry.id, membership)),
+            EntryData::Noop | EntryData::Command(_) => None,
+        });
+        stored.chain(entries)
+    }
+}
+
+/// What a replica that starts knows of entries that it does not have in memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// All of them, in order and without a gap.
+    pub runs: Vec<StoredRun>,
+    /// The configurations among them, each with its entry.
+    pub memberships: Vec<(LogId, Arc<Membership>)>,
+}
+
+/// Entries of one term, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredRun {
+    /// The first of them.
+    pub first: Index,
+    /// The last.
+    pub last: LogId,
+    /// What they take in the log, about, in bytes.
+    pub bytes: u64,
 }
 
 /// One step of what must become durable. To be written in this order: hard state, base, truncation,

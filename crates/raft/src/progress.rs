@@ -37,6 +37,8 @@ pub(crate) struct Progress {
     pub(crate) reading: bool,
     /// The commit index it has been told last.
     pub(crate) commit_sent: Index,
+    /// Somebody there waits for this to be committed.
+    pub(crate) awaited: Index,
     /// The latest heartbeat round it has answered.
     pub(crate) acked_round: u64,
     /// The round in which it last said that it rests.
@@ -60,10 +62,9 @@ pub(crate) enum State {
 }
 
 impl Progress {
-    /// Whether the member has the log up to `last`, and has been told that it is committed up to
-    /// `commit`.
-    pub(crate) fn lacks_nothing(&self, last: Index, commit: Index) -> bool {
-        matches!(self.state, State::Replicate) && self.matched == last && self.commit_sent == commit
+    /// Whether the member has the log up to `last`.
+    pub(crate) fn has_log(&self, last: Index) -> bool {
+        matches!(self.state, State::Replicate) && self.matched == last
     }
 
     pub(crate) fn new(member: Member, session: Session, next: Index, now: Instant) -> Self {
@@ -80,6 +81,7 @@ impl Progress {
             inflight_bytes: 0,
             reading: false,
             commit_sent: Index(0),
+            awaited: Index(0),
             acked_round: 0,
             quiet_round: 0,
             acked_at: now,

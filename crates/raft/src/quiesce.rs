@@ -152,9 +152,7 @@ impl<P: Payload> Raft<P> {
             && lead.transfer.is_none()
             && self.durability.is_idle(&self.log)
             && lead.peers.iter().all(|peer| {
-                peer.departing.is_none()
-                    && peer.lacks_nothing(last, commit)
-                    && now.since(peer.acked_at) <= lately
+                peer.departing.is_none() && peer.has_log(last) && now.since(peer.acked_at) <= lately
             })
     }
 
@@ -176,7 +174,8 @@ impl<P: Payload> Raft<P> {
         lead.heartbeat_at = next;
         let round = lead.next_round(now);
         lead.asked_quiet = round;
-        for peer in &lead.peers {
+        for peer in &mut lead.peers {
+            peer.commit_sent = commit;
             let body = Body::Quiesce { session: peer.session, last, commit, round };
             let message = crate::Message { from: me, to: peer.member, term, body };
             self.outbox.push_back(crate::Output::Send(message));

@@ -198,6 +198,9 @@ impl<P: Payload> Raft<P> {
                 }
                 (Read::Own(token), None) => self.outbox.push_back(Output::ReadFailed { token }),
                 (Read::Remote { from, id }, index) => {
+                    if let Some(index) = index {
+                        self.commit_is_awaited(from.node, index);
+                    }
                     self.send(from, Body::ReadIndexReply { id, index });
                 }
             }

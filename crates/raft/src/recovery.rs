@@ -20,6 +20,24 @@ pub(crate) fn recover_log<P: Payload>(
     }
     let mut previous = base.id;
     let mut log = Log::new(base);
+    for run in &recovered.stored.runs {
+        let gap = run.first != previous.index.next() || run.last.index < run.first;
+        if gap || run.last.term < previous.term {
+            return Err(RestartError::Gap { at: previous.index.next() });
+        }
+        if run.last.term > recovered.hard_state.term {
+            return Err(RestartError::TermAhead { id: run.last });
+        }
+        previous = run.last;
+        log.append_stored(run);
+    }
+    let stored = previous.index;
+    for (id, membership) in &recovered.stored.memberships {
+        if id.index > stored || id.index <= log.base().id.index || !membership.is_well_formed() {
+            return Err(RestartError::Membership { id: *id });
+        }
+        log.append_stored_membership(*id, membership.clone());
+    }
     let mut range = Vec::new();
     let mut bytes = 0usize;
     for entry in &recovered.entries {
@@ -47,7 +65,7 @@ pub(crate) fn recover_log<P: Payload>(
     }
     log.append(range.into());
     let (base, last, applied) = (log.base().id.index, log.last().index, recovered.applied);
-    if applied < base || applied > last {
+    if applied < base || applied > last || applied < stored {
         return Err(RestartError::Applied { base, last, applied });
     }
     Ok(log)

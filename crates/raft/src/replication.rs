@@ -5,7 +5,7 @@
 //! Neither needs a timer, and a slow disk at the follower is never taken for a loss.
 
 use kontiki_types::plant::{Plant, planted};
-use kontiki_types::{Index, Instant, LogId, Member};
+use kontiki_types::{Index, Instant, LogId, Member, NodeId};
 
 use crate::progress::{Progress, State};
 use crate::raft::Raft;
@@ -13,7 +13,7 @@ use crate::{AppendResult, Body, Entries, Message, Output, Payload, Role, Session
 
 impl<P: Payload> Raft<P> {
     /// Sends every peer what it lacks and its window allows; or, if there is nothing to send, the
-    /// commit index where it moved, since followers answer clients of their own.
+    /// commit index where it moved and matters: followers answer clients of their own.
     pub(crate) fn flush_appends(&mut self, now: Instant) {
         let Some(mut lead) = self.lead.take() else { return };
         let round = lead.round;
@@ -41,10 +41,36 @@ impl<P: Payload> Raft<P> {
                 break;
             }
         }
+        if !self.config.commits_can_wait || peer.commit_sent < peer.awaited {
+            self.tell_commit(peer);
+        }
+    }
+
+    /// Tells a peer what is committed of what it has, if that is news.
+    fn tell_commit(&mut self, peer: &mut Progress) {
         let commit = self.commit.min(peer.matched);
         if commit > peer.commit_sent {
             peer.commit_sent = commit;
             self.send(peer.member, Body::Commit { commit });
+        }
+    }
+
+    /// Tells every peer what is committed.
+    pub(crate) fn tell_commits(&mut self) {
+        let Some(mut lead) = self.lead.take() else { return };
+        for peer in &mut lead.peers {
+            self.tell_commit(peer);
+        }
+        self.lead = Some(lead);
+    }
+
+    /// Somebody at `node` waits until its replica has applied the log up to `index`: it is told when
+    /// that is committed ([`Config::commits_can_wait`](crate::Config::commits_can_wait)).
+    pub fn commit_is_awaited(&mut self, node: NodeId, index: Index) {
+        self.changed = true;
+        let peers = self.lead.iter_mut().flat_map(|lead| &mut lead.peers);
+        for peer in peers.filter(|peer| peer.member.node == node) {
+            peer.awaited = peer.awaited.max(index);
         }
     }
 

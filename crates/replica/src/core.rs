@@ -1,5 +1,6 @@
 //! A node's side of all its groups: the one value that the event loop owns.
 
+mod compare;
 mod gone;
 mod held;
 mod news;
@@ -276,6 +277,10 @@ pub struct Core {
     pending_writes: usize,
     tombstones: BTreeSet<(GroupId, ReplicaId)>,
     creating: BTreeSet<GroupId>,
+    /// Groups whose replica here has its log but no state yet: see [`Core::withhold`].
+    withheld: BTreeSet<GroupId>,
+    /// The log is (nearly) full.
+    is_full: bool,
     infos: BTreeMap<NodeId, NodeInfo>,
     gossip: Gossip,
     walls: WallClocks,
@@ -291,6 +296,9 @@ pub struct Core {
     info_at: Instant,
     /// When what is led here is handed over next, if this node is about to stop.
     retire_at: Option<Instant>,
+    /// When the replicas of a group are compared next, and which group's were last.
+    check_at: Instant,
+    check_last: Option<GroupId>,
     now: Instant,
     wall: LogTime,
     /// [`Plant::LeaseClockStops`]: for how long the clock has not run.
@@ -318,6 +326,8 @@ impl Core {
             pending_writes: 0,
             tombstones: tombstones.into_iter().collect(),
             creating: BTreeSet::new(),
+            withheld: BTreeSet::new(),
+            is_full: false,
             gossip: Gossip::default(),
             walls: WallClocks::default(),
             taken: Taken::default(),
@@ -329,6 +339,8 @@ impl Core {
             inward: VecDeque::new(),
             info_at: Instant(0),
             retire_at: None,
+            check_at: Instant(0),
+            check_last: None,
             now: Instant(0),
             wall: LogTime(0),
             #[cfg(feature = "plants")]
@@ -365,15 +377,28 @@ impl Core {
     pub fn open(&mut self, opened: Opened) -> Result<(), RestartError> {
         let Opened { group, raft, recovered, applied, log_time, next_due, seed } = opened;
         let me = raft.me;
-        let raft = Raft::new(raft, recovered, seed, self.now)?;
+        let mut raft = Raft::new(raft, recovered, seed, self.now)?;
+        raft.set_storage_full(self.is_full);
         let config = self.config.clone();
         let replica =
             Group::new(group, config, me, raft, State { applied, log_time, next_due }, self.now);
         self.creating.remove(&group);
+        self.withheld.remove(&group);
         self.groups.insert(group, replica);
         self.places.push(group);
         self.dirty.insert(group);
         Ok(())
+    }
+
+    /// A replica of `group` is in this directory and cannot be opened yet: until it is, no other
+    /// takes its place at a leader's word. One without its log would vote for what that holds.
+    pub fn withhold(&mut self, group: GroupId) {
+        self.withheld.insert(group);
+    }
+
+    /// The groups that are withheld.
+    pub fn withheld(&self) -> impl Iterator<Item = GroupId> + '_ {
+        self.withheld.iter().copied()
     }
 
     /// Forgets a replica that has left its group. `tombstone`: it is durable that it did.
@@ -475,8 +500,19 @@ impl Core {
             && (member.incarnation == self.me.incarnation || planted(Plant::WrongMemberVotes));
         let gone =
             self.tombstones.contains(&(group, member.replica)) && !planted(Plant::OldSessionCounts);
-        if mine && !gone && self.creating.insert(group) {
+        let may = mine && !gone && !self.withheld.contains(&group);
+        if may && self.creating.insert(group) {
             self.effects.push(Effect::Create { group, member });
+        }
+    }
+
+    /// A node has said by itself where it is, apart from the peer transport: that refuses another
+    /// directory than the one that is known. It is believed if the known one has fallen silent.
+    pub fn introduced(&mut self, info: NodeInfo) {
+        let known = self.infos.get(&info.id);
+        let is_other = known.is_none_or(|known| known.incarnation != info.incarnation);
+        if is_other && !self.is_alive(info.id) && !info.grpc.is_empty() {
+            self.hear_info(info.id, info);
         }
     }
 
@@ -525,6 +561,7 @@ impl Core {
 
     /// The log is (nearly) full, or no longer is.
     pub fn set_storage_full(&mut self, full: bool) {
+        self.is_full = full;
         for group in self.groups.values_mut() {
             group.raft().set_storage_full(full);
         }
@@ -647,6 +684,7 @@ impl Core {
         }
         self.hand_over();
         self.forget_gone();
+        self.compare_replicas();
         if self.info_at <= self.now {
             self.info_at = self.now + self.config.info_interval;
             for &peer in self.infos.keys() {

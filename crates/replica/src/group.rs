@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kontiki_kv::Checked;
 use kontiki_raft::{EntryData, Output, Raft, Receipt, Role, Status};
 use kontiki_shard::SlotSet;
 use kontiki_types::plant::{Plant, planted};
@@ -56,6 +57,10 @@ pub struct GroupConfig {
     /// After this long without a word from a node the groups that rest under its replicas wake, and
     /// campaign within another election timeout. Default 150 ms, the election timeout.
     pub silent_after: Duration,
+    /// How often a node that leads groups has the replicas of one of them compared, in turn: a part
+    /// of the state as of an entry, and only where something was written since. Zero: never, the
+    /// default; a node's own default is 1 s.
+    pub check_interval: Duration,
     /// Bytes of log that are kept for followers that lag, of all groups of the node. Default 256 MiB.
     pub log_keep_bytes: u64,
 }
@@ -70,6 +75,7 @@ impl Default for GroupConfig {
             info_interval: Duration::from_millis(500),
             alive_interval: Duration::from_millis(50),
             silent_after: Duration::from_millis(150),
+            check_interval: Duration::ZERO,
             log_keep_bytes: 256 << 20,
         }
     }
@@ -161,6 +167,10 @@ pub(crate) struct Group {
     slow: Slow,
     reads: Reads,
     change: Option<Change>,
+    /// What the last comparison of the replicas came to here.
+    checked: Option<Checked>,
+    /// Until this is applied no other comparison is begun.
+    checking: Index,
     /// When waiting requests are looked at next.
     retry_at: Instant,
     /// Log that is kept for followers that lag: its share of what the node keeps.
@@ -215,6 +225,8 @@ impl Group {
             slow: Slow::default(),
             reads: Reads::default(),
             change: None,
+            checked: None,
+            checking: Index(0),
             retry_at: Instant::MAX,
             log_keep: config.log_keep_bytes,
             // What it had applied when it was opened, it had from there.
@@ -525,6 +537,7 @@ impl Group {
         self.look_at_voters();
         if other_leader {
             self.ticking = false;
+            self.checking = Index(0);
             if role == Role::Leader {
                 // Log time as this leader sees it, before anybody's deadline is judged by it.
                 self.propose_tick(node);

@@ -123,6 +123,8 @@ impl<E> Schedule<E> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::random::Random;
 
@@ -145,19 +147,18 @@ mod tests {
     #[test]
     fn many_events_come_in_order() {
         let (mut random, mut schedule) = (Random::new(7), Schedule::default());
-        let (mut waiting, mut now) = (Vec::new(), Instant(0));
+        let (mut waiting, mut now) = (BTreeSet::new(), Instant(0));
         for round in 0..40_000u64 {
             let is_growing = (round / 5000).is_multiple_of(2);
             if waiting.is_empty() || random.chance(if is_growing { 600 } else { 400 }) {
                 let far = if random.chance(300) { 10_000 } else { 50 };
                 let at = Instant(now.0 + random.below(far));
-                waiting.push((at, round));
+                waiting.insert((at, round));
                 schedule.add(at, round);
                 continue;
             }
-            assert_eq!(schedule.next_at(), waiting.iter().min().map(|&(at, _)| at));
-            let expected = waiting.iter().position(|it| Some(it) == waiting.iter().min());
-            let expected = expected.map(|at| waiting.swap_remove(at));
+            assert_eq!(schedule.next_at(), waiting.first().map(|&(at, _)| at));
+            let expected = waiting.pop_first();
             let popped = schedule.pop(Instant::MAX);
             assert_eq!(popped, expected);
             now = popped.map_or(now, |(at, _)| at);

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{GroupId, Incarnation, Member, NodeId, ReplicaId};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, ReadOnlyDisk, hint};
 use crate::smallfile::{self, BadFile};
 
 /// The version of the directory format that this code writes and reads.
@@ -64,7 +64,7 @@ struct State {
 #[non_exhaustive]
 pub enum DirectoryError {
     /// The disk failed, or the directory cannot be reached.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}{hint}", hint = hint(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -79,15 +79,18 @@ pub enum DirectoryError {
     /// It was never formatted.
     #[error(
         "{0} is not a Kontiki directory\n\
-         hint: a new cluster's node is started with --bootstrap; a node that lost its directory \
-         must be removed from the cluster and added again"
+         hint: a new cluster's node is started with --bootstrap; one that lost its directory with \
+         --join HOST:PORT, and then `kontiki cluster readmit --node N`"
     )]
     NotFormatted(PathBuf),
     /// It is formatted already.
     #[error("{0} is formatted already")]
     Formatted(PathBuf),
     /// It belongs to another node.
-    #[error("{path} belongs to node {found}, not to node {expected}")]
+    #[error(
+        "{path} belongs to node {found}, not to node {expected}\n\
+         hint: directories may have been swapped; start each node on its own"
+    )]
     OtherNode {
         /// The directory.
         path: PathBuf,
@@ -119,8 +122,8 @@ pub enum DirectoryError {
     /// Its file is damaged.
     #[error(
         "{0} is damaged\n\
-         hint: this node no longer knows who it is. Wipe its directory and let it re-join the \
-         cluster as a new member"
+         hint: this node no longer knows who it is. Empty its directory, start it with --join \
+         HOST:PORT, and run `kontiki cluster readmit --node N`"
     )]
     Damaged(PathBuf),
     /// A note with a line break, or with spaces in its name.
@@ -378,6 +381,19 @@ impl<D: Disk> Directory<D> {
         })
     }
 
+    /// Removes a note, durably. Without effect if there is none.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Io`].
+    pub fn remove_note(&mut self, name: &str) -> Result<(), DirectoryError> {
+        if self.note(name).is_none() {
+            return Ok(());
+        }
+        self.change(|state| {
+            state.notes.remove(name);
+        })
+    }
+
     /// The text noted under a name.
     pub fn note(&self, name: &str) -> Option<&str> {
         self.state.notes.get(name).map(String::as_str)
@@ -389,6 +405,22 @@ impl<D: Disk> Directory<D> {
         write(&self.disk, &self.path, &next)?;
         self.state = next;
         Ok(())
+    }
+}
+
+impl Directory<ReadOnlyDisk> {
+    /// The directory as it is written, neither locked nor changed: see
+    /// [`lock`](crate::verify::lock).
+    ///
+    /// # Errors
+    /// See [`DirectoryError`].
+    pub fn look(path: &Path) -> Result<Self, DirectoryError> {
+        let disk = ReadOnlyDisk;
+        if !Self::is_formatted(&disk, path)? {
+            return Err(DirectoryError::NotFormatted(path.to_path_buf()));
+        }
+        let state = read(&disk, path)?;
+        Ok(Self { disk, path: path.to_path_buf(), state, _lock: () })
     }
 }
 

@@ -8,6 +8,7 @@
 //! - [`snapshot`]: a group's state at one index, as a file that is sent to whoever is behind.
 //! - [`recovery`]: what a start makes of log, state and snapshots together.
 //! - [`directory`]: whose directory it is, how often it was opened, which replicas are gone.
+//! - [`verify`]: checking all of that offline.
 //! - [`disk`]: what all of these ask of a disk.
 //!
 //! # What is durable, and in which order
@@ -24,6 +25,7 @@ pub mod log;
 pub mod recovery;
 mod smallfile;
 pub mod snapshot;
+pub mod verify;
 
 /// A random number from the operating system.
 ///

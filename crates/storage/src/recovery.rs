@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use kontiki_raft::{Base, HardState, Recovered};
 use kontiki_types::plant::{Plant, planted};
-use kontiki_types::{GroupId, LogId, Term};
+use kontiki_types::{GroupId, LogId};
 
 use crate::disk::Disk;
 use crate::log::{Log, LogError, Update};
@@ -29,7 +29,8 @@ pub fn finish_install<D: Disk>(
     recovered: Recovered<Bytes>,
 ) -> Result<Recovered<Bytes>, LogError> {
     let begins_after = recovered.base.as_ref().map_or(LogId::ZERO, |base| base.id);
-    if applied.index < begins_after.index || term_at(&recovered, applied) == Some(applied.term) {
+    let known = recovered.term_at(applied.index);
+    if applied.index < begins_after.index || known == Some(applied.term) {
         return Ok(recovered);
     }
     if planted(Plant::SnapshotApart) {
@@ -56,16 +57,8 @@ pub fn finish_install<D: Disk>(
         ..Update::default()
     };
     log.update(&[(group, update)])?;
-    Ok(Recovered { hard_state, base: Some(base), entries: Vec::new(), applied: meta.id.index })
-}
-
-fn term_at(recovered: &Recovered<Bytes>, id: LogId) -> Option<Term> {
-    let base = recovered.base.as_ref().map_or(LogId::ZERO, |base| base.id);
-    if id.index == base.index {
-        return Some(base.term);
-    }
-    let offset = id.index.0.checked_sub(base.index.0 + 1)?;
-    recovered.entries.get(usize::try_from(offset).ok()?).map(|entry| entry.id.term)
+    let applied = meta.id.index;
+    Ok(Recovered { hard_state, base: Some(base), applied, ..Recovered::default() })
 }
 
 #[cfg(test)]
@@ -74,7 +67,7 @@ mod tests {
     use std::sync::Arc;
 
     use kontiki_raft::{Entry, EntryData, Membership};
-    use kontiki_types::{Incarnation, Index};
+    use kontiki_types::{Incarnation, Index, Term};
 
     use super::*;
     use crate::disk::{Crash, SimDisk};

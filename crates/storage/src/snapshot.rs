@@ -15,7 +15,7 @@ use kontiki_raft::{Membership, SnapshotMeta};
 use kontiki_types::{GroupId, Incarnation, Index, LogId, Member, NodeId, ReplicaId, Term};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::disk::{Disk, File};
+use crate::disk::{Disk, File, hint};
 
 /// The version of the snapshot file format that this code writes and reads.
 pub const SNAPSHOT_VERSION: u32 = 1;
@@ -31,7 +31,7 @@ const CONTENT: usize = BLOCK - 4;
 #[non_exhaustive]
 pub enum SnapshotError {
     /// The disk failed.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}{hint}", hint = hint(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -114,6 +114,21 @@ impl<D: Disk> Snapshots<D> {
         }
         let (directory, unique) = (directory.to_path_buf(), Arc::default());
         Ok(Self { disk, directory, unique })
+    }
+
+    /// The directory as it is, to be looked at only.
+    pub fn existing(disk: D, directory: &Path) -> Self {
+        Self { disk, directory: directory.to_path_buf(), unique: Arc::default() }
+    }
+
+    /// Every finished snapshot: its group, its last entry and its file. Files that are damaged are
+    /// among them.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn all(&self) -> Result<Vec<(GroupId, LogId, PathBuf)>, SnapshotError> {
+        let path = |group, id| self.directory.join(file_name(group, id));
+        Ok(self.names()?.into_iter().map(|(group, id)| (group, id, path(group, id))).collect())
     }
 
     /// Begins a snapshot built here.

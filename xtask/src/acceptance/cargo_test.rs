@@ -17,9 +17,22 @@ const LIMIT: Duration = Duration::from_secs(18 * 60);
 
 impl CargoTest {
     pub(super) fn run(&self, context: &Context) -> Result<Figures> {
+        self.run_with(context, &[])
+    }
+
+    /// As [`CargoTest::run`], with settings in the environment.
+    pub(super) fn run_with(
+        &self,
+        context: &Context,
+        environment: &[(&str, &str)],
+    ) -> Result<Figures> {
         let profile: &[&str] = if context.small { &[] } else { &["--release"] };
         let listing: &[&str] = if context.small { &["--list"] } else { &[] };
-        let said = Program::new("cargo")
+        let mut cargo = Program::new("cargo");
+        for (key, value) in environment {
+            cargo = cargo.env(key, value);
+        }
+        let said = cargo
             .args(["test", "--locked", "-p", self.package])
             .args(profile)
             .args([self.name, "--"])

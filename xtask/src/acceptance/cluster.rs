@@ -59,6 +59,8 @@ pub struct StatusNode {
 #[derive(Deserialize)]
 pub struct StatusGroup {
     pub id: u32,
+    pub applied: u64,
+    pub last_index: u64,
     pub leader: Option<u64>,
 }
 
@@ -76,8 +78,8 @@ impl Cluster {
     ) -> Result<Cluster> {
         let log = fresh_log(context)?;
         let arguments = up_arguments(context, free_base_port()?);
-        let mut up =
-            Program::new(&context.binary).args(arguments).args(["--groups", "1"]).args(flags);
+        let one: &[&str] = if flags.contains(&"--groups") { &[] } else { &["--groups", "1"] };
+        let mut up = Program::new(&context.binary).args(arguments).args(one).args(flags);
         for (key, value) in environment {
             up = up.env(key, value);
         }
@@ -275,6 +277,25 @@ impl Cluster {
             }
             let log = std::fs::read_to_string(log.with_extension("err")).unwrap_or_default();
             bail!("the restarted node ended:\n{}", tail(&log, 20));
+        })
+    }
+
+    /// Starts a node in the place of one that was killed, on an empty directory, as a new member of
+    /// the cluster that the node at place `witness` belongs to.
+    pub fn rejoin(&mut self, context: &Context, node: usize, witness: usize) -> Result<()> {
+        let join = self.nodes[witness].grpc.to_string();
+        let node = &mut self.nodes[node];
+        let log = context.scratch.join(format!("node-{}", node.id));
+        let group = node.launch.program()?.args(["--join", &join]).spawn_logged(&log)?;
+        node.pid = group.id();
+        node.successor = Some(group);
+        let resp = node.resp;
+        wait::until("a node that has joined to listen", READY_MAX, || {
+            if node.successor.as_mut().is_some_and(Group::is_running) {
+                return Ok(Client::connect(resp).ok().map(drop));
+            }
+            let log = std::fs::read_to_string(log.with_extension("err")).unwrap_or_default();
+            bail!("the node that joined ended:\n{}", tail(&log, 20));
         })
     }
 

@@ -179,6 +179,8 @@ fn sharded(results: &Value) -> String {
          |---|---|---:|---:|---:|---:|\n",
     );
     for (cell, words) in CELLS {
+        // A master of Redis Cluster that was deposed answers reads until it notices.
+        let words = words.trim_start_matches("linearizable ");
         for (system, title) in SHARDED {
             let figures = &results["results"][system][cell];
             if figures.is_null() {

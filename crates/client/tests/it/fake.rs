@@ -397,6 +397,10 @@ impl Admin for FakeNode {
         self.run(|_| Ok(ReshapeResponse { epoch: 8, ..ReshapeResponse::default() })).await
     }
 
+    async fn read_state(&self, _: Request<ReadStateRequest>) -> Reply<ReadStateResponse> {
+        self.run(|_| Ok(ReadStateResponse::default())).await
+    }
+
     async fn hello(&self, _: Request<HelloRequest>) -> Reply<HelloResponse> {
         Ok(Response::new(HelloResponse::default()))
     }

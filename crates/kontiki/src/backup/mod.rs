@@ -6,6 +6,7 @@
 
 mod file;
 mod restore;
+mod salvage;
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -24,6 +25,7 @@ use crate::keys::{options, told};
 use file::{Head, Totals, Writer};
 
 pub(crate) use restore::run as restore;
+pub(crate) use salvage::run as recover_with_loss;
 
 /// Read at a time.
 const PAGE_BYTES: u32 = 1 << 20;

@@ -179,6 +179,9 @@ sections! {
         waiting_max: usize = 65_536, "65536";
         /// How long a write may be with a leader before it is sent again.
         retry_after: Duration = Duration::from_millis(400), "\"400ms\"";
+        /// How often the replicas of one of the groups led here are compared, in turn: a part of the
+        /// state each time, and only where something was written since. `0s`: never.
+        check_interval: Duration = Duration::from_secs(1), "\"1s\"";
         /// Open gRPC connections, those of other nodes included.
         grpc_connections_max: usize = 4096, "4096";
         /// gRPC calls at once on one connection.
@@ -224,6 +227,8 @@ sections! {
         log_cache: Size = mib(4), "\"4MiB\"";
         /// A file of the log.
         segment_bytes: Size = mib(64), "\"64MiB\"";
+        /// How long after a pass over everything on disk, to find damage, the next one begins. `0s`: never.
+        scrub_interval: Duration = Duration::from_secs(6 * 3600), "\"6h\"";
     }
     "The process" {
         /// Threads that serve sockets.

@@ -8,10 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::form::kontiki;
+
 /// This machine may be busy.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
-
-pub(crate) const KONTIKI: &str = env!("CARGO_BIN_EXE_kontiki");
 
 /// What `kontiki up` prints of a node.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ impl Cluster {
     /// As [`Cluster::up`], with its data and its log where they are to be.
     pub(crate) fn up_in(data: &Path, dir: &Path, groups: u32) -> Self {
         let log = File::options().create(true).append(true).open(dir.join("log")).expect("a log");
-        let mut up = Command::new(KONTIKI)
+        let mut up = Command::new(kontiki())
             .args(["up", "--nodes", "3", "--base-port", "0", "--log-level", "info"])
             .args(["--groups", &groups.to_string(), "--dir"])
             .arg(data)
@@ -85,7 +85,7 @@ impl Cluster {
 
     /// Asks node 1, or another one.
     pub(crate) fn cluster(&self, by: usize, arguments: &[&str]) -> String {
-        let output = Command::new(KONTIKI)
+        let output = Command::new(kontiki())
             .arg("cluster")
             .args(arguments)
             .args(["--addr", &self.nodes[by].grpc])

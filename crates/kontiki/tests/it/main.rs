@@ -2,6 +2,7 @@
 
 mod backup;
 mod cluster;
+mod form;
 mod mr;
 mod redis_clients;
 mod shards;

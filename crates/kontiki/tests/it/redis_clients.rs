@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::form::kontiki;
+
 /// A cluster on this machine, gone with this value.
 struct Store {
     up: Child,
@@ -21,11 +23,6 @@ struct Store {
     /// gRPC address of the first node.
     address: String,
     _folder: TempDir,
-}
-
-fn kontiki() -> PathBuf {
-    std::env::var_os("KONTIKI_BINARY")
-        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_kontiki")), PathBuf::from)
 }
 
 impl Store {

@@ -93,6 +93,11 @@ impl Summary {
         }
     }
 
+    /// The sum so far.
+    pub(crate) fn sum(&self) -> u128 {
+        self.sum
+    }
+
     /// The hash of the whole.
     pub(crate) fn finish(&self, applied: LogId, log_time: LogTime) -> u128 {
         let mut all = Vec::with_capacity(48);

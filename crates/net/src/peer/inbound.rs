@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kontiki_types::{Incarnation, NodeId};
@@ -35,6 +35,13 @@ impl PeerService {
         let gone = self.0.gone.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         hello.cluster_id == self.0.local.cluster.0
             && gone.contains(&(NodeId(hello.node), Incarnation(hello.incarnation)))
+    }
+
+    fn report_refusal(&self, from: NodeId, why: &str) {
+        let is_news = lock(&self.0.refusals).is_news(from, why, Instant::now());
+        if is_news {
+            (self.0.on_event)(PeerEvent::Refused(from, why.to_owned()));
+        }
     }
 
     /// Whether the caller means this node, and is whom this node knows under its id.
@@ -98,15 +105,16 @@ impl Peer for PeerService {
         let from = NodeId(hello.node);
         if self.is_gone(&hello) {
             let why = format!("node {from} was removed from the cluster");
-            (self.0.on_event)(PeerEvent::Refused(from, why.clone()));
+            self.report_refusal(from, &why);
             return Err(Status::permission_denied(why));
         }
         if let Err(why) = self.check(&hello) {
-            (self.0.on_event)(PeerEvent::Refused(from, why.clone()));
+            self.report_refusal(from, &why);
             return Err(Status::failed_precondition(why));
         }
         let youngest = Arc::clone(lock(&self.0.inbound).entry(from).or_default());
         let number = youngest.fetch_add(1, Ordering::AcqRel) + 1;
+        lock(&self.0.refusals).accepted(from);
         (self.0.on_event)(PeerEvent::Accepted(from));
         let shared = Arc::clone(&self.0);
         Ok(Response::new(Inbound { shared, from, frames, number, youngest, welcomed: false }))

@@ -15,6 +15,7 @@
 mod inbound;
 mod link;
 mod queue;
+mod refusals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -103,7 +104,8 @@ pub enum PeerEvent {
     Accepted(NodeId),
     /// A peer says that this node was removed from the cluster. Reported once.
     RemovedBy(NodeId, String),
-    /// We refused a caller that speaks for this node.
+    /// We refused a caller that speaks for this node. Reported once for a reason, and again while it
+    /// goes on, every 10 s.
     Refused(NodeId, String),
 }
 
@@ -141,6 +143,8 @@ struct Shared {
     inbound: Mutex<BTreeMap<NodeId, Arc<std::sync::atomic::AtomicU64>>>,
     /// Nodes that were removed from the cluster.
     gone: RwLock<BTreeSet<(NodeId, Incarnation)>>,
+    /// Refusals that were reported.
+    refusals: Mutex<refusals::Refusals>,
     on_frame: Box<OnFrame>,
     on_event: Box<OnEvent>,
 }
@@ -173,6 +177,7 @@ impl PeerTransport {
             links: RwLock::default(),
             inbound: Mutex::default(),
             gone: RwLock::default(),
+            refusals: Mutex::default(),
             on_frame: Box::new(on_frame),
             on_event: Box::new(on_event),
         })))

@@ -106,6 +106,10 @@ impl Admin for OneKey {
         no()
     }
 
+    async fn read_state(&self, _: Request<ReadStateRequest>) -> Answer<ReadStateResponse> {
+        no()
+    }
+
     async fn hello(&self, _: Request<HelloRequest>) -> Answer<HelloResponse> {
         Ok(Response::new(HelloResponse::default()))
     }

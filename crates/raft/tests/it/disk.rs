@@ -144,6 +144,7 @@ impl Machine {
             base: disk.base.clone(),
             entries: disk.entries.iter().cloned().collect(),
             applied: Index(self.flushed.index),
+            ..Recovered::default()
         }
     }
 }

@@ -47,6 +47,7 @@ struct Plan {
     lease: bool,
     quiesce: bool,
     cache: Option<u64>,
+    commits_can_wait: bool,
 }
 
 impl Plan {
@@ -63,6 +64,7 @@ impl Plan {
             lease: random.chance(300),
             cache: [None, Some(0), Some(300), Some(2_000)][random.below(4)],
             quiesce: random.chance(500),
+            commits_can_wait: random.chance(500),
         }
     }
 }
@@ -90,6 +92,7 @@ impl Run {
             config.lease = plan.lease.then_some(Lease { drift_ppm: 1000 });
             config.quiesce_after = plan.quiesce.then_some(ms(20));
             config.align_heartbeats = plan.quiesce;
+            config.commits_can_wait = plan.commits_can_wait;
         })
         .seed(seed);
         cluster.auto = Auto { persist: !plan.slow_disk, ..cluster.auto };
@@ -391,7 +394,11 @@ proptest! {
         quiesce: bool,
         cache in prop::option::of(0u64..3_000),
     ) {
-        let plan = Plan { nodes, steps, loss, reorder, crash, change, slow_disk, lease, quiesce, cache };
+        let commits_can_wait = seed.is_multiple_of(2);
+        let plan = Plan {
+            nodes, steps, loss, reorder, crash, change, slow_disk, lease, quiesce, cache,
+            commits_can_wait,
+        };
         let mut run = Run::new(seed, plan);
         for _ in 0..steps {
             run.step();

@@ -1,6 +1,8 @@
 //! Figure 2, §5.5: what survives a crash, and what may be started from.
 
-use kontiki_raft::{Base, Config, Entry, EntryData, HardState, Raft, Recovered, RestartError};
+use kontiki_raft::{
+    Base, Config, Entry, EntryData, HardState, Raft, Recovered, RestartError, Stored, StoredRun,
+};
 use kontiki_types::{Index, Instant, Term};
 
 use crate::cluster::{Cluster, log_id, membership, ms, n};
@@ -59,6 +61,7 @@ fn an_unsound_recovery_is_refused() {
         base: Some(Base { id: log_id(4, 2), ..Base::default() }),
         entries: vec![entry(5, 2), entry(6, 3)],
         applied: Index(5),
+        ..Recovered::default()
     };
     assert_eq!(start(sound()), Ok(()));
     let gap = Recovered { entries: vec![entry(5, 2), entry(7, 3)], ..sound() };
@@ -78,6 +81,42 @@ fn an_unsound_recovery_is_refused() {
         start(Recovered { entries, ..sound() }),
         Err(RestartError::Membership { .. })
     ));
+}
+
+/// Entries that are applied may be named instead of given; what is named must fit, too.
+#[test]
+fn entries_that_are_only_named_are_part_of_the_log() {
+    let run =
+        |first, last, term| StoredRun { first: Index(first), last: log_id(last, term), bytes: 9 };
+    let recovered = |runs: &[StoredRun], entries: &[Entry<Vec<u8>>], applied| Recovered {
+        hard_state: HardState { term: Term(3), vote: None },
+        base: Some(Base { id: log_id(4, 1), ..Base::default() }),
+        stored: Stored { runs: runs.to_vec(), memberships: Vec::new() },
+        entries: entries.to_vec(),
+        applied: Index(applied),
+    };
+    let runs = [run(5, 9, 1), run(10, 12, 2)];
+    let sound = recovered(&runs, &[entry(13, 2), entry(14, 3)], 12);
+    let terms = [(3, None), (4, Some(1)), (9, Some(1)), (10, Some(2)), (14, Some(3)), (15, None)];
+    for (index, term) in terms {
+        assert_eq!(sound.term_at(Index(index)), term.map(Term), "{index}");
+    }
+    assert_eq!(sound.last(), log_id(14, 3));
+    let raft = Raft::new(Config::new(n(1)), sound, 1, Instant(0)).expect("it is sound");
+    let status = raft.status();
+    assert_eq!((status.last, status.first, status.applied), (log_id(14, 3), Index(5), Index(12)));
+
+    let gap = Err(RestartError::Gap { at: Index(5) });
+    assert_eq!(start(recovered(&[run(6, 9, 1)], &[], 9)), gap);
+    let gap = Err(RestartError::Gap { at: Index(10) });
+    assert_eq!(start(recovered(&[run(5, 9, 1), run(11, 12, 1)], &[], 12)), gap);
+    assert_eq!(start(recovered(&[run(5, 9, 1)], &[entry(11, 1)], 9)), gap);
+    assert_eq!(start(recovered(&[run(5, 9, 2), run(10, 12, 1)], &[], 12)), gap);
+    let ahead = recovered(&[run(5, 9, 4)], &[], 9);
+    assert_eq!(start(ahead), Err(RestartError::TermAhead { id: log_id(9, 4) }));
+    // What is not applied has to be there.
+    let early = recovered(&runs, &[], 11);
+    assert!(matches!(start(early), Err(RestartError::Applied { .. })));
 }
 
 /// Timing and limits that cannot work are refused as well.

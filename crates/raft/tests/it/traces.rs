@@ -4,9 +4,11 @@
 //! `UPDATE_TRACES=1 cargo test -p kontiki-raft traces` rewrites the outcomes; review the difference.
 //!
 //! ```text
-//! nodes 1 2 3 [+4 +5] [chunk=BYTES] [lease=PPM] [quiesce=MS]   those with a plus are not in the group
+//! nodes 1 2 3 [+4 +5] [chunk=BYTES] [lease=PPM] [quiesce=MS] [commits-wait]
+//!                                               those with a plus are not in the group
 //! elect N | win N | timeout N                     win stops at the moment of election
 //! propose N WORD… | read N TOKEN | transfer N to M
+//! await N for M INDEX                           M waits for this to be committed; N leads
 //! change N voters N… [learners N…]
 //! deliver [A->B] | lose [A->B] | run MS [without N] | wait MS
 //! auto persist|apply on|off | persist N [COUNT] | break N | full N
@@ -109,6 +111,10 @@ fn execute(cluster: &mut Cluster, command: &str) {
             }
             drain(cluster, number(1));
         }
+        "await" => {
+            cluster.raft(number(1)).commit_is_awaited(number(3).into(), number(4).into());
+            drain(cluster, number(1));
+        }
         "change" => change(cluster, number(1), &words[2..]),
         "deliver" => match words.get(1) {
             None => cluster.deliver_all(),
@@ -190,6 +196,7 @@ fn drain(cluster: &mut Cluster, node: u64) {
 fn create(words: &[&str]) -> Cluster {
     let (mut nodes, mut voters) = (Vec::new(), Vec::new());
     let (mut chunk, mut lease, mut quiesce) = (None, None, None);
+    let mut commits_can_wait = false;
     for word in words {
         if let Some(bytes) = word.strip_prefix("chunk=") {
             chunk = bytes.parse().ok();
@@ -197,6 +204,8 @@ fn create(words: &[&str]) -> Cluster {
             lease = drift.parse().ok();
         } else if let Some(millis) = word.strip_prefix("quiesce=") {
             quiesce = millis.parse().ok();
+        } else if *word == "commits-wait" {
+            commits_can_wait = true;
         } else {
             let node = word.trim_start_matches('+').parse().unwrap();
             nodes.push(node);
@@ -209,6 +218,7 @@ fn create(words: &[&str]) -> Cluster {
         config.snapshot_chunk_bytes = chunk.unwrap_or(config.snapshot_chunk_bytes);
         config.lease = lease.map(|drift_ppm| Lease { drift_ppm });
         config.quiesce_after = quiesce.map(ms);
+        config.commits_can_wait = commits_can_wait;
     })
 }
 

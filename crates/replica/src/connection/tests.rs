@@ -128,7 +128,7 @@ impl Client {
         });
         asks.map(|bytes| match Proposal::decode(&bytes).expect("well-formed").body {
             Body::Write(write) => write,
-            Body::Tick | Body::Slots(_) => panic!("no client sends that"),
+            Body::Tick | Body::Slots(_) | Body::Check(_) => panic!("no client sends that"),
         })
         .collect()
     }

@@ -22,7 +22,7 @@ const CAUGHT_UP_ENTRIES: u64 = 1024;
 /// What an operator asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// A new replica on this node.
+    /// A new replica on this node. One that is left over from another directory of it gives way.
     Add(NodeId, Incarnation),
     /// The replica on this node leaves.
     Remove(NodeId),
@@ -55,10 +55,14 @@ pub enum ChangeFailure {
     Unfinished,
 }
 
+/// Callers that wait for the same change; an operator, the task that places replicas, and who asks again.
+const CALLERS_MAX: usize = 8;
+
 /// A change under way.
 #[derive(Debug)]
 pub(super) struct Change {
-    caller: Caller,
+    // Invariant: at least one, at most CALLERS_MAX.
+    callers: Vec<Caller>,
     kind: ChangeKind,
     give_up: Instant,
 }
@@ -67,16 +71,27 @@ impl Group {
     /// Takes an operator's request; the answer comes when it is done.
     pub(crate) fn begin_change(&mut self, caller: Caller, kind: ChangeKind, node: &mut Node<'_>) {
         if let Err(failure) = self.check_change(kind) {
-            return changed(node, caller, Err(failure));
+            return changed(node, [caller], &Err(failure));
+        }
+        // Who wishes what is under way waits for it, too.
+        if let Some(change) = self.change.as_mut().filter(|change| change.kind == kind)
+            && !matches!(kind, ChangeKind::Transfer(_))
+        {
+            if change.callers.len() == CALLERS_MAX {
+                return changed(node, [caller], &Err(ChangeFailure::Busy));
+            }
+            change.callers.push(caller);
+            change.give_up = node.now + CHANGE_TIMEOUT;
+            return self.drive_change(node);
         }
         if let ChangeKind::Transfer(to) = kind
             && let Err(error) = self.raft.transfer(node.now, to)
         {
-            return changed(node, caller, Err(ChangeFailure::Refused(error.to_string())));
+            return changed(node, [caller], &Err(ChangeFailure::Refused(error.to_string())));
         }
-        let change = Change { caller, kind, give_up: node.now + CHANGE_TIMEOUT };
+        let change = Change { callers: vec![caller], kind, give_up: node.now + CHANGE_TIMEOUT };
         if let Some(before) = self.change.replace(change) {
-            changed(node, before.caller, Err(ChangeFailure::Unfinished));
+            changed(node, before.callers, &Err(ChangeFailure::Unfinished));
         }
         self.drive_change(node);
     }
@@ -93,9 +108,15 @@ impl Group {
         let status = self.raft.status();
         let voters = &status.membership.voters;
         let votes = |node| voters.iter().any(|voter| voter.node == node);
+        let is_there = |node, incarnation| {
+            voters.iter().any(|voter| voter.node == node && voter.incarnation == incarnation)
+        };
         match kind {
-            ChangeKind::Add(node, _) if votes(node) => {
+            ChangeKind::Add(node, incarnation) if is_there(node, incarnation) => {
                 Err(ChangeFailure::Senseless("the node has a voting replica of the group already"))
+            }
+            ChangeKind::Add(node, _) if votes(node) && voters.len() == 1 => {
+                Err(ChangeFailure::Senseless("it is the group's last voter"))
             }
             ChangeKind::Remove(node) if !status.membership.members().any(|m| m.node == node) => {
                 Err(ChangeFailure::Senseless("the node has no replica of the group"))
@@ -116,7 +137,7 @@ impl Group {
             // A leader that was to remove itself has done so.
             let done = change.kind == ChangeKind::Remove(node.id);
             let result = if done { Ok(()) } else { Err(ChangeFailure::Unfinished) };
-            changed(node, change.caller, result);
+            changed(node, change.callers, &result);
         }
     }
 
@@ -145,7 +166,7 @@ impl Group {
                 return;
             }
         };
-        changed(node, change.caller, done);
+        changed(node, change.callers, &done);
     }
 
     fn drive_add(
@@ -159,10 +180,15 @@ impl Group {
         if membership.is_joint() || status.membership_id.index > status.commit {
             return Ok(false);
         }
-        if membership.voters.iter().any(|voter| voter.node == to) {
-            return Ok(true);
-        }
         let (mut voters, mut learners) = (membership.voters.clone(), membership.learners.clone());
+        if let Some(at) = voters.iter().position(|voter| voter.node == to) {
+            if voters.get(at).is_some_and(|voter| voter.incarnation == incarnation) {
+                return Ok(true);
+            }
+            // Its directory is gone, and with it what it has voted for: it does not count any more.
+            voters.remove(at);
+            return self.reconfigure(now, voters, learners, status.membership_id);
+        }
         let learner = learners.iter().position(|learner| learner.node == to);
         match learner.map(|at| learners[at]) {
             Some(learner) if learner.incarnation == incarnation => {
@@ -229,6 +255,11 @@ fn new_replica(term: Term, index: Index) -> ReplicaId {
     ReplicaId(term.0 << INDEX_BITS | index.0 & ((1 << INDEX_BITS) - 1))
 }
 
-fn changed(node: &mut Node<'_>, caller: Caller, result: Result<(), ChangeFailure>) {
-    node.effects.push(Effect::Changed { caller, result });
+fn changed(
+    node: &mut Node<'_>,
+    callers: impl IntoIterator<Item = Caller>,
+    result: &Result<(), ChangeFailure>,
+) {
+    let told = |caller| Effect::Changed { caller, result: result.clone() };
+    node.effects.extend(callers.into_iter().map(told));
 }

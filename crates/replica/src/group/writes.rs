@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kontiki_kv::command::Write;
-use kontiki_kv::{Body, Outcome, Proposal, Verdict};
+use kontiki_kv::{Body, Check, Checked, Outcome, Proposal, Verdict};
 use kontiki_raft::Reason;
 #[cfg(feature = "plants")]
 use kontiki_types::plant::{Plant, planted};
-use kontiki_types::{ClientId, Instant, LogId, LogTime, NodeId, Seq, Term};
+use kontiki_types::{ClientId, Index, Instant, LogId, LogTime, NodeId, Seq, Term};
 
 use super::{Group, Node};
 use crate::atlas::Target;
@@ -19,6 +19,10 @@ use crate::routed::{Patience, Returned, Routed, Why, failure, take_out};
 use crate::steward::is_sound_call;
 
 type Id = (ClientId, Seq);
+
+/// A group is not compared again before so many entries were applied: one that rests is to go on
+/// resting.
+const ENTRIES_BETWEEN_CHECKS: u64 = 64;
 
 /// A write that is not applied here yet.
 #[derive(Debug)]
@@ -195,6 +199,30 @@ impl Group {
         }
     }
 
+    /// Whether there is something to compare the replicas by: enough was applied since the last
+    /// time, and that is over.
+    pub(crate) fn wants_check(&self) -> bool {
+        let last = self.checked.map_or(Index(0), |checked| checked.at);
+        let is_new = self.applied.index.0 >= last.0 + ENTRIES_BETWEEN_CHECKS;
+        self.is_leader() && is_new && self.applied.index >= self.checking
+    }
+
+    /// Proposes an entry that has the replicas compared.
+    pub(crate) fn propose_check(&mut self, node: &mut Node<'_>) {
+        let from = self.checked.map_or(0, |checked| checked.next);
+        let before = self.checked.map(|checked| (checked.at, checked.sum));
+        let check = Check { from, before };
+        let proposal = Proposal::check(kontiki_types::LogTime(0), check).to_bytes();
+        if let Ok(id) = self.propose(&proposal, node) {
+            self.checking = id.index;
+        }
+    }
+
+    /// A comparison came to this here.
+    pub(crate) fn checked(&mut self, checked: Checked) {
+        self.checked = Some(checked);
+    }
+
     /// Takes a write that another node gave to this one as the leader.
     pub(crate) fn forwarded(
         &mut self,
@@ -213,7 +241,7 @@ impl Group {
             return node.frames.to(from).refused(self.id, id.0, id.1, Refusal::NotLeader);
         }
         let why = match self.propose(proposal, node) {
-            Ok(_) => return,
+            Ok(id) => return self.raft.commit_is_awaited(from, id.index),
             Err(Reason::Full | Reason::TooLarge) => Refusal::Overloaded,
             Err(Reason::StorageFull) => Refusal::StorageFull,
             Err(_) => Refusal::NotLeader,

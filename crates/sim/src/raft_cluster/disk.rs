@@ -82,6 +82,7 @@ impl Disk {
             base: self.content.base.clone(),
             entries: self.content.entries.iter().cloned().collect(),
             applied,
+            ..Recovered::default()
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kontiki_kv::{Machine, QueryAnswer};
+use kontiki_kv::{Machine, QueryAnswer, Store as _};
 use kontiki_raft::{Base, Config, Entries, EntryData, Membership, Recovered, SnapshotMeta};
 use kontiki_replica::steward::{BEGINS_AFTER, Beginning, holdings_of};
 use kontiki_replica::{Answer, Caller, Failure, Found, Look, Opened, Question};
@@ -99,6 +99,23 @@ impl ApplyStage {
         &self.directory
     }
 
+    /// A row of the group's state changes by itself, in this replica's memory or on its disk.
+    pub(super) fn rot(&mut self, group: GroupId, key: &[u8]) -> Result<(), String> {
+        let Some(machine) = self.machines.remove(&group) else { return Ok(()) };
+        let mut store = machine.into_store();
+        let rows = store.range(&[], &[0xff], usize::MAX).map_err(text)?;
+        let row = rows.into_iter().find(|(name, _)| name.ends_with(key));
+        let (name, row) = row.ok_or("there is no such key")?;
+        let mut bytes = row.to_vec();
+        if let Some(last) = bytes.last_mut() {
+            *last ^= 1;
+        }
+        let at = store.applied();
+        store.commit(&mut vec![(name, Some(bytes.into()))], at).map_err(text)?;
+        self.machines.insert(group, sharding::machine(store).map_err(text)?);
+        Ok(())
+    }
+
     /// Does everything that waits.
     pub(super) fn run(&mut self) -> Result<Done, String> {
         let mut done = Done::default();
@@ -182,6 +199,9 @@ impl ApplyStage {
         }
         let mut outcomes = Vec::new();
         machine.apply(&batch, &mut outcomes).map_err(text)?;
+        if let Some(checked) = machine.checked().filter(|checked| checked.at > applied) {
+            done.inputs.push(Input::Checked { group, checked });
+        }
         done.inputs.push(Input::Applied {
             group,
             applied: machine.applied(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kontiki_storage::disk::{Crash, SimDisk};
 use kontiki_storage::engine::MemoryEngine;
-use kontiki_types::{Incarnation, Instant, NodeId};
+use kontiki_types::{GroupId, Incarnation, Instant, NodeId};
 
 use super::{Node, StoreCluster, opening};
 use crate::invariants::Violation;
@@ -170,11 +170,28 @@ impl StoreCluster {
         Ok(())
     }
 
+    /// In a running node's replica of `group` a key's row changes by itself.
+    ///
+    /// # Errors
+    /// The node does not run, or has no such key.
+    pub fn rot(&mut self, id: NodeId, group: GroupId, key: &[u8]) -> Result<(), String> {
+        let node = self.nodes.get_mut(&id).and_then(|node| node.running.as_mut());
+        node.ok_or("it does not run")?.stage.rot(group, key)
+    }
+
     /// A node that is down gets an empty disk.
     pub fn wipe(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         node.disk = SimDisk::new();
         node.engine = Some(MemoryEngine::new());
+    }
+
+    /// The next start of the node reads its whole log, and so finds what is damaged of it.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn read_all_at_start(&mut self, id: NodeId) -> Result<(), String> {
+        self.nodes.get(&id).map_or(Ok(()), |node| opening::remove_indexes(&node.disk))
     }
 
     /// An empty disk is formatted for a node that joins the cluster.

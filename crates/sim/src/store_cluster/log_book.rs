@@ -103,7 +103,9 @@ pub(super) struct LogBook {
 impl LogBook {
     pub(super) fn of(member: Member, recovered: &Recovered<Bytes>) -> Self {
         let base = recovered.base.as_ref().map_or(LogId::ZERO, |base| base.id);
-        let entries = recovered.entries.iter().map(|entry| entry.id).collect();
+        let indexes = base.index.0 + 1..=recovered.last().index.0;
+        let id = |index| Some(LogId::new(recovered.term_at(Index(index))?, Index(index)));
+        let entries = indexes.filter_map(id).collect();
         let has = Run { base, entries };
         let hard_state = recovered.hard_state;
         Self { member, durable: has.clone(), has, hard_state, under_way: VecDeque::new() }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use kontiki_kv::{Gate, Outcome};
+use kontiki_kv::{Checked, Gate, Outcome};
 use kontiki_raft::{Receipt, Role, SnapshotMeta};
 use kontiki_replica::steward::Beginning;
 use kontiki_replica::{
@@ -55,6 +55,10 @@ pub(super) enum Input {
         log_time: LogTime,
         next_due: Option<LogTime>,
         outcomes: Vec<Outcome>,
+    },
+    Checked {
+        group: GroupId,
+        checked: Checked,
     },
     Due {
         group: GroupId,
@@ -495,6 +499,7 @@ impl Running {
                     core.persisted(group, receipt);
                 }
             }
+            Input::Checked { group, checked } => core.checked(group, checked),
             Input::Applied { group, applied, log_time, next_due, outcomes } => {
                 core.applied(group, applied, log_time, next_due, outcomes);
             }

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kontiki_kv::Machine;
-use kontiki_raft::{Base, EntryData, Membership, Recovered};
+use kontiki_kv::{Machine, Store};
+use kontiki_raft::{Base, Membership, Recovered};
 use kontiki_replica::steward::{BEGINS_AFTER, Beginning, CONTROLLER};
 use kontiki_replica::{Core, NodeInfo, Opened};
 use kontiki_storage::directory::{Directory, Expected, Format};
 use kontiki_storage::disk::{Disk, SimDisk};
 use kontiki_storage::engine::{Engine, MemoryEngine, MemoryStore, fits};
-use kontiki_storage::log::{Log, LogConfig};
+use kontiki_storage::log::{Log, LogConfig, is_index, is_segment};
 use kontiki_storage::recovery::finish_install;
 use kontiki_types::{GroupId, Incarnation, Instant, LogId, LogTime, Member, NodeId, ReplicaId};
 
@@ -66,6 +66,18 @@ pub(super) fn founder(node: NodeId, incarnation: Incarnation) -> Member {
     Member::new(node, incarnation, FOUNDER)
 }
 
+/// Removes what would spare the next start to read the whole log.
+pub(super) fn remove_indexes(disk: &SimDisk) -> Result<(), StartFailure> {
+    let path = Path::new(DIRECTORY).join("log");
+    // A disk that was wiped has no log.
+    for name in disk.list(&path).unwrap_or_default() {
+        if is_index(&name) {
+            disk.remove(&path.join(name)).map_err(text)?;
+        }
+    }
+    Ok(())
+}
+
 /// Brings a node up.
 pub(super) fn open(
     config: &StoreConfig,
@@ -79,7 +91,10 @@ pub(super) fn open(
     let path = Path::new(DIRECTORY);
     let expected = Expected { node: Some(node), cluster: None };
     let mut directory = Directory::open(disk.clone(), path, expected).map_err(text)?;
-    let (mut log, recovered) = open_log(config, disk.clone(), &mut directory, random.number())?;
+    let mut engine = engine;
+    let applied = states(&mut engine)?;
+    let seed = random.number();
+    let (mut log, recovered) = open_log(config, disk.clone(), &mut directory, seed, &applied)?;
     let snapshots = Snapshots::open(disk, &directory.snapshot_path())?;
     let recovered = replicas(config, &mut log, recovered, &mut directory)?;
     let identity = directory.identity().clone();
@@ -132,9 +147,10 @@ fn open_log(
     disk: SimDisk,
     directory: &mut Directory<SimDisk>,
     seed: u64,
+    applied: &BTreeMap<GroupId, LogId>,
 ) -> Result<(Log<SimDisk>, Proven), StartFailure> {
     let path = directory.log_path();
-    let is_there = disk.list(&path).is_ok_and(|names| names.iter().any(|name| name != "lock"));
+    let is_there = disk.list(&path).is_ok_and(|names| names.iter().any(|name| is_segment(name)));
     if !is_there && directory.note(LOG_BEGUN).is_some() {
         return Err("the log is gone".to_owned());
     }
@@ -147,9 +163,15 @@ fn open_log(
         random: Arc::new(next),
         ..LogConfig::new(directory.identity().incarnation)
     };
-    let opened = Log::open(disk, &path, log).map_err(text)?;
+    let opened = Log::open_after(disk, &path, log, applied).map_err(text)?;
     directory.set_note(LOG_BEGUN, "yes").map_err(text)?;
-    Ok(opened)
+    Ok((opened.log, opened.groups))
+}
+
+/// Up to which entry the states go.
+fn states(engine: &mut MemoryEngine) -> Result<BTreeMap<GroupId, LogId>, StartFailure> {
+    let groups = engine.groups().into_iter();
+    groups.map(|group| Ok((group, engine.open_group(group).map_err(text)?.applied()))).collect()
 }
 
 type Replicas = BTreeMap<GroupId, (Member, Recovered<Bytes>)>;
@@ -213,6 +235,7 @@ fn open_machine(
             return Ok((machine, recovered));
         }
     }
+    let recovered = log.reload(group, recovered).map_err(text)?;
     let (base, last) = ends(&recovered);
     let beginning = beginning.filter(|_| base == BEGINS_AFTER);
     if base != LogId::ZERO && beginning.is_none() {
@@ -229,18 +252,15 @@ fn open_machine(
 /// The entry after which a log begins, and the one with which it ends.
 fn ends(recovered: &Recovered<Bytes>) -> (LogId, LogId) {
     let base = recovered.base.as_ref().map_or(LogId::ZERO, |base| base.id);
-    (base, recovered.entries.last().map_or(base, |entry| entry.id))
+    (base, recovered.last())
 }
 
 fn members_at(recovered: &Recovered<Bytes>, applied: LogId) -> (LogId, Arc<Membership>) {
     let base = recovered.base.clone().unwrap_or_default();
-    let mut members = (base.membership_id, base.membership);
-    for entry in recovered.entries.iter().take_while(|entry| entry.id.index <= applied.index) {
-        if let EntryData::Membership(membership) = &entry.data {
-            members = (entry.id, Arc::clone(membership));
-        }
-    }
-    members
+    let effective = recovered.memberships().take_while(|(id, _)| id.index <= applied.index).last();
+    effective.map_or((base.membership_id, base.membership), |(id, membership)| {
+        (id, Arc::clone(membership))
+    })
 }
 
 pub(super) fn text(error: impl std::fmt::Display) -> StartFailure {

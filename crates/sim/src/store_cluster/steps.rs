@@ -70,7 +70,7 @@ impl MoveStep {
                 Write::Steward { call } => call,
                 _ => return None,
             },
-            Body::Tick => return None,
+            Body::Tick | Body::Check(_) => return None,
         };
         let call = Call::from_bytes(&call).ok()?;
         let tag = match &call {

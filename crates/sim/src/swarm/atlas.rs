@@ -71,6 +71,14 @@ impl Atlas {
             && leaving.all(|leaving| self.survives(Some(node), leaving))
     }
 
+    /// Whether a group with this configuration still keeps a majority of whole disks when `node` votes
+    /// too: a group that has just begun on one node gets a whole disk for its second one.
+    pub(super) fn may_add(&self, node: NodeId, to: &Membership) -> bool {
+        let is_whole = |node| !self.suspects.contains(&node);
+        let whole = to.voters.iter().filter(|voter| is_whole(voter.node)).count();
+        is_whole(node) || whole > to.voters.len().div_ceil(2)
+    }
+
     /// Whether the replica of `node` may be removed.
     pub(super) fn may_remove(&mut self, cluster: &StoreCluster, node: NodeId) -> bool {
         self.look(cluster);

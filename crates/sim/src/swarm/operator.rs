@@ -87,7 +87,11 @@ impl Swarm {
         if self.cluster.is_running(node) || self.swapped.contains(&node) {
             return Ok(());
         }
-        match self.cluster.start(node) {
+        // A start skips what it need not read. Whether a damaged disk still holds what it must shows
+        // when all of it is read.
+        let is_suspect = self.atlas.suspects.contains(&node);
+        let ready = if is_suspect { self.cluster.read_all_at_start(node) } else { Ok(()) };
+        match ready.and_then(|()| self.cluster.start(node)) {
             Ok(()) => {
                 self.failed_starts.remove(&node);
                 self.atlas.look(&self.cluster);
@@ -258,7 +262,8 @@ impl Swarm {
             voters.any(|voter| voter.node == node && voter.incarnation == incarnation(node))
         };
         let kind = match wish {
-            Wish::Add(node) if votes(node) => None,
+            // Who misses it there wishes for it again.
+            Wish::Add(node) if votes(node) || !self.atlas.may_add(node, &membership) => None,
             Wish::Add(node) => Some(ChangeKind::Add(node, incarnation(node))),
             // A disk may have been damaged since this was wished for: what is on it comes back first.
             Wish::Remove(node)

@@ -80,6 +80,7 @@ impl Plan {
         let rests = [None, Some(1), Some(2)];
         let rests = Random::new(seed ^ 0x9e57).pick(&rests).copied().flatten();
         config.raft.quiesce_after = rests.map(|beats| config.raft.heartbeat * beats);
+        config.raft.commits_can_wait = Random::new(seed ^ 0xc0117).chance(700);
         config.group.alive_interval = config.raft.election_timeout / 3;
         config.group.silent_after = config.raft.election_timeout;
         if of.is_calm {

@@ -1,6 +1,7 @@
 //! Simulations that run as tests. `KONTIKI_SEED=N` runs one seed only.
 
 mod chaos;
+mod differences;
 mod farm;
 mod labs;
 mod linearizability;

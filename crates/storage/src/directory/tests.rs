@@ -60,7 +60,9 @@ fn somebody_elses_directory_is_refused_and_both_are_named() {
     let disk = formatted();
     let node = Expected { node: Some(NodeId(2)), cluster: None };
     let error = Directory::open(disk.clone(), path(), node).err().unwrap();
-    assert_eq!(error.to_string(), "/data/n1 belongs to node 1, not to node 2");
+    let said = error.to_string();
+    assert_eq!(said.lines().next(), Some("/data/n1 belongs to node 1, not to node 2"));
+    assert!(said.contains("\nhint: "), "{said}");
     let cluster = Expected { cluster: Some(0xc2), node: Some(NodeId(1)) };
     let error = Directory::open(disk, path(), cluster).err().unwrap();
     let text = "/data/n1 belongs to cluster 00000000000000c1, not to cluster 00000000000000c2";

@@ -6,16 +6,38 @@
 //! any number of the name changes in the order they were made. A sync that failed proves nothing,
 //! neither then nor when it is repeated.
 
+mod read_only;
 mod real;
 mod sim;
 
 use std::io;
 use std::path::Path;
 
+pub use read_only::{ReadOnlyDisk, ReadOnlyFile};
 pub use real::{RealDisk, RealFile, RealLock};
 #[cfg(test)]
 pub(crate) use sim::Random;
 pub use sim::{Crash, Fault, SimDisk, SimFile, SimLock};
+
+/// What to do about an error of the disk, as the end of a message.
+pub(crate) fn hint(error: &io::Error) -> &'static str {
+    const EIO: i32 = 5;
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "\nhint: the disk is full: free some space and start the node again"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "\nhint: the file system is read-only, which an error of the disk may have brought about: \
+             look into the system's log, have the disk repaired or replaced, and start the node again"
+        }
+        _ if error.raw_os_error() == Some(EIO) => {
+            "\nhint: the disk fails: look into the system's log, and start the node again on a disk \
+             that works, with its files or, without them, by --join HOST:PORT and `kontiki cluster \
+             readmit --node N`"
+        }
+        _ => "",
+    }
+}
 
 /// A file system below some root. Clones are handles to the same disk.
 pub trait Disk: Clone + Send + Sync + 'static {

@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kontiki_kv::{Store, StoreError, StoreView, WriteSet};
@@ -30,8 +30,9 @@ use super::layer::Layer;
 use super::merge::{Merge, Source};
 use super::meter::EngineMeter;
 use super::overlay::{Batch, EngineCounters, EngineCounts, Overlay};
-use super::tables::{APPLIED, GONE, ROW, Tree, Trees, encode_applied};
-use super::{Engine, EngineError, GroupStore, Persist};
+use super::tables::{APPLIED, DAMAGED, GONE, ROW, Tree, Trees, encode_applied};
+use super::verify::{TableFile, check_manifest, table_files};
+use super::{Compacted, Engine, EngineError, GroupStore, Persist};
 use crate::disk::{Disk, RealDisk, RealLock};
 
 /// Longest key of a row: the tree's limit of 65535 less the prefix, rounded down.
@@ -39,6 +40,8 @@ const KEY_MAX: usize = 65_000;
 /// With more runs of tables that overlap a commit waits for a compaction, since each read looks at all
 /// of them.
 const RUNS_MAX: usize = 24;
+/// After the disk was full, how long commits go on before they try again to make room.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 
 /// Sizes of a [`FjallEngine`].
 #[derive(Clone, Copy, Debug)]
@@ -65,9 +68,21 @@ pub struct FjallEngine {
     trees: Arc<Trees>,
     groups: BTreeMap<GroupId, Tree>,
     installing: BTreeMap<GroupId, Tree>,
+    damaged: BTreeMap<GroupId, Damage>,
     budget: Arc<Budget<Shared>>,
     counters: Arc<EngineCounters>,
+    /// Until when commits do not try to make room: the disk was full.
+    full_until: Arc<Mutex<Option<Instant>>>,
     _lock: RealLock,
+}
+
+/// A state that could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Where it was put aside.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub detail: String,
 }
 
 /// One group's state.
@@ -105,29 +120,32 @@ pub(super) struct Shared {
     /// A snapshot is being installed: the applied position must not be written yet.
     installing: AtomicBool,
     counters: Arc<EngineCounters>,
+    full_until: Arc<Mutex<Option<Instant>>>,
 }
 
 impl FjallEngine {
-    /// Opens the engine in `path`, or begins one there. Only what was persisted is there.
+    /// Opens the engine in `path`, or begins one there. Only what was persisted is there. A group
+    /// whose state cannot be opened has none then: see [`FjallEngine::damaged`].
     ///
     /// # Errors
-    /// [`EngineError::Unusable`]: the driver then calls [`FjallEngine::discard`], opens again and
-    /// rebuilds every group.
+    /// What the disk gives, and [`EngineError::Locked`].
     pub fn open(path: &Path, config: FjallConfig) -> Result<Self, EngineError> {
         fs::create_dir_all(path).map_err(io("create", path))?;
         let lock_path = path.join("lock");
         let lock = RealDisk.lock(&lock_path).map_err(io("lock", &lock_path))?;
         let lock = lock.ok_or_else(|| EngineError::Locked(path.to_path_buf()))?;
         let trees = Arc::new(Trees::new(config.block_cache_bytes));
-        let groups = choose_trees(path, &trees)?;
+        let Found { groups, damaged } = choose_trees(path, &trees)?;
         Ok(Self {
             path: path.to_path_buf(),
             config,
             trees,
             groups,
             installing: BTreeMap::new(),
+            damaged,
             budget: Arc::new(Budget::new(config.overlay_bytes)),
             counters: Arc::default(),
+            full_until: Arc::default(),
             _lock: lock,
         })
     }
@@ -138,6 +156,11 @@ impl FjallEngine {
     /// What the disk gives.
     pub fn discard(path: &Path) -> Result<(), EngineError> {
         RealDisk.remove_dir(path).map_err(io("remove", path))
+    }
+
+    /// The groups whose state could not be opened, and was put aside: they have none now.
+    pub fn damaged(&self) -> &BTreeMap<GroupId, Damage> {
+        &self.damaged
     }
 
     /// The engine's directory.
@@ -158,6 +181,12 @@ impl FjallEngine {
             budget: Arc::clone(&self.budget),
             counters: Arc::clone(&self.counters),
         }
+    }
+
+    /// Up to which entry the state of each group is in tables, as far as that can be read.
+    pub fn applied(&self) -> BTreeMap<GroupId, LogId> {
+        let applied = |(&group, tree): (&GroupId, &Tree)| Some((group, tree.applied().ok()??));
+        self.groups.iter().filter_map(applied).collect()
     }
 
     /// Bytes that the tables take on disk.
@@ -185,6 +214,7 @@ impl FjallEngine {
             counted: AtomicUsize::new(0),
             installing: AtomicBool::new(installing),
             counters: Arc::clone(&self.counters),
+            full_until: Arc::clone(&self.full_until),
         };
         let shared = Arc::new(shared);
         self.budget.join(&shared);
@@ -206,6 +236,14 @@ impl Engine for FjallEngine {
 
     fn groups(&self) -> Vec<GroupId> {
         self.groups.keys().copied().collect()
+    }
+
+    fn table_files(&self) -> Vec<(GroupId, TableFile)> {
+        let files = |(group, tree): (&GroupId, &Tree)| {
+            let group = *group;
+            table_files(tree, &tree.path).into_iter().map(move |file| (group, file))
+        };
+        self.groups.iter().flat_map(files).collect()
     }
 
     fn open_group(&mut self, group: GroupId) -> Result<FjallStore, EngineError> {
@@ -275,18 +313,33 @@ impl Shared {
             }
         }
         let runs = || self.tree.tables.get().map_or(0, |tables| tables.tree.l0_run_count());
-        while runs() > RUNS_MAX && self.compact()? {}
+        while runs() > RUNS_MAX && self.compact()? == Compacted::Merged {}
         Ok(())
     }
 
-    /// Merges some tables where there are too many; returns whether there were. Waits for another
-    /// thread that does.
-    fn compact(&self) -> Result<bool, EngineError> {
+    /// As [`Shared::make_room`]. A disk that is full is waited for elsewhere: what was committed is
+    /// in the log, and with a full disk little more will be.
+    fn make_room_if_there_is_space(&self) -> Result<(), EngineError> {
+        let until = || self.full_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if until().is_some_and(|until| Instant::now() < until) {
+            return Ok(());
+        }
+        let made = self.make_room();
+        let is_full = matches!(made, Err(EngineError::Failed { full: true, .. }));
+        *until() = is_full.then(|| Instant::now() + FULL_PAUSE);
+        if is_full { Ok(()) } else { made }
+    }
+
+    /// Puts tables in order, one step. Waits for another thread that does.
+    fn compact(&self) -> Result<Compacted, EngineError> {
         let _one_at_a_time = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
         let done = self.tree.compact().map_err(|error| failed("compact", self.group, &error))?;
-        if done {
+        if matches!(done, Compacted::Merged | Compacted::Reclaimed) {
             self.counters.compactions.fetch_add(1, Ordering::Relaxed);
             self.count_written();
+        }
+        if done == Compacted::Reclaimed {
+            self.counters.reclaims.fetch_add(1, Ordering::Relaxed);
         }
         Ok(done)
     }
@@ -423,7 +476,7 @@ impl Store for FjallStore {
         }
         if self.shared.budget.is_exceeded() {
             let started = Instant::now();
-            self.shared.make_room().map_err(StoreError::new)?;
+            self.shared.make_room_if_there_is_space().map_err(StoreError::new)?;
             let counters = &self.shared.counters;
             counters.stalls.fetch_add(1, Ordering::Relaxed);
             let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -467,7 +520,7 @@ impl Persist for FjallPersister {
         self.shared.budget.is_due(self.shared.counted.load(Ordering::Relaxed))
     }
 
-    fn compact(&self) -> Result<bool, EngineError> {
+    fn compact(&self) -> Result<Compacted, EngineError> {
         self.shared.compact()
     }
 }
@@ -502,30 +555,48 @@ impl Drop for FjallView {
     }
 }
 
-fn tree_name(group: GroupId, number: u64) -> String {
+pub(super) fn tree_name(group: GroupId, number: u64) -> String {
     format!("g{}.{number}", group.get())
 }
 
-fn parse_name(name: &str) -> Option<(GroupId, u64)> {
+pub(super) fn parse_name(name: &str) -> Option<(GroupId, u64)> {
     let (group, number) = name.strip_prefix('g')?.split_once('.')?;
     Some((GroupId(group.parse().ok()?), number.parse().ok()?))
 }
 
+/// What a start finds.
+struct Found {
+    groups: BTreeMap<GroupId, Tree>,
+    damaged: BTreeMap<GroupId, Damage>,
+}
+
 /// For each group the highest tree that has an applied position, else the lowest; the others are
-/// what a crash left of an install.
-fn choose_trees(path: &Path, trees: &Arc<Trees>) -> Result<BTreeMap<GroupId, Tree>, EngineError> {
+/// what a crash left of an install. A tree that cannot be opened is put aside.
+fn choose_trees(path: &Path, trees: &Arc<Trees>) -> Result<Found, EngineError> {
     let mut found: BTreeMap<(GroupId, u64), PathBuf> = BTreeMap::new();
+    let mut aside = Vec::new();
     for name in RealDisk.list(path).map_err(io("list", path))? {
         let file = path.join(&name);
         if name.ends_with(GONE) {
             fs::remove_dir_all(&file).map_err(io("remove", &file))?;
+        } else if let Some(id) = name.strip_suffix(DAMAGED).and_then(parse_name) {
+            aside.push((id.0, file));
         } else if let Some(id) = parse_name(&name) {
             found.insert(id, file);
         }
     }
     let mut chosen: BTreeMap<GroupId, (bool, Tree)> = BTreeMap::new();
+    let mut damaged = BTreeMap::new();
     for ((group, number), path) in found {
-        let (tree, complete) = open_checked(trees, &path, number)?;
+        let (tree, complete) = match open_checked(trees, &path, number) {
+            Ok(opened) => opened,
+            Err(EngineError::Unusable { detail, .. }) => {
+                let path = put_aside(&path)?;
+                damaged.insert(group, Damage { path, detail });
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let keep = complete || !chosen.contains_key(&group);
         let dropped = if keep {
             chosen.insert(group, (complete, tree)).map(|(_, tree)| tree)
@@ -534,7 +605,25 @@ fn choose_trees(path: &Path, trees: &Arc<Trees>) -> Result<BTreeMap<GroupId, Tre
         };
         dropped.map_or(Ok(()), FjallEngine::remove)?;
     }
-    Ok(chosen.into_iter().map(|(group, (_, tree))| (group, tree)).collect())
+    for (group, file) in aside {
+        if chosen.get(&group).is_some_and(|(complete, _)| *complete) {
+            fs::remove_dir_all(&file).map_err(io("remove", &file))?;
+        }
+    }
+    let groups = chosen.into_iter().map(|(group, (_, tree))| (group, tree)).collect();
+    Ok(Found { groups, damaged })
+}
+
+fn put_aside(path: &Path) -> Result<PathBuf, EngineError> {
+    let mut aside = path.to_path_buf().into_os_string();
+    aside.push(DAMAGED);
+    let aside = PathBuf::from(aside);
+    RealDisk.remove_dir(&aside).map_err(io("remove", &aside))?;
+    fs::rename(path, &aside).map_err(io("rename", path))?;
+    if let Some(parent) = path.parent() {
+        RealDisk.sync_dir(parent).map_err(io("sync", parent))?;
+    }
+    Ok(aside)
 }
 
 /// A tree, and whether it has an applied position.
@@ -542,6 +631,7 @@ fn open_checked(trees: &Arc<Trees>, path: &Path, number: u64) -> Result<(Tree, b
     let unusable = |detail: String| EngineError::Unusable { path: path.to_path_buf(), detail };
     // The tree has assertions on what it reads from files; a panic there is an error here.
     let opened = catch_unwind(AssertUnwindSafe(|| {
+        check_manifest(path).map_err(|(file, detail)| format!("{}: {detail}", file.display()))?;
         let tree = Tree::new(trees, path.to_path_buf(), number);
         tree.begin().map_err(|error| error.to_string())?;
         let complete = tree.applied()?.is_some();

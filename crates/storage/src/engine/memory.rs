@@ -10,7 +10,7 @@ use bytes::Bytes;
 use kontiki_kv::{Store, StoreError, StoreView, WriteSet};
 use kontiki_types::{GroupId, LogId};
 
-use super::{Engine, EngineError, GroupStore, Persist};
+use super::{Compacted, Engine, EngineError, GroupStore, Persist};
 
 type Rows = BTreeMap<Bytes, Bytes>;
 
@@ -187,8 +187,8 @@ impl Persist for MemoryPersister {
         false
     }
 
-    fn compact(&self) -> Result<bool, EngineError> {
-        Ok(false)
+    fn compact(&self) -> Result<Compacted, EngineError> {
+        Ok(Compacted::Nothing)
     }
 }
 

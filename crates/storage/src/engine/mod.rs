@@ -7,6 +7,7 @@
 
 mod budget;
 mod cache;
+mod compaction;
 mod layer;
 mod lsm;
 mod memory;
@@ -17,6 +18,7 @@ mod row_key;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::io;
 use std::path::PathBuf;
@@ -24,10 +26,13 @@ use std::path::PathBuf;
 use kontiki_kv::Store;
 use kontiki_types::{GroupId, LogId};
 
-pub use lsm::{FjallConfig, FjallEngine, FjallPersister, FjallStore, FjallView};
+use crate::disk::hint;
+
+pub use lsm::{Damage, FjallConfig, FjallEngine, FjallPersister, FjallStore, FjallView};
 pub use memory::{MemoryEngine, MemoryPersister, MemoryStore, MemoryView};
 pub use meter::{EngineMeter, EngineUsage};
 pub use overlay::EngineCounts;
+pub use verify::{GroupState, TableFile, link_states, verify_states};
 
 /// All groups' states on one node.
 pub trait Engine: Send + 'static {
@@ -43,6 +48,12 @@ pub trait Engine: Send + 'static {
     /// # Errors
     /// See [`EngineError`].
     fn open_group(&mut self, group: GroupId) -> Result<Self::Store, EngineError>;
+
+    /// The table files of all states at this moment, to be read and compared; none if the engine has
+    /// no files.
+    fn table_files(&self) -> Vec<(GroupId, TableFile)> {
+        Vec::new()
+    }
 
     /// Discards the state of `group`, as a whole.
     ///
@@ -91,14 +102,27 @@ pub trait Persist: Clone + Send + Sync + 'static {
     /// otherwise.
     fn is_due(&self) -> bool;
 
-    /// Takes a step towards putting in order what has been persisted, if one is due, and returns
-    /// whether it did: another may be due then. It takes up to seconds and changes nothing that a
-    /// reader sees; to be called from a thread of its own after [`Persist::persist`], which goes on
-    /// beside it.
+    /// Takes a step towards putting in order what has been persisted, if one is due. It takes up to
+    /// seconds and changes nothing that a reader sees; to be called from a thread of its own after
+    /// [`Persist::persist`], which goes on beside it, and after a start.
     ///
     /// # Errors
     /// See [`EngineError`]. Nothing is lost.
-    fn compact(&self) -> Result<bool, EngineError>;
+    fn compact(&self) -> Result<Compacted, EngineError>;
+}
+
+/// What came of a step of [`Persist::compact`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compacted {
+    /// Tables were merged since there were too many; another step may be due.
+    Merged,
+    /// Tables were merged to give back the space of what was deleted; another step may be due, and
+    /// has time.
+    Reclaimed,
+    /// Space can be given back when views that are open have been closed. Nobody says when; try again.
+    Held,
+    /// Nothing is to be done until something is persisted.
+    Nothing,
 }
 
 /// Why an engine failed.
@@ -108,11 +132,10 @@ pub enum EngineError {
     /// Another process has the engine open.
     #[error("{0} is in use by another process")]
     Locked(PathBuf),
-    /// The engine's files cannot be used. Discard them and rebuild the state of all groups from
-    /// the log or from a peer; see [`FjallEngine::discard`].
-    #[error("the state engine in {path} cannot be opened and must be rebuilt: {detail}")]
+    /// A group's files cannot be used. Its state is to be rebuilt from the log or from a peer.
+    #[error("the state in {path} cannot be opened and must be rebuilt: {detail}")]
     Unusable {
-        /// The engine's directory.
+        /// The state's directory.
         path: PathBuf,
         /// What the engine said.
         detail: String,
@@ -130,7 +153,7 @@ pub enum EngineError {
         full: bool,
     },
     /// The disk failed.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}{hint}", hint = hint(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -139,6 +162,17 @@ pub enum EngineError {
         /// What the disk said.
         source: io::Error,
     },
+}
+
+impl EngineError {
+    /// Whether the disk was full, so that the same may succeed later.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Failed { full, .. } => *full,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            Self::Locked(_) | Self::Unusable { .. } => false,
+        }
+    }
 }
 
 /// Whether a state that has applied up to `applied` fits a log that begins after `base` and ends at

@@ -194,6 +194,7 @@ pub(super) struct EngineCounters {
     pub bytes_persisted: AtomicU64,
     pub table_bytes_written: AtomicU64,
     pub compactions: AtomicU64,
+    pub reclaims: AtomicU64,
     pub stalls: AtomicU64,
     pub stall_micros: AtomicU64,
 }
@@ -215,6 +216,8 @@ pub struct EngineCounts {
     pub table_bytes_written: u64,
     /// Compactions, each of which merged some tables into others.
     pub compactions: u64,
+    /// Those of them that were made to give back the space of what was deleted.
+    pub reclaims: u64,
     /// Commits that had to wait until others were persisted.
     pub stalls: u64,
     /// How long they waited in sum, in microseconds.
@@ -232,6 +235,7 @@ impl EngineCounters {
             bytes_persisted: get(&self.bytes_persisted),
             table_bytes_written: get(&self.table_bytes_written),
             compactions: get(&self.compactions),
+            reclaims: get(&self.reclaims),
             stalls: get(&self.stalls),
             stall_micros: get(&self.stall_micros),
         }

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use kontiki_kv::StoreError;
 use kontiki_types::{Index, LogId, Term};
-use lsm_tree::compaction::Leveled;
 use lsm_tree::config::{PartitioningPolicy, PinningPolicy};
 use lsm_tree::{
     AbstractTree, AnyTree, Cache as BlockCache, Config, DescriptorTable, Guard, SeqNo,
@@ -24,6 +23,9 @@ pub(super) const APPLIED: &[u8] = b"a";
 pub(super) const ROW: u8 = b'k';
 /// Ending of a tree's directory that is being removed.
 pub(super) const GONE: &str = ".gone";
+/// Ending of a tree's directory that could not be opened. Kept for whoever wants to look at it,
+/// until its group has a state again.
+pub(super) const DAMAGED: &str = ".damaged";
 /// Files of all trees that are kept open.
 const OPEN_FILES: usize = 256;
 
@@ -105,18 +107,17 @@ impl Tables {
         *counted = present;
         bytes
     }
-
-    /// Changes whenever tables come, go or move.
-    fn shape(&self) -> Vec<usize> {
-        let levels = (0..).map_while(|level| self.tree.level_table_count(level));
-        levels.chain([self.tree.next_table_id() as usize]).collect()
-    }
 }
 
 impl Tree {
     pub(super) fn new(trees: &Arc<Trees>, path: PathBuf, number: u64) -> Self {
         let (tables, views) = (Arc::default(), Arc::default());
         Self { trees: Arc::clone(trees), tables, path, number, views }
+    }
+
+    /// The tables, if there are any.
+    pub(super) fn tables(&self) -> Option<&Tables> {
+        self.tables.get()
     }
 
     /// The tables, begun if there are none. One caller at a time.
@@ -159,22 +160,16 @@ impl Tree {
         }
     }
 
-    /// Merges some tables, if there are too many somewhere. Returns whether it did. One caller at a
-    /// time.
-    pub(super) fn compact(&self) -> Result<bool, lsm_tree::Error> {
-        let oldest = {
-            let views = self.views();
-            views.keys().next().copied().unwrap_or_else(|| self.visible())
-        };
-        let Some(tables) = self.tables.get() else { return Ok(false) };
-        let before = tables.shape();
-        tables.tree.compact(Arc::new(Leveled::default()), oldest.saturating_sub(1))?;
-        Ok(tables.shape() != before)
+    /// What the oldest open view sees has a lower sequence number, and so has what a view that opens
+    /// from here on sees.
+    pub(super) fn oldest_view(&self) -> SeqNo {
+        let views = self.views();
+        views.keys().next().copied().unwrap_or_else(|| self.visible())
     }
 
     pub(super) fn get(&self, key: &[u8], instant: SeqNo) -> Result<Option<Bytes>, StoreError> {
         let Some(tables) = self.tables.get() else { return Ok(None) };
-        let row = tables.tree.get(row_key(key), instant).map_err(StoreError::new)?;
+        let row = tables.tree.get(row_key(key), instant).map_err(|error| self.damaged(&error))?;
         Ok(row.map(|row| Bytes::copy_from_slice(&row)))
     }
 
@@ -182,9 +177,13 @@ impl Tree {
         let Some(tables) = self.tables.get() else { return Box::new(std::iter::empty()) };
         let rows = tables.tree.range(row_key(from)..row_key(to), instant, None);
         Box::new(rows.map(|row| {
-            let (key, value) = row.into_inner().map_err(StoreError::new)?;
+            let (key, value) = row.into_inner().map_err(|error| self.damaged(&error))?;
             Ok((Bytes::copy_from_slice(&key[1..]), Some(Bytes::copy_from_slice(&value))))
         }))
+    }
+
+    fn damaged(&self, error: &lsm_tree::Error) -> StoreError {
+        StoreError::damage(format!("{}: {error}", self.path.display()))
     }
 
     pub(super) fn applied(&self) -> Result<Option<LogId>, String> {

@@ -1,6 +1,7 @@
 //! One suite for every engine, then what is special to each.
 
 mod disk;
+mod space;
 mod suite;
 
 use std::collections::BTreeMap;

@@ -10,7 +10,7 @@ use super::error::{Corruption, LogError};
 use super::frame::{self, Frame};
 use super::record::{Body, Decoder, Encoder, Record};
 use super::segment::{self, Header};
-use super::{Closed, Log};
+use super::{Closed, Log, index};
 use crate::disk::{Disk, File};
 
 /// Bytes copied forward in one step, so that a write never waits long for one.
@@ -73,6 +73,7 @@ impl<D: Disk> Log<D> {
         self.cleaner = None;
         self.groups.drop_segment(oldest.number);
         let path = self.directory.join(segment::name(oldest.number));
+        let _ = self.disk.remove(&self.directory.join(index::name(oldest.number)));
         self.pool.give_back(&path, oldest.capacity).map_err(|source| {
             self.failed = true;
             LogError::Io { action: "free", path, source }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use kontiki_types::{GroupId, Index};
 
+use crate::disk::hint;
+
 /// Why a write to the log failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -20,7 +22,7 @@ pub enum LogError {
         directory: PathBuf,
     },
     /// An operation of the disk failed. What is on stable storage is unknown: end the process.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}{hint}", hint = hint(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -45,7 +47,7 @@ pub enum OpenError {
     #[error("{0} is in use by another process")]
     Locked(PathBuf),
     /// The disk failed.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}{hint}", hint = hint(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -120,8 +122,9 @@ impl fmt::Display for Corruption {
         }
         write!(
             f,
-            "\nhint: this node can no longer prove what it promised, so it does not start. Wipe \
-             its directory and let it re-join the cluster as a new member"
+            "\nhint: this node can no longer prove what it promised, so it does not start. Empty \
+             its directory, start it with --join HOST:PORT, and run `kontiki cluster readmit \
+             --node N`"
         )
     }
 }

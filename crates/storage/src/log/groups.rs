@@ -6,10 +6,11 @@
 //! - `first` is one above the base, or 1 without a base.
 //! - `live[s]` is the sum of the bytes of all records in force in segment `s`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use kontiki_raft::{Base, Entry, HardState, Recovered};
+use kontiki_raft::{Base, Entry, EntryData, HardState, Membership, Recovered, Stored, StoredRun};
 use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{GroupId, Index, LogId, Term};
 
@@ -18,6 +19,12 @@ use super::record::{Body, Decoder, Record};
 /// More entries than this in one group are not believed: a guard against allocating by a number
 /// that was read.
 const ENTRIES_MAX: u64 = 1 << 26;
+
+/// What a start tells of stored entries, it tells of about so many bytes at once.
+const RUN_BYTES: u64 = 64 << 10;
+
+/// Up to which entry the state of each group is durable.
+pub(super) type Applied = BTreeMap<GroupId, LogId>;
 
 #[derive(Default)]
 pub(super) struct Groups {
@@ -94,7 +101,7 @@ impl Groups {
         Ok(())
     }
 
-    fn record(&mut self, record: Record, place: Place) -> Result<(), String> {
+    pub(super) fn record(&mut self, record: Record, place: Place) -> Result<(), String> {
         let group = record.group;
         match (record.body, record.rewritten) {
             (Body::HardState(state), false) => self.hard_state(group, state, place),
@@ -154,6 +161,32 @@ impl Groups {
         group.truncate(index, &mut live);
         group.make_slot(index, self.recovering)?;
         group.put(index, Slot { term, place }, self.recovering.then(|| entry.clone()), &mut live);
+        Ok(())
+    }
+
+    /// As [`Groups::entry`], or as what a rewritten one does, while recovering; what the entry holds
+    /// comes later, if it is needed: see [`Groups::missing`].
+    pub(super) fn entry_at(
+        &mut self,
+        group: GroupId,
+        id: LogId,
+        rewritten: bool,
+        place: Place,
+    ) -> Result<(), String> {
+        let (index, term) = (id.index.get(), id.term);
+        let mut live = Live(&mut self.live);
+        let group = self.groups.entry(group).or_default();
+        if group.base.as_ref().is_some_and(|(base, _)| index <= base.id.index.get()) {
+            return Ok(());
+        }
+        if !rewritten {
+            group.truncate(index, &mut live);
+        }
+        group.make_slot(index, self.recovering)?;
+        let present = group.slot(index).copied().unwrap_or_default();
+        if present.place.bytes == 0 || present.term == term {
+            group.put(index, Slot { term, place }, None, &mut live);
+        }
         Ok(())
     }
 
@@ -280,19 +313,67 @@ impl Groups {
         self.groups.iter().map(|(&id, group)| (id, group.last_index())).collect()
     }
 
-    /// Checks what must hold of every group after replay and gives the entries away.
-    pub(super) fn recovered(&mut self) -> Result<BTreeMap<GroupId, Recovered<Bytes>>, String> {
+    /// Checks what must hold of every group after replay. `applied`: up to where the states of groups
+    /// are durable.
+    pub(super) fn check(&self) -> Result<(), String> {
+        for (id, group) in &self.groups {
+            group.check().map_err(|detail| format!("group {id}: {detail}"))?;
+        }
+        Ok(())
+    }
+
+    /// Where the entries stand that [`Groups::recovered`] needs and that are not known, all but those
+    /// that the state at `applied` has: segments, and in them the frames.
+    pub(super) fn missing(&self, applied: &Applied) -> BTreeMap<u64, BTreeSet<u32>> {
+        let mut missing: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();
+        for (id, group) in &self.groups {
+            let stored = group.stored(applied.get(id));
+            for (entry, slot) in group.entries.iter().zip(&group.slots).skip(stored) {
+                if entry.is_none() {
+                    missing.entry(slot.place.segment).or_default().insert(slot.place.offset);
+                }
+            }
+        }
+        missing
+    }
+
+    /// Takes in an entry that stands in the frame at `place`, if it was missing.
+    pub(super) fn found(&mut self, group: GroupId, entry: Entry<Bytes>, place: Place) {
+        if !self.has(group, entry.id, place) {
+            return;
+        }
+        let Some(group) = self.groups.get_mut(&group) else { return };
+        let at = entry.id.index.get().checked_sub(group.first);
+        let at = at.and_then(|at| usize::try_from(at).ok());
+        if let Some(known) = at.and_then(|at| group.entries.get_mut(at)) {
+            *known = Some(entry);
+        }
+    }
+
+    /// Gives the entries away. Those that the state at `applied` has are only named.
+    pub(super) fn recovered(&mut self, applied: &Applied) -> BTreeMap<GroupId, Recovered<Bytes>> {
         self.recovering = false;
         let mut recovered = BTreeMap::new();
         for (&id, group) in &mut self.groups {
-            group.check().map_err(|detail| format!("group {id}: {detail}"))?;
+            let stored = group.stored(applied.get(&id));
             let base = group.base.as_ref().map(|(base, _)| base.clone());
             let applied = base.as_ref().map_or(Index(0), |base| base.id.index);
             let hard_state = group.hard_state.map(|(state, _)| state).unwrap_or_default();
-            let entries = std::mem::take(&mut group.entries).into_iter().flatten().collect();
-            recovered.insert(id, Recovered { hard_state, base, entries, applied });
+            let runs = group.runs(stored);
+            let mut entries = std::mem::take(&mut group.entries);
+            let memberships = entries.drain(..stored).flatten().filter_map(configuration).collect();
+            let entries = entries.into_iter().flatten().collect();
+            let stored = Stored { runs, memberships };
+            recovered.insert(id, Recovered { hard_state, base, stored, entries, applied });
         }
-        Ok(recovered)
+        recovered
+    }
+}
+
+fn configuration(entry: Entry<Bytes>) -> Option<(LogId, Arc<Membership>)> {
+    match entry.data {
+        EntryData::Membership(membership) => Some((entry.id, membership)),
+        EntryData::Noop | EntryData::Command(_) => None,
     }
 }
 
@@ -366,9 +447,39 @@ impl Group {
         let old = std::mem::replace(&mut self.slots[at], slot).place;
         live.remove(old);
         self.log_bytes = self.log_bytes + u64::from(slot.place.bytes) - u64::from(old.bytes);
-        if let Some(entry) = entry {
-            self.entries[at] = Some(entry);
+        // While recovering: what is not given is read from its place later.
+        if let Some(known) = self.entries.get_mut(at) {
+            *known = entry;
         }
+    }
+
+    /// How many of the first entries a state at `applied` has, if it fits.
+    fn stored(&self, applied: Option<&LogId>) -> usize {
+        let Some(applied) = applied else { return 0 };
+        let index = applied.index.get();
+        match self.slot(index) {
+            Some(slot) if slot.term == applied.term => (index - self.first) as usize + 1,
+            _ => 0,
+        }
+    }
+
+    /// The first `count` entries, in runs of one term and about [`RUN_BYTES`].
+    fn runs(&self, count: usize) -> Vec<StoredRun> {
+        let mut runs: Vec<StoredRun> = Vec::new();
+        for (slot, index) in self.slots.iter().zip(self.first..).take(count) {
+            let (index, bytes) = (Index(index), u64::from(slot.place.bytes));
+            match runs.last_mut() {
+                Some(run) if run.last.term == slot.term && run.bytes < RUN_BYTES => {
+                    run.last.index = index;
+                    run.bytes += bytes;
+                }
+                _ => {
+                    let last = LogId::new(slot.term, index);
+                    runs.push(StoredRun { first: index, last, bytes });
+                }
+            }
+        }
+        runs
     }
 
     fn check(&self) -> Result<(), String> {

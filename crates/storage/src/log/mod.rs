@@ -31,16 +31,19 @@ mod counters;
 mod error;
 mod frame;
 mod groups;
+mod index;
+mod opening;
 mod pool;
 mod read;
 mod record;
 mod scan;
 mod segment;
+mod segments;
 #[cfg(test)]
 mod tests;
 mod verify;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -48,7 +51,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use kontiki_raft::{Base, Entry, HardState, Recovered, StableStorage, WriteBatch};
+use kontiki_raft::{Base, Entry, HardState, StableStorage, WriteBatch};
 use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{GroupId, Incarnation, Index};
 
@@ -58,12 +61,16 @@ pub use counters::{Counters, Counts};
 pub use error::{Corruption, LogError, LostEntries, OpenError};
 use frame::Frame;
 use groups::{Groups, Place};
+use index::Builder;
+pub use index::is_index;
+pub use opening::Opened;
 pub use pool::SparePool;
 use record::Encoder;
 use scan::{TailFrame, io as open_error};
-pub use segment::LOG_VERSION;
 use segment::Mark;
-pub use verify::{LogReport, verify_log};
+pub use segment::{LOG_VERSION, is_segment};
+pub use segments::SegmentFile;
+pub use verify::{LogReport, inspect_log, verify_log};
 
 /// Writes end at a page's end, the rest of it zeroed: then no page of a recycled segment has to be
 /// read from disk before it is written in part.
@@ -197,6 +204,8 @@ struct Current<F> {
     capacity: u64,
     /// Where the next frame goes.
     end: u64,
+    /// What is in it.
+    index: Builder,
 }
 
 /// One group's part of a frame, whoever wants it written.
@@ -245,89 +254,6 @@ impl Part for Update {
 }
 
 impl<D: Disk> Log<D> {
-    /// Opens the log in `directory`, or begins one there, and returns what it proves of each group.
-    /// All of it is on stable storage on return. [`Recovered::applied`] is set to the base: the
-    /// state engine knows better.
-    ///
-    /// # Errors
-    /// See [`OpenError`]. Nothing on disk has been changed then.
-    pub fn open(
-        disk: D,
-        directory: &Path,
-        config: LogConfig,
-    ) -> Result<(Self, BTreeMap<GroupId, Recovered<Bytes>>), OpenError> {
-        disk.create_dir(directory).map_err(open_error("create", directory))?;
-        let lock_path = directory.join("lock");
-        let lock = disk.lock(&lock_path).map_err(open_error("lock", &lock_path))?;
-        let lock = lock.ok_or_else(|| OpenError::Locked(directory.to_path_buf()))?;
-        let scan::Scan { mut groups, segments, mut durable, mut durable_crc, mut tail } =
-            scan::scan(&disk, directory, config.incarnation.get())?;
-        let number = segments.last().map_or(1, |segment| segment.header.number + 1);
-        let corrupt = |detail| {
-            let (file, offset, lost) = (directory.to_path_buf(), 0, Vec::new());
-            OpenError::Corrupt(Box::new(Corruption { file, offset, detail, lost }))
-        };
-        // They will stand in the segment that is about to begin, one behind the other.
-        let mut offset = segment::START as u64;
-        for TailFrame { frame, body, .. } in &tail {
-            groups.replay(number, offset, body.clone()).map_err(corrupt)?;
-            offset += frame.size();
-        }
-        let recovered = groups.recovered().map_err(corrupt)?;
-        if let Some(last) = tail.back()
-            && planted(Plant::TailTrusted)
-        {
-            (durable, durable_crc) = (last.frame.sequence, last.frame.crc);
-            tail.clear();
-        }
-
-        let spares = config.spares.max(1);
-        let pool = SparePool::open(&disk, directory, config.capacity(0), spares)
-            .map_err(open_error("list", directory))?;
-        let oldest = segments.first().map_or(number, |segment| segment.header.number);
-        let header = segment::Header {
-            incarnation: config.incarnation.get(),
-            number,
-            generation: (config.random)(),
-            follows: durable,
-            follows_crc: durable_crc,
-            durable,
-            oldest,
-            capacity: 0,
-        };
-        let counters = Arc::<Counters>::default();
-        let fresh = Fresh { disk: &disk, directory, config: &config, pool: &pool };
-        let begun = fresh.begin_with(header, &tail, &counters)?;
-        let closed = |segment: scan::Segment| Closed {
-            number: segment.header.number,
-            generation: segment.header.generation,
-            capacity: segment.header.capacity,
-            end: segment.end,
-        };
-        let log = Self {
-            current: begun.current,
-            sequence: begun.sequence,
-            crc: begun.crc,
-            synced: begun.sequence,
-            marked: begun.sequence,
-            last_records: begun.sequence,
-            directory: directory.to_path_buf(),
-            groups,
-            old: segments.into_iter().map(closed).collect(),
-            pool,
-            disk,
-            config,
-            buffer: Vec::new(),
-            sizes: Vec::new(),
-            counters,
-            cleaner: None,
-            full: false,
-            failed: false,
-            _lock: lock,
-        };
-        Ok((log, recovered))
-    }
-
     /// Writes and syncs what does not come from a core. Durable on return, all or nothing.
     ///
     /// # Errors
@@ -404,6 +330,16 @@ impl<D: Disk> Log<D> {
     /// The spare segments, to be filled from a background thread.
     pub fn spares(&self) -> SparePool<D> {
         self.pool.clone()
+    }
+
+    /// The segments that are not written any more, to be read and checked elsewhere.
+    pub fn closed_segments(&self) -> Vec<SegmentFile> {
+        let file = |closed: &Closed| SegmentFile {
+            path: self.directory.join(segment::name(closed.number)),
+            generation: closed.generation,
+            end: closed.end,
+        };
+        self.old.iter().map(file).collect()
     }
 
     /// What the log takes of the disk, without asking the disk.
@@ -553,6 +489,8 @@ impl<D: Disk> Log<D> {
         self.counters.wrote(self.buffer.len() as u64);
         self.buffer.truncate(length);
         let offset = self.current.end;
+        let frame = Frame { crc, length: (length - frame::HEADER) as u32, ..frame };
+        self.current.index.frame(offset, &frame, &self.buffer[frame::HEADER..]);
         self.current.end += size;
         self.sequence += 1;
         self.crc = crc;
@@ -615,7 +553,10 @@ impl<D: Disk> Log<D> {
         };
         let last = std::mem::replace(&mut self.current, next);
         self.marked = self.synced;
-        let Current { number, generation, capacity, end, .. } = last;
+        let Current { number, generation, capacity, end, index, .. } = last;
+        if let Some(index) = index.finish(number, generation) {
+            self.leave_index(number, &index);
+        }
         self.old.push_back(Closed { number, generation, capacity, end });
         Ok(())
     }
@@ -686,7 +627,8 @@ impl<D: Disk> Fresh<'_, D> {
         self.disk.sync_dir(self.directory).map_err(open_error("sync", self.directory))?;
         counters.began_segment(recycled);
         let (number, generation, capacity) = (header.number, header.generation, header.capacity);
-        Ok(Current { file, path, number, generation, capacity, end })
+        let index = Builder::default();
+        Ok(Current { file, path, number, generation, capacity, end, index })
     }
 
     /// The segment with which a recovery begins: the frames that were not known to be durable,
@@ -698,6 +640,7 @@ impl<D: Disk> Fresh<'_, D> {
         counters: &Counters,
     ) -> Result<Begun<D::File>, OpenError> {
         let mut frames = Vec::new();
+        let mut index = Builder::default();
         let (mut sequence, mut crc) = (header.follows, header.follows_crc);
         let seal = (0, Bytes::new());
         let bodies = tail.iter().map(|old| (old.frame.records, old.body.clone()));
@@ -717,11 +660,13 @@ impl<D: Disk> Fresh<'_, D> {
                 length: 0,
             };
             crc = frame.seal(&mut buffer);
+            let frame = Frame { crc, length: body.len() as u32, ..frame };
+            index.frame((segment::START + frames.len()) as u64, &frame, &body);
             buffer.resize(frame::padded(buffer.len()), 0);
             frames.extend_from_slice(&buffer);
         }
         header.capacity = self.config.capacity(frames.len() as u64);
         let current = self.begin(header, &frames, counters)?;
-        Ok(Begun { current, sequence, crc })
+        Ok(Begun { current: Current { index, ..current }, sequence, crc })
     }
 }

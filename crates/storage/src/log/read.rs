@@ -69,14 +69,12 @@ impl<D: Disk> Log<D> {
         let old = self.old.iter().find(|segment| segment.number == number);
         let (generation, end) = old
             .map_or((self.current.generation, self.current.end), |old| (old.generation, old.end));
-        let path = self.directory.join(segment::name(number));
-        let file = self.disk.open(&path).map_err(|source| failed(&path, source))?;
-        Ok(Piece { file, path, segment: number, generation, end, start: 0, bytes: Bytes::new() })
+        Piece::open(&self.disk, &self.directory, number, (generation, end))
     }
 }
 
 /// A part of a segment.
-struct Piece<F> {
+pub(super) struct Piece<F> {
     file: F,
     path: PathBuf,
     segment: u64,
@@ -86,11 +84,26 @@ struct Piece<F> {
     /// Where `bytes` begin.
     start: u64,
     bytes: Bytes,
+    /// Bytes of the file that were read.
+    pub(super) bytes_read: u64,
 }
 
 impl<F: File> Piece<F> {
+    /// A segment that has this generation and whose last frame ends there.
+    pub(super) fn open<D: Disk<File = F>>(
+        disk: &D,
+        directory: &Path,
+        number: u64,
+        (generation, end): (u64, u64),
+    ) -> Result<Self, LogError> {
+        let path = directory.join(segment::name(number));
+        let file = disk.open(&path).map_err(|source| failed(&path, source))?;
+        let (start, bytes, bytes_read) = (0, Bytes::new(), 0);
+        Ok(Self { file, path, segment: number, generation, end, start, bytes, bytes_read })
+    }
+
     /// The body of the frame at `offset`, proven.
-    fn body_at(&mut self, offset: u64) -> Result<Bytes, LogError> {
+    pub(super) fn body_at(&mut self, offset: u64) -> Result<Bytes, LogError> {
         if self.available(offset) < frame::HEADER as u64 {
             self.load(offset, PIECE)?;
         }
@@ -119,6 +132,7 @@ impl<F: File> Piece<F> {
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
         let read = self.file.read_exact_at(&mut bytes, offset);
         read.map_err(|source| failed(&self.path, source))?;
+        self.bytes_read += length;
         (self.start, self.bytes) = (offset, bytes.into());
         Ok(())
     }

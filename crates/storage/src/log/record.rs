@@ -209,6 +209,35 @@ impl Iterator for Decoder {
     }
 }
 
+/// What a record is, without what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub group: GroupId,
+    pub rewritten: bool,
+    /// Term and index of an entry that is no configuration.
+    pub entry: Option<(u64, u64)>,
+}
+
+/// The heads of the records of a whole body, each with the record's bytes.
+pub(super) fn heads(body: &[u8]) -> impl Iterator<Item = (Head, &[u8])> {
+    let mut rest = body;
+    std::iter::from_fn(move || {
+        let header = rest.get(..HEADER)?;
+        let length = super::frame::u32_at(header, 5) as usize;
+        let record = rest.get(..HEADER.checked_add(length)?)?;
+        rest = &rest[record.len()..];
+        let payload = &record[HEADER..];
+        let entry = match (header[0] & !REWRITTEN, payload.get(16)) {
+            (ENTRY, Some(&(NOOP | COMMAND))) => {
+                Some((super::frame::u64_at(payload, 0), super::frame::u64_at(payload, 8)))
+            }
+            _ => None,
+        };
+        let group = GroupId(super::frame::u32_at(header, 1));
+        Some((Head { group, rewritten: header[0] & REWRITTEN != 0, entry }, record))
+    })
+}
+
 enum Data {
     Noop,
     Command(Range<usize>),

@@ -1,5 +1,8 @@
 //! Reading the segments back: the chain of frames, up to where all was durable, and whether
 //! anything of that is missing (PROTOCOL 4). Changes nothing on disk.
+//!
+//! Where the states of groups are durable, a segment that was left may be taken by its
+//! [index](super::index): of what it holds only what the states lack is read then.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -11,6 +14,7 @@ use kontiki_types::{GroupId, Index};
 use super::error::{Corruption, LostEntries, OpenError};
 use super::frame::{self, Frame};
 use super::groups::Groups;
+use super::index::{self, Builder, SegmentIndex};
 use super::record::{Body, Decoder};
 use super::segment::{self, BadHeader, Header, Mark};
 use crate::disk::{Disk, File, read_file};
@@ -18,6 +22,9 @@ use crate::disk::{Disk, File, read_file};
 /// Largest segment file that is read. A guard against a damaged directory entry, far above any
 /// configured size.
 const SEGMENT_MAX: u64 = 4 << 30;
+
+/// Largest index that is read.
+const INDEX_MAX: u64 = 256 << 20;
 
 /// What the segments prove.
 pub(super) struct Scan {
@@ -31,6 +38,8 @@ pub(super) struct Scan {
     pub durable_crc: u32,
     /// Whole frames beyond `durable`, in order: they may have been acknowledged, too.
     pub tail: VecDeque<TailFrame>,
+    /// Bytes of files that were read.
+    pub bytes_read: u64,
 }
 
 /// A segment file.
@@ -38,6 +47,8 @@ pub(super) struct Segment {
     pub header: Header,
     /// Where the last frame that counts ends.
     pub end: u64,
+    /// An index that the segment should have and has not.
+    pub index: Option<Vec<u8>>,
 }
 
 /// A frame that is not yet known to be durable.
@@ -67,9 +78,19 @@ struct Scanner<'a> {
     highest: u64,
     oldest: u64,
     tail: VecDeque<TailFrame>,
+    /// Indexes of the segments that are read, as far as they are durable.
+    builders: BTreeMap<u64, Builder>,
+    bytes_read: u64,
     broken: Option<Break>,
     /// First entry of each group behind a break.
     index_after: BTreeMap<GroupId, Index>,
+}
+
+/// Whether indexes may stand for the segments that they are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Indexes {
+    Used,
+    Ignored,
 }
 
 /// Reads all segments in `directory`.
@@ -77,6 +98,7 @@ pub(super) fn scan<D: Disk>(
     disk: &D,
     directory: &Path,
     incarnation: u64,
+    indexes: Indexes,
 ) -> Result<Scan, OpenError> {
     let headers = headers(disk, directory, incarnation)?;
     let first = headers.first().map_or((0, 0), |first| (first.follows, first.follows_crc));
@@ -90,6 +112,8 @@ pub(super) fn scan<D: Disk>(
         highest: marks.max().unwrap_or(0),
         oldest: headers.iter().map(|header| header.oldest).max().unwrap_or(0),
         tail: VecDeque::new(),
+        builders: BTreeMap::new(),
+        bytes_read: 0,
         broken: None,
         index_after: BTreeMap::new(),
     };
@@ -102,14 +126,33 @@ pub(super) fn scan<D: Disk>(
     }
     limits.reverse();
     let mut segments = Vec::with_capacity(headers.len());
-    for (header, limit) in headers.into_iter().zip(limits) {
+    let next = headers.iter().skip(1).map(|next| Some((next.follows, next.follows_crc)));
+    let ends: Vec<_> = next.chain([None]).collect();
+    for ((header, limit), ends_with) in headers.into_iter().zip(limits).zip(ends) {
         let path = directory.join(segment::name(header.number));
         let file = disk.open(&path).map_err(io("open", &path))?;
+        if indexes == Indexes::Used
+            && file.len().map_err(io("read", &path))? == header.capacity
+            && let Some(index) = read_index(disk, directory, header.number)
+            && Some(index.covered.last) == ends_with
+            && index.covered.last.0 <= limit
+            && scanner.indexed(&header, &index)?
+        {
+            segments.push(Segment { header, end: index.covered.end, index: None });
+            continue;
+        }
         let bytes = read_file(&file, SEGMENT_MAX).map_err(io("read", &path))?;
+        scanner.bytes_read += bytes.len() as u64;
         let end = scanner.segment(&header, &bytes, limit)?;
-        segments.push(Segment { header, end });
+        segments.push(Segment { header, end, index: None });
     }
     scanner.finish(segments)
+}
+
+/// The index of a segment, if it has one that is whole.
+fn read_index<D: Disk>(disk: &D, directory: &Path, number: u64) -> Option<SegmentIndex> {
+    let file = disk.open(&directory.join(index::name(number))).ok()?;
+    SegmentIndex::decode(read_file(&file, INDEX_MAX).ok()?.into())
 }
 
 impl Scanner<'_> {
@@ -147,6 +190,28 @@ impl Scanner<'_> {
         Ok(at as u64)
     }
 
+    /// Takes a segment by its index, which ends where the next segment begins; returns whether it is of
+    /// this use of the segment. Everything that it is of was durable when the next segment began.
+    fn indexed(&mut self, header: &Header, index: &SegmentIndex) -> Result<bool, OpenError> {
+        let covered = &index.covered;
+        let is_its = (covered.number, covered.generation) == (header.number, header.generation)
+            && (segment::START as u64..=header.capacity).contains(&covered.end)
+            && self.last == (header.follows, header.follows_crc)
+            && self.broken.is_none()
+            && covered.last.0 > header.follows;
+        if !is_its {
+            return Ok(false);
+        }
+        let number = header.number;
+        self.mark(header.follows).map_err(|detail| self.corrupt(number, 0, detail))?;
+        self.bytes_read += index.bytes();
+        index.replay(&mut self.groups).map_err(|detail| self.corrupt(number, 0, detail))?;
+        self.last = covered.last;
+        (self.durable, self.durable_crc) = covered.last;
+        self.oldest = self.oldest.max(covered.oldest);
+        Ok(true)
+    }
+
     fn continues(&self, frame: &Frame) -> bool {
         (frame.sequence, frame.previous) == (self.last.0 + 1, self.last.1)
     }
@@ -172,6 +237,8 @@ impl Scanner<'_> {
             && first.frame.sequence <= self.durable
         {
             self.durable_crc = first.frame.crc;
+            let builder = self.builders.entry(first.segment).or_default();
+            builder.frame(first.offset, &first.frame, &first.body);
             self.groups.replay(first.segment, first.offset, first.body.clone())?;
             self.tail.pop_front();
         }
@@ -222,12 +289,18 @@ impl Scanner<'_> {
         }
         let last = segments.last().map_or(0, |segment| segment.header.number);
         self.mark(beyond).map_err(|detail| self.corrupt(last, 0, detail))?;
+        let mut segments = segments;
+        for Segment { header, index, .. } in &mut segments {
+            let builder = self.builders.remove(&header.number);
+            *index = builder.and_then(|builder| builder.finish(header.number, header.generation));
+        }
         Ok(Scan {
             groups: self.groups,
             segments,
             durable: self.durable,
             durable_crc: self.durable_crc,
             tail: self.tail,
+            bytes_read: self.bytes_read,
         })
     }
 

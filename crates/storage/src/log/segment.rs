@@ -146,6 +146,12 @@ pub(super) fn number(name: &str) -> Option<u64> {
     if digits.len() == 16 { u64::from_str_radix(digits, 16).ok() } else { None }
 }
 
+/// Whether a file name in a log's directory is that of a segment in use. A log that was begun has one
+/// at least.
+pub fn is_segment(name: &str) -> bool {
+    number(name).is_some()
+}
+
 /// The file name of a spare: allocated, not in use.
 pub(super) fn spare_name(number: u64) -> String {
     format!("spare-{number:016x}.log")

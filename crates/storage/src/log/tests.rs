@@ -4,6 +4,7 @@ mod basics;
 mod crashes;
 mod damage;
 mod format;
+mod indexes;
 mod reading;
 mod recycling;
 

@@ -1,12 +1,16 @@
 //! Checking a log without opening it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use kontiki_types::Incarnation;
+use bytes::Bytes;
+use kontiki_raft::Recovered;
+use kontiki_types::{GroupId, Incarnation};
 
 use super::Corruption;
 use super::error::OpenError;
-use super::scan::scan;
+use super::groups::Applied;
+use super::scan::{Indexes, scan};
 use crate::disk::Disk;
 
 /// What a sound log holds.
@@ -33,7 +37,19 @@ pub fn verify_log<D: Disk>(
     directory: &Path,
     incarnation: Incarnation,
 ) -> Result<LogReport, OpenError> {
-    let mut scan = scan(disk, directory, incarnation.get())?;
+    inspect_log(disk, directory, incarnation).map(|(report, _)| report)
+}
+
+/// As [`verify_log`], with what the log proves of each group.
+///
+/// # Errors
+/// As [`Log::open`](super::Log::open).
+pub fn inspect_log<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    incarnation: Incarnation,
+) -> Result<(LogReport, BTreeMap<GroupId, Recovered<Bytes>>), OpenError> {
+    let mut scan = scan(disk, directory, incarnation.get(), Indexes::Ignored)?;
     let corrupt = |detail| {
         let (file, offset, lost) = (directory.to_path_buf(), 0, Vec::new());
         OpenError::Corrupt(Box::new(Corruption { file, offset, detail, lost }))
@@ -41,12 +57,14 @@ pub fn verify_log<D: Disk>(
     for frame in &scan.tail {
         scan.groups.replay(frame.segment, frame.offset, frame.body.clone()).map_err(corrupt)?;
     }
-    let recovered = scan.groups.recovered().map_err(corrupt)?;
-    Ok(LogReport {
+    scan.groups.check().map_err(corrupt)?;
+    let recovered = scan.groups.recovered(&Applied::new());
+    let report = LogReport {
         segments: scan.segments.len() as u64,
         durable: scan.durable,
         tail: scan.tail.len() as u64,
         groups: recovered.len() as u64,
         entries: recovered.values().map(|group| group.entries.len() as u64).sum(),
-    })
+    };
+    Ok((report, recovered))
 }

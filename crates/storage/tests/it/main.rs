@@ -1,6 +1,8 @@
 //! The pieces as a node uses them: a Raft core on the log, its state in an engine, the log compacted
 //! up to what the engine has persisted, and power cuts at any moment.
 
+mod real_engine;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,17 +14,17 @@ use kontiki_raft::{
     Base, Config, EntryData, Membership, Output, Raft, Receipt, Recovered, WriteBatch, persist,
 };
 use kontiki_storage::disk::{Crash, SimDisk};
-use kontiki_storage::engine::{Engine, GroupStore, MemoryEngine, MemoryStore, Persist, fits};
+use kontiki_storage::engine::{Engine, GroupStore, MemoryEngine, Persist, fits};
 use kontiki_storage::log::{Log, LogConfig};
 use kontiki_types::{GroupId, Incarnation, Index, Instant, LogId, Member, NodeId, ReplicaId};
 
 const GROUP: GroupId = GroupId(1);
 
 /// A group of one replica.
-struct Node {
+struct Node<S> {
     raft: Raft<Bytes>,
     log: Log<SimDisk>,
-    store: MemoryStore,
+    store: S,
     now: Instant,
     batches: Vec<(GroupId, WriteBatch<Bytes>)>,
     receipts: Vec<(GroupId, Receipt)>,
@@ -46,8 +48,11 @@ fn open_log(disk: &SimDisk, life: u64) -> (Log<SimDisk>, BTreeMap<GroupId, Recov
     Log::open(disk.clone(), Path::new("/log"), config).expect("a legitimate state opens")
 }
 
-impl Node {
-    fn start(disk: &SimDisk, engine: &mut MemoryEngine, life: u64) -> Self {
+/// Row with the number of commands that were applied.
+const COUNT: &[u8] = b"count";
+
+impl<S: GroupStore> Node<S> {
+    fn start<E: Engine<Store = S>>(disk: &SimDisk, engine: &mut E, life: u64) -> Self {
         let (mut log, mut groups) = open_log(disk, life);
         let mut recovered = match groups.remove(&GROUP) {
             Some(recovered) => recovered,
@@ -82,6 +87,11 @@ impl Node {
                         for entry in &entries {
                             let mut rows = Vec::new();
                             if let EntryData::Command(command) = &entry.data {
+                                let count = count(&self.store) + 1;
+                                rows.push((
+                                    Bytes::from_static(COUNT),
+                                    Some(count.to_string().into()),
+                                ));
                                 rows.push((command.clone(), Some(command.clone())));
                                 let text = std::str::from_utf8(command).unwrap();
                                 self.applied.push(text.trim().parse().unwrap());
@@ -104,10 +114,37 @@ impl Node {
             self.log.maintain().map_err(|_| ())?;
         }
     }
+
+    /// Proposes commands, the numbers from `proposed` on, until the power fails; makes the state durable
+    /// now and then.
+    fn work(&mut self, proposed: &mut u64, acknowledged: &mut Vec<u64>) {
+        for step in 0..80 {
+            *proposed += 1;
+            let command = Bytes::from(format!("{proposed:200}"));
+            self.raft.propose(self.now, command).unwrap();
+            let done = self.drain();
+            acknowledged.append(&mut self.applied);
+            if done.is_err() {
+                break;
+            }
+            if step % 10 == 9 {
+                let persisted = self.store.persister().persist().unwrap();
+                self.raft.compact(persisted.index);
+            }
+        }
+    }
 }
 
-fn rows(store: &MemoryStore) -> BTreeSet<u64> {
-    let rows = store.range(b"", b"z", usize::MAX).unwrap();
+fn count(store: &impl Store) -> usize {
+    let count = store.get(COUNT).unwrap();
+    count.map_or(0, |count| std::str::from_utf8(&count).unwrap().parse().unwrap())
+}
+
+/// The commands in the state; each was applied once.
+fn rows(store: &impl Store) -> BTreeSet<u64> {
+    let mut rows = store.range(b"", b"z", usize::MAX).unwrap();
+    rows.retain(|(key, _)| key != COUNT);
+    assert_eq!(rows.len(), count(store), "commands in the state, and how often one was applied");
     rows.iter().map(|row| std::str::from_utf8(&row.0).unwrap().trim().parse().unwrap()).collect()
 }
 
@@ -123,20 +160,7 @@ fn lives(seed: u64, sync_lies: bool) -> Result<(), String> {
         }
         disk.set_sync_lies(sync_lies && life > 1);
         disk.cut_power_after(40 + seed * 7 % 200);
-        for step in 0..80 {
-            proposed += 1;
-            let command = Bytes::from(format!("{proposed:200}"));
-            node.raft.propose(node.now, command).unwrap();
-            let done = node.drain();
-            acknowledged.append(&mut node.applied);
-            if done.is_err() {
-                break;
-            }
-            if step % 10 == 9 {
-                let persisted = node.store.persister().persist().unwrap();
-                node.raft.compact(persisted.index);
-            }
-        }
+        node.work(&mut proposed, &mut acknowledged);
         assert!(life == 1 || node.raft.status().first > Index(1), "the log is never compacted");
         disk = disk.crash(Crash::Seed(seed * 1000 + life));
         engine = engine.crash(|_, unsynced| (seed + life) as usize % (unsynced + 1));

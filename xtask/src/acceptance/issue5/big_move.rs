@@ -26,16 +26,19 @@ const BATCH: usize = 64;
 /// More than this in a range is split.
 const PART_BYTES: u64 = 64 << 20;
 
-/// What a tree may keep of what was deleted, beside a quarter.
-const SPACE_KEPT: u64 = 32 << 20;
+/// More than the state engine keeps in memory, so that there are tables to shrink.
+const BYTES_SMALL: usize = 40 << 20;
+/// What a tree may keep of what was deleted, beside an eighth.
+const SPACE_KEPT: u64 = 4 << 20;
 const GIVEN_BACK_MAX: Duration = Duration::from_secs(180);
+const PERSISTED_MAX: Duration = Duration::from_secs(60);
 
 const MOVE_MAX: Duration = Duration::from_secs(600);
 const FREEZE_P99_MS: f64 = 50.0;
 
 pub(super) fn run(context: &Context) -> Result<Figures> {
     let cluster = Cluster::start_sharded(context, 3)?;
-    let bytes = context.amount(1 << 30, 16 << 20);
+    let bytes = context.amount(1 << 30, BYTES_SMALL);
     let tags = tags(&mut cluster.client(0)?)?;
     let begun = Instant::now();
     fill(&mut cluster.client(0)?, &tags, bytes / VALUE_BYTES)?;
@@ -44,7 +47,7 @@ pub(super) fn run(context: &Context) -> Result<Figures> {
     let load = Load::start(&addresses);
     let mixed = Mixed::start(&addresses, &tags);
 
-    let space = Space::of(&cluster)?;
+    let space = Space::of(&cluster, bytes as u64)?;
     let before = Histogram::of(&cluster, "move_freeze")?;
     let syncs = Histogram::of(&cluster, "log_sync")?;
     let wanted = context.amount(100, 1);
@@ -59,7 +62,7 @@ pub(super) fn run(context: &Context) -> Result<Figures> {
         seconds.push((started.elapsed().as_secs_f64() * 10.0).round() / 10.0);
         largest = largest.max(largest_gauge(&cluster, "move_sent_bytes")?);
         if given_back.is_none() {
-            given_back = Some(space.await_given_back(&cluster, bytes as u64)?);
+            given_back = Some(space.await_given_back(&cluster)?);
         }
         let freezes = Histogram::of(&cluster, "move_freeze")?.since(&before);
         println!("move to {to}: {:?} s; freezes in ms: {}", seconds.last(), freezes.shown());
@@ -114,8 +117,13 @@ struct GivenBack {
 }
 
 impl Space {
-    fn of(cluster: &Cluster) -> Result<Space> {
-        Ok(Space { before: Space::now(cluster)? })
+    /// Once at least half of what was filled is in tables, at each replica.
+    fn of(cluster: &Cluster, filled: u64) -> Result<Space> {
+        let before = wait::until("what was filled to be in tables", PERSISTED_MAX, || {
+            let now = Space::now(cluster)?;
+            Ok((now > filled / 2 * 3).then_some(now))
+        });
+        Ok(Space { before: before.with_context(|| format!("{:?}", Space::now(cluster)))? })
     }
 
     fn now(cluster: &Cluster) -> Result<u64> {
@@ -131,13 +139,11 @@ impl Space {
         Ok(bytes)
     }
 
-    /// Waits until most of it is free again. What has not been written to tables is not counted,
-    /// so that little data says nothing.
-    fn await_given_back(&self, cluster: &Cluster, filled: u64) -> Result<GivenBack> {
+    /// Waits until most of it is free again.
+    fn await_given_back(&self, cluster: &Cluster) -> Result<GivenBack> {
         let begun = Instant::now();
         let before = self.before;
-        let most = before / 4 + (3 * SPACE_KEPT);
-        ensure!(filled < 1 << 30 || before > 2 * filled, "3 replicas take {before} bytes");
+        let most = before / 8 + (3 * SPACE_KEPT);
         let after = wait::until("the source's space to be free again", GIVEN_BACK_MAX, || {
             let now = Space::now(cluster)?;
             Ok((now <= most).then_some(now))

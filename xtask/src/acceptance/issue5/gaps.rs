@@ -59,6 +59,11 @@ struct Kill {
 }
 
 pub(super) fn run(context: &Context) -> Result<Figures> {
+    // The first half's store has moved slots about; of a new one it is known which group has which.
+    let data = context.scratch.join("data");
+    if data.exists() {
+        std::fs::remove_dir_all(&data).with_context(|| data.display().to_string())?;
+    }
     let mut cluster = Cluster::start_sharded(context, 3)?;
     let keys = keys(&mut cluster.client(0)?)?;
     fill(&mut cluster.client(0)?)?;

@@ -1,4 +1,4 @@
-//! Item 6: what a thousand groups cost that nobody uses, and 256 that everybody does.
+//! Items 6a and 6b: what a thousand groups cost that nobody uses, and 256 that everybody does.
 //!
 //! A small run has fewer groups and counts in place of taking times, which say nothing on a machine
 //! that others use too: what nodes send and sync while all groups rest, and how many syncs a write
@@ -31,35 +31,30 @@ const THROUGHPUT_SHARE: f64 = 0.8;
 /// Syncs of all nodes for each write: three if nothing shared a sync.
 const SYNCS_PER_WRITE: f64 = 1.5;
 
-pub(super) fn run(context: &Context) -> Result<Figures> {
-    let mut figures = Figures::new();
-    idle(context, &mut figures)?;
-    busy(context, &mut figures)?;
-    Ok(figures)
-}
-
 /// Starts groups that nobody uses, and looks at what the nodes do.
-fn idle(context: &Context, figures: &mut Figures) -> Result<()> {
+pub(super) fn idle(context: &Context) -> Result<Figures> {
+    let mut figures = Figures::new();
     let groups = context.amount(1000, 100);
     let context = &within(context, "idle")?;
     let begun = Instant::now();
     let mut cluster = Cluster::start_sharded(context, groups)?;
-    note(figures, "idle_groups", f64::from(groups));
-    note(figures, "seconds_to_ready", begun.elapsed().as_secs_f64());
+    note(&mut figures, "idle_groups", f64::from(groups));
+    note(&mut figures, "seconds_to_ready", begun.elapsed().as_secs_f64());
     await_rest(&cluster, groups)?;
-    note(figures, "seconds_to_rest", begun.elapsed().as_secs_f64());
+    note(&mut figures, "seconds_to_rest", begun.elapsed().as_secs_f64());
     if context.small {
-        idle_counts(&cluster, figures)?;
+        idle_counts(&cluster, &mut figures)?;
     } else {
-        idle_times(&cluster, figures)?;
+        idle_times(&cluster, &mut figures)?;
     }
     cluster.kill(2)?;
     let begun = Instant::now();
     cluster.restart(context, 2)?;
-    note(figures, "restart_seconds_to_listen", begun.elapsed().as_secs_f64());
+    note(&mut figures, "restart_seconds_to_listen", begun.elapsed().as_secs_f64());
     await_rest(&cluster, groups)?;
-    note(figures, "restart_seconds_to_rest", begun.elapsed().as_secs_f64());
-    cluster.stop()
+    note(&mut figures, "restart_seconds_to_rest", begun.elapsed().as_secs_f64());
+    cluster.stop()?;
+    Ok(figures)
 }
 
 /// Every replica rests, the controller's too.
@@ -131,7 +126,8 @@ fn idle_counts(cluster: &Cluster, figures: &mut Figures) -> Result<()> {
 }
 
 /// The same uniform load on a store of few groups and one of many, in turns.
-fn busy(context: &Context, figures: &mut Figures) -> Result<()> {
+pub(super) fn busy(context: &Context) -> Result<Figures> {
+    let mut figures = Figures::new();
     let counts = [4, context.amount(256, 32)];
     let mut clusters = Vec::new();
     for groups in counts {
@@ -149,10 +145,10 @@ fn busy(context: &Context, figures: &mut Figures) -> Result<()> {
         }
     }
     let [few, many] = rates.map(median);
-    note(figures, "writes_per_second_4_groups", few.round());
-    note(figures, &format!("writes_per_second_{}_groups", counts[1]), many.round());
-    note(figures, "throughput_share", many / few);
-    note(figures, "syncs_per_write", cost);
+    note(&mut figures, "writes_per_second_4_groups", few.round());
+    note(&mut figures, &format!("writes_per_second_{}_groups", counts[1]), many.round());
+    note(&mut figures, "throughput_share", many / few);
+    note(&mut figures, "syncs_per_write", cost);
     ensure!(cost < SYNCS_PER_WRITE, "a write to one of {} groups costs {cost:.2} syncs", counts[1]);
     let share = many / few;
     ensure!(
@@ -160,7 +156,8 @@ fn busy(context: &Context, figures: &mut Figures) -> Result<()> {
         "{} groups give {many:.0} writes a second, 4 give {few:.0}: {share:.2} of it",
         counts[1]
     );
-    clusters.into_iter().try_for_each(Cluster::stop)
+    clusters.into_iter().try_for_each(Cluster::stop)?;
+    Ok(figures)
 }
 
 struct Loaded {

@@ -23,6 +23,8 @@ const BATCH: u64 = 32;
 const LOOK: Duration = Duration::from_millis(500);
 /// What the later part of the run may take beyond the earlier one.
 const GROWTH_MAX: f64 = 1.1;
+/// What a small run may take more: its files are so small that a moment without the disk is some of them.
+const SLACK_SMALL: f64 = 1.5;
 
 /// Sizes of the log: what is kept for followers, and a file of it.
 struct LogSizes {
@@ -72,7 +74,8 @@ pub(super) fn run(context: &Context) -> Result<Figures> {
     let (earlier, later) = (most(earlier)?, most(later)?);
     let live = KEYS * (VALUE_BYTES + KEY_BYTES) as u64;
     let written = writes * VALUE_BYTES as u64;
-    let bound = 3 * live + sizes.fixed();
+    let slack = context.amount(1.0, SLACK_SMALL);
+    let bound = ((3 * live + sizes.fixed()) as f64 * slack) as u64;
     println!(
         "{writes} writes, {} MB; disk of a node at most {} MB, later {} MB; bound {} MB",
         written >> 20,
@@ -87,7 +90,7 @@ pub(super) fn run(context: &Context) -> Result<Figures> {
         later.max(earlier)
     );
     let growth = later as f64 / earlier as f64;
-    ensure!(growth <= GROWTH_MAX, "disk use grows: {earlier} bytes, later {later}");
+    ensure!(growth <= GROWTH_MAX * slack, "disk use grows: {earlier} bytes, later {later}");
     Ok(Figures::from_iter([
         ("seconds".to_string(), length.into()),
         ("writes".to_string(), writes.into()),

@@ -20,6 +20,7 @@ pub(super) struct Farm {
     address: String,
     lease: String,
     memory: &'static str,
+    slots: u32,
 }
 
 fn start_coordinator(root: &Path, listen: &str, lease: &str) -> Process {
@@ -32,6 +33,11 @@ fn start_coordinator(root: &Path, listen: &str, lease: &str) -> Process {
 impl Farm {
     /// A coordinator with so many workers of one slot.
     pub(super) fn start(workers: usize, lease: Duration) -> Self {
+        Self::start_with(workers, 1, lease)
+    }
+
+    /// A coordinator with so many workers of so many slots.
+    pub(super) fn start_with(workers: usize, slots: u32, lease: Duration) -> Self {
         let root = tempfile::tempdir().expect("a folder");
         let lease = lease.as_secs_f64().to_string();
         let coordinator = start_coordinator(root.path(), "127.0.0.1:0", &lease);
@@ -42,7 +48,8 @@ impl Farm {
             Some(address.to_owned())
         });
         let memory = "64MiB";
-        let mut farm = Self { root, coordinator, workers: Vec::new(), address, lease, memory };
+        let mut farm =
+            Self { root, coordinator, workers: Vec::new(), address, lease, memory, slots };
         for _ in 0..workers {
             farm.add_worker();
         }
@@ -66,6 +73,7 @@ impl Farm {
         let mut command = Command::new(kontiki());
         command.args(["mr", "worker", "--coordinator", &self.url(), "--memory", self.memory]);
         command.arg("--dir").arg(self.folder(number));
+        command.args(["--slots", &self.slots.to_string()]);
         Process::start(command, &self.path(&format!("worker-{number}-log")))
     }
 

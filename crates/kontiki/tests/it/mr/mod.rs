@@ -1,8 +1,4 @@
 //! MapReduce by real processes that are killed, stopped and lied to.
-//!
-//! `cargo test` runs small forms; `cargo xtask acceptance 4` sets `KONTIKI_ACCEPTANCE=full` for the
-//! full ones, and `KONTIKI_BINARY` for the released program. What was measured is printed as lines
-//! `figure NAME VALUE`.
 
 mod costs;
 mod damage;
@@ -22,29 +18,11 @@ mod words;
 mod work;
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Whether the full form was asked for.
-fn is_full() -> bool {
-    std::env::var_os("KONTIKI_ACCEPTANCE").is_some_and(|form| form == "full")
-}
-
-fn amount<T>(full: T, small: T) -> T {
-    if is_full() { full } else { small }
-}
-
-/// The program under test.
-fn kontiki() -> PathBuf {
-    std::env::var_os("KONTIKI_BINARY")
-        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_kontiki")), PathBuf::from)
-}
-
-fn figure(name: &str, value: impl Display) {
-    println!("figure {name} {value}");
-}
+use crate::form::{amount, figure, is_full, kontiki};
 
 /// A random number below `end`, another one each time: what these tests are about comes at any
 /// moment, and nobody could repeat it.

@@ -7,11 +7,12 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use kontiki_client::{Op, Options, blocking::Client};
+use kontiki_types::Slot;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::farm::{Farm, LIMIT, of_maps};
 use super::process::Process;
-use super::{figure, kontiki, sorted, union, until};
+use super::{amount, figure, kontiki, sorted, union, until};
 
 /// A store of three nodes on loopback.
 pub(super) struct Store {
@@ -248,19 +249,27 @@ fn reduce_of(key: &str, reduces: u32) -> u32 {
 /// A worker is cut off while it writes an output: killed, or stopped beyond its lease, to come back
 /// when another one has written everything. Keys have the values of one attempt, the last one that
 /// was granted, and what comes late changes nothing.
-#[test]
-fn keys_are_those_of_one_attempt_though_workers_die_or_come_back_late() {
-    const LINES: usize = 60_000;
-    let mut farm = Farm::start(1, Duration::from_secs(2));
-    let store = Store::start(farm.root.path());
+fn keys_are_those_of_one_attempt(groups: u32) {
+    // A slot is a write of its own where there are groups.
+    let lines = if groups == 1 { 30_000 } else { 4_000 };
+    // Two slots: the reduce that waits for the test may not take the only one.
+    let mut farm = Farm::start_with(1, 2, Duration::from_secs(2));
+    let store = Store::start_groups(farm.root.path(), "", Options::default(), groups);
     let input = farm.path("input");
-    let keys: Vec<String> = (0..LINES).map(|line| format!("{line:06}")).collect();
+    let keys: Vec<String> = (0..lines).map(|line| format!("{line:06}")).collect();
     let text: String = keys.iter().map(|key| format!("{key}\tvalue of {key}\n")).collect();
     fs::write(&input, &text).expect("an input");
-    let of_first: Vec<&String> = keys.iter().filter(|key| reduce_of(key, 2) == 0).collect();
-    let (first, last) = (of_first[0], of_first[of_first.len() - 1]);
-    for (round, name) in ["killed", "stopped"].into_iter().enumerate() {
+    let mut of_first: Vec<&String> = keys.iter().filter(|key| reduce_of(key, 2) == 0).collect();
+    // In each slot a fence is set up and taken down for each round.
+    let both = ["killed", "stopped"];
+    let rounds = if groups == 1 { &both[..] } else { amount(&both[..], &both[1..]) };
+    for (round, &name) in rounds.iter().enumerate() {
         let key_of = |key: &str| format!("{name}/{key}");
+        if groups > 1 {
+            // They are written slot by slot.
+            of_first.sort_by_key(|key| Slot::of(key_of(key).as_bytes()));
+        }
+        let (first, last) = (of_first[0], of_first[of_first.len() - 1]);
         let value = |key: &str| {
             let found = store.client.get(key_of(key)).expect("read");
             found.map(|found| String::from_utf8(found.value.to_vec()).expect("text"))
@@ -319,6 +328,16 @@ fn keys_are_those_of_one_attempt_though_workers_die_or_come_back_late() {
         // Alone again.
         farm.workers[writer].kill();
     }
+}
+
+#[test]
+fn keys_are_those_of_one_attempt_though_workers_die_or_come_back_late() {
+    keys_are_those_of_one_attempt(1);
+}
+
+#[test]
+fn keys_of_many_groups_are_those_of_one_attempt_though_workers_die_or_come_back_late() {
+    keys_are_those_of_one_attempt(3);
 }
 
 /// A job that fails, or is wrong from its beginning, leaves no key.

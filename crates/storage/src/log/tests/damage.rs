@@ -59,11 +59,12 @@ fn victim(sealed: bool) -> Victim {
 
 /// What opening would find, without the work of beginning a new segment.
 fn examine(disk: &SimDisk) -> Result<Groups, OpenError> {
-    let mut scan = scan::scan(disk, directory(), 7)?;
+    let mut scan = scan::scan(disk, directory(), 7, scan::Indexes::Ignored)?;
     for frame in &scan.tail {
         scan.groups.replay(frame.segment, frame.offset, frame.body.clone()).unwrap();
     }
-    let recovered = scan.groups.recovered().unwrap();
+    scan.groups.check().unwrap();
+    let recovered = scan.groups.recovered(&BTreeMap::new());
     Ok(recovered.into_iter().map(|(group, state)| (group, state.into())).collect())
 }
 

@@ -7,7 +7,7 @@ use super::*;
 const SEGMENT: u64 = 4 * PAGE;
 
 /// All entries of all groups, from every index on, in pieces of several sizes.
-fn check(log: &Log<SimDisk>, expected: &Groups) {
+pub(super) fn check(log: &Log<SimDisk>, expected: &Groups) {
     for (&group, state) in expected {
         for (at, entry) in state.entries.iter().enumerate() {
             for bytes_max in [1, 150, 1 << 20] {
@@ -24,7 +24,7 @@ fn check(log: &Log<SimDisk>, expected: &Groups) {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     /// Entries of one of two groups, and whether of a newer term.
     Append(bool, u8, bool),
     Truncate(bool, u8),
@@ -34,7 +34,7 @@ enum Step {
     Reopen(bool),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (any::<bool>(), 1..12u8, any::<bool>()).prop_map(|(g, n, t)| Step::Append(g, n, t)),
         1 => (any::<bool>(), any::<u8>()).prop_map(|(g, place)| Step::Truncate(g, place)),

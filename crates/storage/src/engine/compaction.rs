@@ -1,0 +1,130 @@
+//! Putting tables in order: merging them, and giving back the space of what was deleted.
+//!
+//! Tables are merged where there are too many ([`Leveled`]). That alone gives back nothing when nobody
+//! writes any more: a deletion is a row of its own until it meets, in a merge, the row that it deletes.
+//! Each table knows how many of its rows are deletions, also after a restart. Where they are many
+//! beside the rows that they may stand for, everything above the lowest level is merged downwards, the
+//! smallest merge first, and deletions end at the lowest level. So at most three times what is given
+//! back is written for it.
+//!
+//! A merge leaves the files of the tables that it read to the versions of the tree that still name
+//! them. The tree itself forgets old versions only with the next merge, which may never come; so they
+//! are forgotten here, as soon as no view is left that sees them.
+
+use std::sync::Arc;
+
+use lsm_tree::compaction::{Leveled, PullDown};
+use lsm_tree::{AbstractTree, AnyTree, Table};
+
+use super::Compacted;
+use super::tables::{Tables, Tree};
+
+/// Deletions are merged with what they delete when that may be this part of all rows, 1 in so many.
+const DELETED_PART: u64 = 4;
+/// Less than this is not worth a merge, in bytes.
+const DELETED_MIN: u64 = 1 << 20;
+/// The last of a tree's levels, where deletions end.
+const LAST: u8 = 6;
+/// A tree of no more bytes than this may be merged at once, where smaller steps lead to nothing.
+const WHOLE_MAX: u64 = 4 << 30;
+
+/// What the tables say of deletions, by their own counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Deletions {
+    /// In the last level: they stand for nothing.
+    lowest: u64,
+    /// In the levels above: each stands for a row below it at the most.
+    above: u64,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Deletions {
+    fn of(tree: &AnyTree) -> Self {
+        let mut found = Self::default();
+        for (level, runs) in tree.current_version().iter_levels().enumerate() {
+            for table in runs.iter().flat_map(|run| run.iter()) {
+                let deletions = table.metadata.tombstone_count;
+                let lowest = level == usize::from(LAST);
+                *(if lowest { &mut found.lowest } else { &mut found.above }) += deletions;
+                found.rows += table.metadata.item_count.saturating_sub(deletions);
+                found.bytes += table.metadata.file_size;
+            }
+        }
+        found
+    }
+
+    /// Whether merging everything downwards gives back much.
+    fn are_many(&self) -> bool {
+        let deleted = self.above.min(self.rows);
+        let bytes = u128::from(self.bytes) * u128::from(deleted) / u128::from(self.rows.max(1));
+        deleted * DELETED_PART >= self.rows && bytes >= u128::from(DELETED_MIN)
+    }
+
+    /// Whether the last level is mostly deletions, which came there without meeting anything.
+    fn are_left(&self) -> bool {
+        let all = u128::from(self.rows.saturating_add(self.lowest).max(1));
+        self.lowest >= self.rows
+            && u128::from(self.bytes) * u128::from(self.lowest) / all >= u128::from(DELETED_MIN)
+    }
+}
+
+impl Tree {
+    /// Takes one step. One caller at a time.
+    pub(super) fn compact(&self) -> Result<Compacted, lsm_tree::Error> {
+        let Some(tables) = self.tables.get() else { return Ok(Compacted::Nothing) };
+        let tree = &tables.tree;
+        // Files of tables go with the last that holds them. Not while the tree is locked: that takes
+        // milliseconds, and everybody who reads would wait.
+        let before: Vec<Table> = tree.current_version().iter_tables().cloned().collect();
+        let done = self.step(tables)?;
+        // A version stays while a view may see it, or one that opens from here on.
+        tree.get_version_history_lock().maintenance(&self.path, self.oldest_view())?;
+        drop(before);
+        let is_held = tree.version_free_list_len() > 0;
+        Ok(if done == Compacted::Nothing && is_held { Compacted::Held } else { done })
+    }
+
+    fn step(&self, tables: &Tables) -> Result<Compacted, lsm_tree::Error> {
+        let (tree, oldest) = (&tables.tree, self.oldest_view());
+        let before = shape(tree);
+        tree.compact(Arc::new(Leveled::default()), oldest.saturating_sub(1))?;
+        if shape(tree) != before {
+            return Ok(Compacted::Merged);
+        }
+        let deletions = Deletions::of(tree);
+        if !deletions.are_many() && !deletions.are_left() {
+            return Ok(Compacted::Nothing);
+        }
+        if oldest < self.visible() {
+            // A merge keeps what is not older than the oldest view, and little would come of it.
+            return Ok(Compacted::Held);
+        }
+        if deletions.are_many() {
+            // No level but the last may have anything, so that each is over its limit.
+            let downwards = Leveled::default().with_l0_threshold(0);
+            tree.compact(Arc::new(downwards), oldest.saturating_sub(1))?;
+            // It merges only tables that do not reach beyond those below them.
+            let lowest = (0..LAST).rev().find(|level| count(tree, *level) > 0);
+            if shape(tree) == before
+                && deletions.bytes <= WHOLE_MAX
+                && let Some(level) = lowest
+            {
+                tree.compact(Arc::new(PullDown(level, LAST)), oldest.saturating_sub(1))?;
+            }
+        } else {
+            tree.compact(Arc::new(PullDown(LAST, LAST)), oldest.saturating_sub(1))?;
+        }
+        Ok(if shape(tree) == before { Compacted::Nothing } else { Compacted::Reclaimed })
+    }
+}
+
+fn count(tree: &AnyTree, level: u8) -> usize {
+    tree.level_table_count(level.into()).unwrap_or(0)
+}
+
+/// Changes whenever tables come, go or move.
+fn shape(tree: &AnyTree) -> Vec<usize> {
+    let levels = (0..=LAST).map(|level| count(tree, level));
+    levels.chain([tree.next_table_id() as usize]).collect()
+}
