@@ -9,6 +9,7 @@ mod chaos;
 mod cli;
 mod cluster;
 mod config;
+mod free_ports;
 mod keys;
 mod mr;
 mod node;

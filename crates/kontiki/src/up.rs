@@ -4,7 +4,7 @@ mod shape;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{LogArgs, UpArgs};
 use crate::config::LogFormat;
+use crate::free_ports::FreePorts;
 use shape::Shape;
 
 /// How long the nodes have to come up before `up` gives up.
@@ -84,17 +85,12 @@ struct Planned {
 }
 
 fn plan(args: &UpArgs, nodes: u64) -> Result<Vec<Planned>> {
-    // Free ports are found by listening on them, all at once, so that none comes up twice.
-    let mut probes = Vec::new();
+    let mut free = FreePorts::default();
     let mut port = |offset: u16, id: u64| -> Result<u16> {
         if args.base_port != 0 {
             return Ok(args.base_port + offset + id as u16);
         }
-        let probe =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port")?;
-        let port = probe.local_addr()?.port();
-        probes.push(probe);
-        Ok(port)
+        free.choose(|_| true).context("cannot find a free port")
     };
     (1..=nodes)
         .map(|id| {

@@ -15,7 +15,7 @@ use kontiki_replica::{
     GroupStatus, Host, Look, NodeInfo, Opened, Question, Request, Target,
 };
 use kontiki_shard::{Configuration, SlotSet};
-use kontiki_storage::engine::TableFile;
+use kontiki_storage::engine::{Presence, TableFile};
 use kontiki_types::{GroupId, Index, LogId, LogTime, Member, NodeId, Slot};
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
@@ -87,8 +87,8 @@ pub(crate) enum Input {
     /// From the apply stage: the group's steward has acted. If it is the controller, this is the
     /// configuration after it.
     Stewarded { group: GroupId, configuration: Option<Arc<Configuration>> },
-    /// From the apply stage: the state engine is durable up to here.
-    EnginePersisted { group: GroupId, applied: LogId },
+    /// The state engine is durable up to here, if this is still the group's state.
+    EnginePersisted { group: GroupId, applied: LogId, of: Presence },
     /// From the apply stage.
     SnapshotBuilt { group: GroupId, built: Option<SnapshotMeta> },
     /// From the apply stage.
@@ -354,7 +354,9 @@ impl EventLoop {
                     core.set_configuration(configuration);
                 }
             }
-            Input::EnginePersisted { group, applied } => core.engine_persisted(group, applied),
+            // A replica that follows one that was removed here would lose log that it needs.
+            Input::EnginePersisted { of, .. } if of.is_gone() => {}
+            Input::EnginePersisted { group, applied, .. } => core.engine_persisted(group, applied),
             Input::SnapshotBuilt { group, built } => core.snapshot_built(group, built),
             Input::ChunkRead { group, to, meta, offset, data } => {
                 core.chunk_read(group, to, &meta, offset, data);

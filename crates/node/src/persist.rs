@@ -35,7 +35,10 @@ pub(crate) fn persist_loop<P: Persist>(
         }
         for (group, persister) in latest {
             match persister.persist() {
-                Ok(applied) => events.send(Input::EnginePersisted { group, applied }),
+                Ok(applied) => {
+                    let of = persister.presence();
+                    events.send(Input::EnginePersisted { group, applied, of });
+                }
                 // What is not durable is still in the log; there may be space again.
                 Err(error) if error.is_full() => {
                     warn!(%group, %error, "cannot make the state engine durable");

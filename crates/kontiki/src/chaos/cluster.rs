@@ -15,6 +15,8 @@ use anyhow::{Context, Result, bail};
 use kontiki_types::NodeId;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::free_ports::FreePorts;
+
 use super::proxy::Callers;
 
 /// A node and its process, if one runs.
@@ -118,18 +120,10 @@ impl Node {
 impl Cluster {
     /// Formats directories in `dir` for `count` nodes.
     pub(super) fn format(dir: &Path, count: u64) -> Result<Self> {
-        // Listened on all at once, so that none comes up twice.
-        let mut probes = Vec::new();
+        let mut free = FreePorts::default();
         let mut port = |id: u64| -> Result<u16> {
-            loop {
-                let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-                    .context("cannot find a free port")?;
-                let port = probe.local_addr()?.port();
-                probes.push(probe);
-                if TcpListener::bind(front(id, port)).is_ok() {
-                    return Ok(port);
-                }
-            }
+            let suits = |port| TcpListener::bind(front(id, port)).is_ok();
+            free.choose(suits).context("cannot find a free port")
         };
         let mut nodes = Vec::new();
         for id in 1..=count {
@@ -143,7 +137,7 @@ impl Cluster {
                 child: None,
             });
         }
-        drop(probes);
+        drop(free);
         fs::create_dir_all(dir).with_context(|| format!("cannot use {}", dir.display()))?;
         let founders: Vec<_> =
             nodes.iter().map(|node| (NodeId(node.id), node.dir.as_path())).collect();

@@ -25,6 +25,7 @@ pub(crate) struct Node {
 pub(crate) struct Cluster {
     up: Child,
     pub(crate) nodes: Vec<Node>,
+    log: PathBuf,
 }
 
 impl Cluster {
@@ -35,7 +36,8 @@ impl Cluster {
 
     /// As [`Cluster::up`], with its data and its log where they are to be.
     pub(crate) fn up_in(data: &Path, dir: &Path, groups: u32) -> Self {
-        let log = File::options().create(true).append(true).open(dir.join("log")).expect("a log");
+        let path = dir.join("log");
+        let log = File::options().create(true).append(true).open(&path).expect("a log");
         let mut up = Command::new(kontiki())
             .args(["up", "--nodes", "3", "--base-port", "0", "--log-level", "info"])
             .args(["--groups", &groups.to_string(), "--dir"])
@@ -64,7 +66,7 @@ impl Cluster {
             }
         }
         assert!(is_ready && nodes.len() == 3, "not ready: {nodes:?}; see {}", dir.display());
-        Self { up, nodes }
+        Self { up, nodes, log: path }
     }
 
     /// kill -9.
@@ -81,6 +83,19 @@ impl Cluster {
 
     pub(crate) fn client(&self, node: usize) -> Client {
         Client::new(&self.nodes[node].resp)
+    }
+
+    /// A test failed: its folder goes, so what the nodes said is printed.
+    fn say_what_went_wrong(&self) {
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&log);
+        let is_grave = |line: &&str| !line.contains(" INFO ");
+        let grave: Vec<&str> = text.lines().filter(is_grave).collect();
+        let last =
+            |lines: &[&str], most: usize| lines[lines.len().saturating_sub(most)..].join("\n");
+        let lines: Vec<&str> = text.lines().collect();
+        eprintln!("nodes: {:?}\nwarnings:\n{}", self.nodes, last(&grave, 40));
+        eprintln!("last lines:\n{}", last(&lines, 40));
     }
 
     /// Asks node 1, or another one.
@@ -111,6 +126,9 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        if thread::panicking() {
+            self.say_what_went_wrong();
+        }
         if let Ok(None) = self.up.try_wait() {
             let _ = Command::new("kill").arg(self.up.id().to_string()).status();
             let _ = self.up.wait();

@@ -32,7 +32,7 @@ use super::meter::EngineMeter;
 use super::overlay::{Batch, EngineCounters, EngineCounts, Overlay};
 use super::tables::{APPLIED, DAMAGED, GONE, ROW, Tree, Trees, encode_applied};
 use super::verify::{TableFile, check_manifest, table_files};
-use super::{Compacted, Engine, EngineError, GroupStore, Persist};
+use super::{Compacted, Engine, EngineError, GroupStore, Persist, Presence};
 use crate::disk::{Disk, RealDisk, RealLock};
 
 /// Longest key of a row: the tree's limit of 65535 less the prefix, rounded down.
@@ -68,6 +68,9 @@ pub struct FjallEngine {
     trees: Arc<Trees>,
     groups: BTreeMap<GroupId, Tree>,
     installing: BTreeMap<GroupId, Tree>,
+    /// The highest number of a tree. None comes twice while the engine is open: whoever still writes
+    /// to a tree that was removed must not write to another.
+    last: u64,
     damaged: BTreeMap<GroupId, Damage>,
     budget: Arc<Budget<Shared>>,
     counters: Arc<EngineCounters>,
@@ -136,12 +139,14 @@ impl FjallEngine {
         let lock = lock.ok_or_else(|| EngineError::Locked(path.to_path_buf()))?;
         let trees = Arc::new(Trees::new(config.block_cache_bytes));
         let Found { groups, damaged } = choose_trees(path, &trees)?;
+        let last = groups.values().map(|tree| tree.number).max().unwrap_or(0);
         Ok(Self {
             path: path.to_path_buf(),
             config,
             trees,
             groups,
             installing: BTreeMap::new(),
+            last,
             damaged,
             budget: Arc::new(Budget::new(config.overlay_bytes)),
             counters: Arc::default(),
@@ -221,8 +226,9 @@ impl FjallEngine {
         Ok(FjallStore { shared })
     }
 
-    fn create(&self, group: GroupId, number: u64) -> Tree {
-        Tree::new(&self.trees, self.path.join(tree_name(group, number)), number)
+    fn create(&mut self, group: GroupId) -> Tree {
+        self.last += 1;
+        Tree::new(&self.trees, self.path.join(tree_name(group, self.last)), self.last)
     }
 
     fn remove(tree: Tree) -> Result<(), EngineError> {
@@ -250,7 +256,7 @@ impl Engine for FjallEngine {
         let tree = match self.groups.get(&group) {
             Some(tree) => tree.clone(),
             None => {
-                let tree = self.create(group, 1);
+                let tree = self.create(group);
                 self.groups.insert(group, tree.clone());
                 tree
             }
@@ -266,10 +272,8 @@ impl Engine for FjallEngine {
     }
 
     fn begin_install(&mut self, group: GroupId) -> Result<FjallStore, EngineError> {
-        let abandoned = self.installing.remove(&group);
-        let used = abandoned.iter().chain(self.groups.get(&group)).map(|tree| tree.number).max();
-        abandoned.map_or(Ok(()), Self::remove)?;
-        let tree = self.create(group, used.map_or(1, |number| number + 1));
+        self.installing.remove(&group).map_or(Ok(()), Self::remove)?;
+        let tree = self.create(group);
         self.installing.insert(group, tree.clone());
         self.store(group, tree, true)
     }
@@ -333,7 +337,10 @@ impl Shared {
     /// Puts tables in order, one step. Waits for another thread that does.
     fn compact(&self) -> Result<Compacted, EngineError> {
         let _one_at_a_time = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-        let done = self.tree.compact().map_err(|error| failed("compact", self.group, &error))?;
+        let done = match self.tree.compact() {
+            Err(_) if self.tree.presence.is_gone() => return Ok(Compacted::Nothing),
+            done => done.map_err(|error| failed("compact", self.group, &error))?,
+        };
         if matches!(done, Compacted::Merged | Compacted::Reclaimed) {
             self.counters.compactions.fetch_add(1, Ordering::Relaxed);
             self.count_written();
@@ -363,15 +370,16 @@ impl Shared {
             (batch.or(forced), overlay.persisted)
         };
         let Some(batch) = batch else { return Ok(persisted) };
-        self.write(&batch).map_err(|error| match error {
-            Failure::Tables(error) => failed("persist", self.group, &error),
-            Failure::Rows(error) => EngineError::Failed {
-                action: "persist",
-                group: self.group,
-                detail: error.to_string(),
-                full: false,
-            },
-        })?;
+        match self.write(&batch) {
+            Ok(()) => {}
+            // Nobody will ask for it again.
+            Err(_) if self.tree.presence.is_gone() => return Ok(persisted),
+            Err(Failure::Tables(error)) => return Err(failed("persist", self.group, &error)),
+            Err(Failure::Rows(error)) => {
+                let (group, detail) = (self.group, error.to_string());
+                return Err(EngineError::Failed { action: "persist", group, detail, full: false });
+            }
+        }
         // What is read from memory now should not have to be read from tables next.
         for layer in &batch.layers {
             let mut from = Some(0);
@@ -514,6 +522,10 @@ impl Persist for FjallPersister {
 
     fn persisted(&self) -> LogId {
         self.shared.overlay().persisted
+    }
+
+    fn presence(&self) -> Presence {
+        self.shared.tree.presence.clone()
     }
 
     fn is_due(&self) -> bool {

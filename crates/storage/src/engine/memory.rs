@@ -10,7 +10,7 @@ use bytes::Bytes;
 use kontiki_kv::{Store, StoreError, StoreView, WriteSet};
 use kontiki_types::{GroupId, LogId};
 
-use super::{Compacted, Engine, EngineError, GroupStore, Persist};
+use super::{Compacted, Engine, EngineError, GroupStore, Persist, Presence};
 
 type Rows = BTreeMap<Bytes, Bytes>;
 
@@ -37,6 +37,7 @@ struct State {
     rows: Arc<Rows>,
     applied: LogId,
     persisted: LogId,
+    presence: Presence,
     /// Since the last persist: the position before each commit, and the rows it replaced.
     undo: Vec<(LogId, WriteSet)>,
 }
@@ -61,6 +62,17 @@ fn lock(state: &Arc<Mutex<State>>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Another state with the same content.
+fn copy(state: &State) -> Arc<Mutex<State>> {
+    Arc::new(Mutex::new(State { presence: Presence::default(), ..state.clone() }))
+}
+
+fn end(state: Option<Arc<Mutex<State>>>) {
+    if let Some(state) = state {
+        lock(&state).presence.end();
+    }
+}
+
 impl MemoryEngine {
     /// An engine without groups.
     pub fn new() -> Self {
@@ -71,8 +83,7 @@ impl MemoryEngine {
     /// other.
     #[must_use]
     pub fn clone_whole(&self) -> Self {
-        let copy = |state: &Arc<Mutex<State>>| Arc::new(Mutex::new(lock(state).clone()));
-        let groups = self.groups.iter().map(|(&group, state)| (group, copy(state)));
+        let groups = self.groups.iter().map(|(&group, state)| (group, copy(&lock(state))));
         Self { groups: groups.collect(), installing: BTreeMap::new() }
     }
 
@@ -83,12 +94,14 @@ impl MemoryEngine {
     pub fn crash(&self, mut keep: impl FnMut(GroupId, usize) -> usize) -> Self {
         let mut groups = BTreeMap::new();
         for (&group, state) in &self.groups {
-            let mut state = lock(state).clone();
+            let left = copy(&lock(state));
+            let mut state = lock(&left);
             let unsynced = state.undo.len();
             state.roll_back(unsynced - keep(group, unsynced).min(unsynced));
             state.undo.clear();
             state.persisted = state.applied;
-            groups.insert(group, Arc::new(Mutex::new(state)));
+            drop(state);
+            groups.insert(group, left);
         }
         Self { groups, installing: BTreeMap::new() }
     }
@@ -106,8 +119,8 @@ impl Engine for MemoryEngine {
     }
 
     fn drop_group(&mut self, group: GroupId) -> Result<(), EngineError> {
-        self.groups.remove(&group);
-        self.installing.remove(&group);
+        end(self.groups.remove(&group));
+        end(self.installing.remove(&group));
         Ok(())
     }
 
@@ -120,7 +133,7 @@ impl Engine for MemoryEngine {
     fn finish_install(&mut self, group: GroupId, store: &MemoryStore) -> Result<(), EngineError> {
         store.persister().persist()?;
         self.installing.remove(&group);
-        self.groups.insert(group, Arc::clone(&store.0));
+        end(self.groups.insert(group, Arc::clone(&store.0)));
         Ok(())
     }
 }
@@ -181,6 +194,10 @@ impl Persist for MemoryPersister {
 
     fn persisted(&self) -> LogId {
         lock(&self.0).persisted
+    }
+
+    fn presence(&self) -> Presence {
+        lock(&self.0).presence.clone()
     }
 
     fn is_due(&self) -> bool {

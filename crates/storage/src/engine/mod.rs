@@ -22,6 +22,7 @@ mod verify;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kontiki_kv::Store;
 use kontiki_types::{GroupId, LogId};
@@ -98,6 +99,9 @@ pub trait Persist: Clone + Send + Sync + 'static {
     /// The applied position up to which the state is durable.
     fn persisted(&self) -> LogId;
 
+    /// Whether this is still the state of its group.
+    fn presence(&self) -> Presence;
+
     /// Whether enough has gathered that [`Persist::persist`] should run soon: commits stall
     /// otherwise.
     fn is_due(&self) -> bool;
@@ -109,6 +113,27 @@ pub trait Persist: Clone + Send + Sync + 'static {
     /// # Errors
     /// See [`EngineError`]. Nothing is lost.
     fn compact(&self) -> Result<Compacted, EngineError>;
+}
+
+/// Whether a state is still that of its group: until the group is dropped, or another state is
+/// installed. What is said of a state that is gone is not true of the one that follows it.
+#[derive(Clone, Debug, Default)]
+pub struct Presence(Arc<Mutex<bool>>);
+
+impl Presence {
+    /// Whether the state is gone, for good.
+    pub fn is_gone(&self) -> bool {
+        *self.lock()
+    }
+
+    /// It does not go while this is held. Whether it has gone.
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self) {
+        *self.lock() = true;
+    }
 }
 
 /// What came of a step of [`Persist::compact`].

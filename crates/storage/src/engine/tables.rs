@@ -14,6 +14,7 @@ use lsm_tree::{
     SequenceNumberCounter, TableId,
 };
 
+use super::Presence;
 use super::merge::Source;
 use crate::disk::{Disk, RealDisk};
 
@@ -45,6 +46,8 @@ pub(super) struct Tree {
     pub(super) number: u64,
     /// Instants of open views, with how many views have each.
     views: Arc<Mutex<BTreeMap<SeqNo, usize>>>,
+    /// Whoever has the tree goes on when it is removed. Held while tables are begun.
+    pub(super) presence: Presence,
 }
 
 /// What a tree has on disk.
@@ -112,7 +115,8 @@ impl Tables {
 impl Tree {
     pub(super) fn new(trees: &Arc<Trees>, path: PathBuf, number: u64) -> Self {
         let (tables, views) = (Arc::default(), Arc::default());
-        Self { trees: Arc::clone(trees), tables, path, number, views }
+        let presence = Presence::default();
+        Self { trees: Arc::clone(trees), tables, path, number, views, presence }
     }
 
     /// The tables, if there are any.
@@ -121,9 +125,16 @@ impl Tree {
     }
 
     /// The tables, begun if there are none. One caller at a time.
+    ///
+    /// # Errors
+    /// What the disk gives, and that nothing is found when the tree was removed.
     pub(super) fn begin(&self) -> Result<&Tables, lsm_tree::Error> {
         if let Some(tables) = self.tables.get() {
             return Ok(tables);
+        }
+        let is_gone = self.presence.lock();
+        if *is_gone {
+            return Err(std::io::Error::from(std::io::ErrorKind::NotFound).into());
         }
         let is_new = !self.path.exists();
         let tables = self.trees.open(&self.path)?;
@@ -194,6 +205,7 @@ impl Tree {
 
     /// Removes the tree's directory, so that a crash leaves it whole or gone.
     pub(super) fn remove(self) -> std::io::Result<()> {
+        self.presence.end();
         let Self { tables, path, .. } = self;
         if tables.get().is_none() {
             return Ok(());

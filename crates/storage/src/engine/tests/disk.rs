@@ -270,3 +270,34 @@ fn a_squeezed_engine_keeps_less_in_memory() {
     meter.squeeze(100);
     assert_eq!(rows(&store).len(), 1000);
 }
+
+// A persist may be on its way when the group's replica goes; another may follow it.
+#[test]
+fn a_state_that_is_gone_is_persisted_nowhere() {
+    for has_tables in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut engine = open(directory.path()).unwrap();
+        let mut old = engine.open_group(ONE).unwrap();
+        if has_tables {
+            commit(&mut old, 1, &[put("a", "old")]);
+            old.persister().persist().unwrap();
+        }
+        commit(&mut old, 2, &[put("b", "old")]);
+        let late = old.persister();
+        let presence = late.presence();
+        assert!(!presence.is_gone());
+        engine.drop_group(ONE).unwrap();
+        assert!(presence.is_gone());
+        let mut new = engine.open_group(ONE).unwrap();
+        assert!(!new.persister().presence().is_gone());
+        commit(&mut new, 1, &[put("a", "new")]);
+        new.persister().persist().unwrap();
+        late.persist().unwrap();
+        late.compact().unwrap();
+        drop((old, new, late, engine));
+        let mut engine = open(directory.path()).unwrap();
+        let new = engine.open_group(ONE).unwrap();
+        assert_eq!(rows(&new), Rows::from([(bytes("a"), bytes("new"))]));
+        assert_eq!(new.applied(), at(1));
+    }
+}
