@@ -11,8 +11,10 @@ use std::time::Duration;
 use kontiki_types::plant::{Plant, planted};
 use kontiki_types::{Instant, LogTime, NodeId};
 
-/// A wall clock sample older than this says nothing.
-const SAMPLE_LIFETIME: Duration = Duration::from_secs(5);
+/// A wall clock sample older than this says nothing. Leaders hear a majority many times as often; and
+/// a clock that was wrong for a moment is outvoted no longer than this after it is right again, which
+/// is as long as the next wrong one meets it.
+const SAMPLE_LIFETIME: Duration = Duration::from_secs(2);
 
 /// With so many voters one wrong clock is outvoted.
 const OUTVOTED_MIN: usize = 3;
@@ -21,6 +23,8 @@ const OUTVOTED_MIN: usize = 3;
 #[derive(Debug, Default)]
 pub(crate) struct WallClocks {
     heard: BTreeMap<NodeId, (LogTime, Instant)>,
+    /// Replicas here have voters at other nodes, whether these were heard yet or not.
+    has_others: bool,
 }
 
 impl WallClocks {
@@ -29,16 +33,26 @@ impl WallClocks {
         self.heard.insert(node, (wall, now));
     }
 
+    /// Notes that there are other nodes, as a group's voters say.
+    pub(crate) fn expect_others(&mut self) {
+        self.has_others = true;
+    }
+
     /// When `node` was last heard.
     pub(crate) fn last_heard(&self, node: NodeId) -> Option<Instant> {
         self.heard.get(&node).map(|&(_, at)| at)
     }
 
-    /// The lower median over this node's own clock and all that were heard lately.
+    /// The lower median over this node's own clock and all that were heard lately. `None` if there are
+    /// others and none was heard: one clock alone is believed only by a node that is alone.
     fn lower_median_of_all(&self, now: Instant, own: LogTime) -> Option<LogTime> {
         let heard = self.heard.values().map(|&(wall, at)| (wall, now.since(at)));
         let fresh = heard.filter(|(_, age)| *age < SAMPLE_LIFETIME);
         let mut walls: Vec<LogTime> = fresh.map(|(wall, age)| later(wall, age)).collect();
+        let has_others = self.has_others || !self.heard.is_empty();
+        if has_others && walls.is_empty() {
+            return None;
+        }
         walls.push(own);
         walls.sort_unstable();
         walls.get((walls.len() - 1) / 2).copied()
@@ -156,9 +170,38 @@ mod tests {
         let ahead = LogTime(1_000_000 + 3_600_000);
         let stamp = clock.stamp(second(0), &walls, ME, ahead, [ME].into_iter());
         assert_eq!(stamp, LogTime(1_000_001));
-        // Alone it has nobody else to go by.
+        // Cut off it goes by the time that has passed.
         let stamp = clock.stamp(second(9), &walls, ME, ahead, [ME].into_iter());
-        assert_eq!(stamp, ahead);
+        assert_eq!(stamp, LogTime(1_009_001));
+    }
+
+    /// Swarm of a sharded store, seed 6286 when it was found: the node of a group of one was cut off
+    /// and restarted while its clock was an hour ahead, so that it had heard nobody.
+    #[test]
+    fn a_node_that_has_heard_nobody_believes_its_clock_only_if_there_is_nobody() {
+        let ahead = LogTime(1_000_000 + 3_600_000);
+        for has_others in [true, false] {
+            let (mut walls, mut clock) = (WallClocks::default(), GroupClock::default());
+            if has_others {
+                walls.expect_others();
+            }
+            clock.advance(second(1), LogTime(1_000_000));
+            let stamp = clock.stamp(second(3), &walls, ME, ahead, [ME].into_iter());
+            assert_eq!(stamp, if has_others { LogTime(1_002_000) } else { ahead });
+        }
+    }
+
+    /// Swarm of a sharded store, seed 4421 when it was found: one node's clock was an hour ahead and
+    /// right again when another one's jumped, and was still taken for wrong by what it had said.
+    #[test]
+    fn a_clock_that_was_wrong_is_soon_forgotten() {
+        let (mut walls, mut clock) = (WallClocks::default(), GroupClock::default());
+        let (good, ahead) = (LogTime(1_000_000), LogTime(1_000_000 + 3_600_000));
+        clock.advance(second(0), good);
+        walls.hear(second(0), NodeId(2), ahead);
+        walls.hear(second(3), NodeId(3), LogTime(good.0 + 3_000));
+        let stamp = clock.stamp(second(3), &walls, ME, ahead, VOTERS.into_iter());
+        assert_eq!(stamp, LogTime(good.0 + 3_000));
     }
 
     #[test]

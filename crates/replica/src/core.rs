@@ -385,9 +385,18 @@ impl Core {
         self.creating.remove(&group);
         self.withheld.remove(&group);
         self.groups.insert(group, replica);
+        self.look_at_voters(group);
         self.places.push(group);
         self.dirty.insert(group);
         Ok(())
+    }
+
+    /// Whether a group has voters elsewhere, whose wall clocks are then to be heard.
+    pub(super) fn look_at_voters(&mut self, group: GroupId) {
+        let voters = self.groups.get(&group).map(|group| group.place().nodes).unwrap_or_default();
+        if voters.iter().any(|&voter| voter != self.me.id) {
+            self.walls.expect_others();
+        }
     }
 
     /// A replica of `group` is in this directory and cannot be opened yet: until it is, no other

@@ -167,6 +167,7 @@ impl Core {
     /// Role, term, leader or voters of a replica here changed.
     pub(super) fn place_changed(&mut self, id: GroupId) {
         self.gossip.version += 1;
+        self.look_at_voters(id);
         let led = self.groups.get(&id).filter(|group| group.is_leader());
         let Some(group) = led else {
             self.gossip.led.remove(&id);

@@ -35,6 +35,9 @@ const RESTART_MAX: Duration = Duration::from_millis(1500);
 /// How often a fault waits for its moment, and how long in between.
 const TRIES_MAX: u32 = 400;
 const TRY_AGAIN: Duration = Duration::from_millis(2);
+/// What a node said while its clock was wrong is believed for so long at the most: it may come late by
+/// as long as a link or a process stands still, and counts for two seconds from then on.
+const HEARD_WRONG: Duration = Duration::from_secs(7);
 
 impl Swarm {
     /// A fault begins, or takes its next step.
@@ -147,9 +150,12 @@ impl Swarm {
                     struck.cuts = others.iter().map(|&other| (other, target)).collect();
                 }
             }
-            // Groups whose log times are far apart refuse each other's deadlines: a stated limit.
+            // Groups whose log times are far apart refuse each other's deadlines: a stated limit, for
+            // when most of the clocks that a leader has heard are wrong.
             FaultKind::WallClockJump
-                if self.plan.config.is_sharded() && self.is_lasting(fault.kind) =>
+                if self.plan.config.is_sharded()
+                    && (self.is_lasting(fault.kind)
+                        || self.cluster.now() < self.clocks_right_at) =>
             {
                 return Ok(());
             }
@@ -264,6 +270,7 @@ impl Swarm {
         match self.plan.faults[at].kind {
             FaultKind::WallClockJump => {
                 struck.nodes.iter().for_each(|&node| self.cluster.set_wall_clock(node, 0));
+                self.clocks_right_at = self.cluster.now() + HEARD_WRONG;
             }
             FaultKind::ClockDrift => {
                 struck.nodes.iter().for_each(|&node| self.cluster.drift(node, 0));

@@ -49,13 +49,18 @@ impl Founder {
         self.shares_at = Some(self.shares_at.map_or(at, |before| before.min(at)));
     }
 
-    /// The node on which the controller is to begin, once it is time.
-    pub(super) fn shares(&mut self, now: Instant, cluster: &StoreCluster) -> Option<NodeId> {
+    /// The node on which the controller is to begin, once it is time: one whose disk is `sound`.
+    pub(super) fn shares(
+        &mut self,
+        now: Instant,
+        cluster: &StoreCluster,
+        is_sound: impl Fn(NodeId) -> bool,
+    ) -> Option<NodeId> {
         if self.is_shared || self.shares_at.is_none_or(|at| at > now) {
             return None;
         }
         let chosen = self.controller.or_else(|| {
-            let node = cluster.leader_of(FIRST_GROUP).filter(|node| !cluster.is_excused(*node))?;
+            let node = cluster.leader_of(FIRST_GROUP).filter(|&node| is_sound(node))?;
             Some((node, cluster.incarnation(node)))
         });
         self.controller = chosen;

@@ -159,6 +159,8 @@ struct Swarm {
     only_faults: Option<Vec<usize>>,
     /// Nodes whose disk is in another one's place.
     swapped: BTreeSet<NodeId>,
+    /// When nobody believes a wall clock any more that had jumped.
+    clocks_right_at: Instant,
     failed_starts: BTreeMap<NodeId, u32>,
     clients: Vec<Client>,
     is_serving: bool,
@@ -248,6 +250,7 @@ impl Swarm {
             founder: Founder::default(),
             only_faults: config.only_faults.clone(),
             swapped: BTreeSet::new(),
+            clocks_right_at: Instant(0),
             failed_starts: BTreeMap::new(),
             clients: Vec::new(),
             is_serving: true,

@@ -351,7 +351,14 @@ impl Swarm {
         let (again, give_up) = (now, now + GIVE_UP);
         let sent = |ask| Some(Sent { ask, ticket: None, again, give_up });
         if self.plan.config.may_share && self.cluster.configuration().is_none() {
-            if is_idle && let Some(node) = self.founder.shares(now, &self.cluster) {
+            // A disk that was tampered with may be refused at a start as long as there are faults.
+            let is_over = self.meddler.is_none();
+            let (cluster, suspects) = (&self.cluster, &self.atlas.suspects);
+            let is_sound = |node: NodeId| {
+                !cluster.is_excused(node)
+                    || is_over && !suspects.contains(&node) && !self.swapped.contains(&node)
+            };
+            if is_idle && let Some(node) = self.founder.shares(now, cluster, is_sound) {
                 let group = GroupRef { id: FIRST_GROUP, joined: 0 };
                 let call = Call::Share { group, controller: node };
                 let log_time = self.cluster.log_time_of(node).unwrap_or(LogTime(0));
