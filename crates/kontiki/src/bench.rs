@@ -88,7 +88,7 @@ struct KvArgs {
     /// Processes whose CPU time counts as the servers', by commas [default: who listens there].
     #[arg(long, value_delimiter = ',')]
     server_pids: Vec<u32>,
-    /// Pages of metrics whose fdatasyncs are counted, by commas.
+    /// Pages of metrics of its servers, by commas: for syncs, write amplification and stages.
     #[arg(long, value_delimiter = ',')]
     metrics: Vec<String>,
     /// Print JSON.

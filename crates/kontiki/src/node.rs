@@ -167,6 +167,7 @@ fn settings(config: &Config) -> Result<Settings> {
     settings.memory_bytes = config.memory.0;
     settings.segment_bytes = config.segment_bytes.0;
     settings.scrub_interval = config.scrub_interval;
+    settings.snapshot_rate = config.snapshot_rate.0;
     settings.io_threads = config.io_threads;
     // For tests, and no setting: see docs/sharding.md.
     settings.move_stops = std::env::var_os("KONTIKI_MOVE_STOPS").map(PathBuf::from);

@@ -1,6 +1,8 @@
 //! The task that owns the node's core: it takes everything that waits, lets the core act once, and
 //! hands out what the core wants done.
 
+mod throttle;
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -32,6 +34,7 @@ use crate::shared::Shared;
 use crate::stages::{Underway, seconds};
 use crate::starting::Starting;
 use crate::views::Taken;
+use throttle::Throttle;
 
 /// The group of a store that is not sharded.
 pub(crate) const DATA_GROUP: GroupId = FIRST_GROUP;
@@ -91,6 +94,8 @@ pub(crate) enum Input {
     EnginePersisted { group: GroupId, applied: LogId, of: Presence },
     /// From the apply stage.
     SnapshotBuilt { group: GroupId, built: Option<SnapshotMeta> },
+    /// From the throttle: it is this one's turn.
+    ReadChunk { group: GroupId, to: Member, meta: Box<SnapshotMeta>, offset: u64, max: usize },
     /// From the apply stage.
     ChunkRead { group: GroupId, to: Member, meta: Box<SnapshotMeta>, offset: u64, data: Vec<u8> },
     /// From the apply stage.
@@ -183,6 +188,10 @@ pub(crate) struct EventLoop {
     committing: Underway,
     /// Batches that are committed.
     applying: Underway,
+    /// How fast snapshots leave.
+    throttle: Throttle,
+    /// Parts of snapshots that have waited long enough.
+    chunks: Vec<Work>,
 }
 
 impl EventLoop {
@@ -212,7 +221,15 @@ impl EventLoop {
             replicating: Underway::default(),
             committing: Underway::default(),
             applying: Underway::default(),
+            throttle: Throttle::new(0),
+            chunks: Vec::new(),
         }
+    }
+
+    /// Sends no more than so many bytes of snapshots a second.
+    pub(crate) fn with_snapshot_rate(mut self, bytes_per_second: u64) -> Self {
+        self.throttle = Throttle::new(bytes_per_second);
+        self
     }
 
     /// Has the caches give way when the process takes more memory than it may.
@@ -358,6 +375,9 @@ impl EventLoop {
             Input::EnginePersisted { of, .. } if of.is_gone() => {}
             Input::EnginePersisted { group, applied, .. } => core.engine_persisted(group, applied),
             Input::SnapshotBuilt { group, built } => core.snapshot_built(group, built),
+            Input::ReadChunk { group, to, meta, offset, max } => {
+                self.chunks.push(Work::ReadChunk { group, to, meta, offset, max });
+            }
             Input::ChunkRead { group, to, meta, offset, data } => {
                 core.chunk_read(group, to, &meta, offset, data);
             }
@@ -443,7 +463,7 @@ impl EventLoop {
             }
         }
         let mut batch = Vec::new();
-        let mut work = Vec::new();
+        let mut work = std::mem::take(&mut self.chunks);
         let mut answers = Vec::new();
         for effect in effects {
             match effect {
@@ -464,7 +484,18 @@ impl EventLoop {
                 Effect::Role { group, role, term, leader } => self.role(group, role, term, leader),
                 Effect::BuildSnapshot { group } => work.push(Work::BuildSnapshot { group }),
                 Effect::ReadChunk { group, to, meta, offset, max } => {
-                    work.push(Work::ReadChunk { group, to, meta, offset, max });
+                    let bytes = meta.bytes.saturating_sub(offset).min(max as u64);
+                    let wait = self.throttle.take(clock::now(), bytes);
+                    if wait.is_zero() {
+                        work.push(Work::ReadChunk { group, to, meta, offset, max });
+                        continue;
+                    }
+                    // The core waits for this one part of each transfer, so few wait here.
+                    let events = self.node.events.clone();
+                    tokio::spawn(async move {
+                        tokio::time::sleep(wait).await;
+                        events.send(Input::ReadChunk { group, to, meta, offset, max });
+                    });
                 }
                 Effect::WriteChunk { group, meta, offset, data } => {
                     work.push(Work::WriteChunk { group, meta, offset, data });

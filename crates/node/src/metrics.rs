@@ -46,7 +46,11 @@ pub(crate) struct Metrics {
     pub(crate) damaged_files: Counter,
     pub(crate) withheld: Gauge,
     fdatasyncs: Counter,
-    log_bytes_written: Counter,
+    pub(crate) log_bytes_written: Counter,
+    pub(crate) snapshot_bytes_written: Counter,
+    pub(crate) snapshot_bytes_sent: Counter,
+    pub(crate) snapshot_bytes_received: Counter,
+    pub(crate) snapshot_bytes_resumed: Counter,
     pub(crate) sync_seconds: Histogram,
     pub(crate) stages: Stages,
     pub(crate) start: StartMetrics,
@@ -165,6 +169,26 @@ impl Metrics {
             log_bytes_written: metric!(
                 "log_bytes_written",
                 "Bytes written to the log",
+                Counter::default()
+            ),
+            snapshot_bytes_written: metric!(
+                "snapshot_bytes_written",
+                "Bytes written to snapshots, built here or received",
+                Counter::default()
+            ),
+            snapshot_bytes_sent: metric!(
+                "snapshot_bytes_sent",
+                "Bytes of snapshots read to be sent to followers",
+                Counter::default()
+            ),
+            snapshot_bytes_received: metric!(
+                "snapshot_bytes_received",
+                "Bytes of snapshots that arrived, each once",
+                Counter::default()
+            ),
+            snapshot_bytes_resumed: metric!(
+                "snapshot_bytes_resumed",
+                "Bytes that did not have to arrive again, since an earlier life of the node had them",
                 Counter::default()
             ),
             entries_applied: metric!("entries_applied", "Entries applied", Counter::default()),

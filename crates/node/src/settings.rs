@@ -151,6 +151,8 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// How long after a pass over everything on disk the next one begins. Zero: never. Default 6 h.
     pub scrub_interval: Duration,
+    /// Bytes of snapshots that are sent to followers in a second; 0: no limit.
+    pub snapshot_rate: u64,
     /// Memory of the process, in bytes: caches, queues and connections have shares of it, and the
     /// limits above are lowered to them.
     pub memory_bytes: u64,
@@ -192,6 +194,7 @@ impl Settings {
             peer_transport: PeerConfig::default(),
             segment_bytes: 64 << 20,
             scrub_interval: Duration::from_secs(6 * 3600),
+            snapshot_rate: 256 << 20,
             memory_bytes: 512 << 20,
             io_threads: 1,
             move_stops: None,

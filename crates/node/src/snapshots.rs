@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use crate::error::StartError;
 use crate::event_loop::Input;
 use crate::mailbox::InboxSender;
+use crate::metrics::Metrics;
 use crate::sharding;
 
 /// Bytes read at once while a snapshot is installed.
@@ -31,12 +32,13 @@ pub(crate) struct Snapshots {
     files: Files<RealDisk>,
     sending: BTreeMap<GroupId, SnapshotReader<RealDisk>>,
     receiving: BTreeMap<GroupId, SnapshotReceiver<RealDisk>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Snapshots {
-    pub(crate) fn open(path: &Path) -> Result<Self, StartError> {
+    pub(crate) fn open(path: &Path, metrics: Arc<Metrics>) -> Result<Self, StartError> {
         let files = Files::open(RealDisk, path)?;
-        Ok(Self { files, sending: BTreeMap::new(), receiving: BTreeMap::new() })
+        Ok(Self { files, sending: BTreeMap::new(), receiving: BTreeMap::new(), metrics })
     }
 
     /// Writes a snapshot from a view of the state, in a thread of its own, and reports it.
@@ -51,10 +53,10 @@ impl Snapshots {
         V: kontiki_kv::StoreView,
     {
         let files = self.files.clone();
-        let failed = events.clone();
+        let (failed, metrics) = (events.clone(), Arc::clone(&self.metrics));
         let build = move || {
             let head = SnapshotHead { id: export.applied(), membership, membership_id };
-            let built = write_out(&files, group, head, export);
+            let built = write_out(&files, group, head, export, &metrics);
             if let Err(error) = &built {
                 warn!(%group, %error, "cannot build a snapshot");
                 if error.downcast_ref::<MachineError>().is_some_and(MachineError::is_damage) {
@@ -83,12 +85,17 @@ impl Snapshots {
             self.sending.insert(group, self.files.read(group, meta.id)?);
         }
         match self.sending.get_mut(&group) {
-            Some(reader) => Ok(reader.read_chunk(offset, max)?),
+            Some(reader) => {
+                let chunk = reader.read_chunk(offset, max)?;
+                self.metrics.snapshot_bytes_sent.inc_by(chunk.len() as u64);
+                Ok(chunk)
+            }
             None => Ok(Vec::new()),
         }
     }
 
-    /// Stages a part of a snapshot that arrives; returns up to where it is staged.
+    /// Stages a part of a snapshot that arrives; returns up to where it is staged, which is further
+    /// where an earlier life of the node had received more.
     pub(crate) fn write(
         &mut self,
         group: GroupId,
@@ -97,17 +104,29 @@ impl Snapshots {
         data: &[u8],
     ) -> Result<u64, Failed> {
         let known = self.receiving.get(&group).is_some_and(|receiver| receiver.meta() == meta);
-        if !known || offset == 0 {
-            self.receiving.insert(group, self.files.receive(group, meta.clone())?);
+        if !known {
+            let receiver = self.files.resume(group, meta.clone())?;
+            let there = receiver.offset();
+            if there > 0 {
+                info!(%group, id = %meta.id, there, bytes = meta.bytes, "a snapshot is taken up");
+                self.metrics.snapshot_bytes_resumed.inc_by(there);
+            }
+            self.receiving.insert(group, receiver);
         }
         let Some(receiver) = self.receiving.get_mut(&group) else { return Ok(0) };
+        let before = receiver.offset();
         receiver.write_chunk(offset, data)?;
+        let fresh = receiver.offset() - before;
+        self.metrics.snapshot_bytes_received.inc_by(fresh);
+        self.metrics.snapshot_bytes_written.inc_by(fresh);
         Ok(receiver.offset())
     }
 
     /// Forgets what is staged: nothing of it counts as written.
     pub(crate) fn give_up(&mut self, group: GroupId) {
-        self.receiving.remove(&group);
+        if let Some(receiver) = self.receiving.remove(&group) {
+            receiver.abandon();
+        }
     }
 
     /// Verifies the staged snapshot and makes it the state of the group, durably.
@@ -164,11 +183,14 @@ fn write_out(
     group: GroupId,
     head: SnapshotHead,
     export: impl Iterator<Item = Result<Bytes, kontiki_kv::MachineError>>,
+    metrics: &Metrics,
 ) -> Result<SnapshotMeta, Failed> {
     let id = head.id;
     let mut writer = files.build(group, head)?;
     for chunk in export {
-        writer.write(&chunk?)?;
+        let chunk = chunk?;
+        writer.write(&chunk)?;
+        metrics.snapshot_bytes_written.inc_by(chunk.len() as u64);
     }
     let meta = writer.finish()?;
     info!(%group, %id, bytes = meta.bytes, "snapshot built");

@@ -335,6 +335,10 @@ impl Node {
             .or_else(|| sharding::founding_configuration(&directory));
         let directory = Arc::new(Mutex::new(directory));
         let (events, inputs) = inbox();
+        // What has arrived of a snapshot that this node no longer needs.
+        snapshots.retain_arriving(|group, id| {
+            machines.get(&group).is_some_and(|machine| machine.applied().index < id.index)
+        })?;
         let metrics = Arc::new(Metrics::new());
         let node = Arc::new(Shared::new(
             me.id,
@@ -403,7 +407,7 @@ impl Node {
             log: log_sender.clone(),
             node: Arc::clone(&node),
             persist: persist_sender,
-            snapshots: Snapshots::open(&settings.dir.join("snapshots"))?,
+            snapshots: Snapshots::open(&settings.dir.join("snapshots"), Arc::clone(&node.metrics))?,
             opener: Opener {
                 directory: Arc::clone(&directory),
                 dir: settings.dir.clone(),
@@ -444,6 +448,7 @@ impl Node {
         let event_loop =
             EventLoop::new(core, inputs, log_sender, apply, peers.clone(), Arc::clone(&node));
         let event_loop = event_loop.with_governor(Governor::new(settings.memory_bytes, meter));
+        let event_loop = event_loop.with_snapshot_rate(settings.snapshot_rate);
         let event_loop = event_loop.with_start(clock.runs(&node.metrics.start, begun));
         let (sender, ended) = oneshot::channel();
         start_loop(event_loop, sender)?;

@@ -46,6 +46,17 @@ pub(crate) fn text(node: &Shared) -> String {
         page.metric(name, "counter", help);
         page.line(&format!("{name}_total"), "", value);
     }
+    let metrics = &node.metrics;
+    let written = metrics.log_bytes_written.get()
+        + counts.table_bytes_written
+        + metrics.snapshot_bytes_written.get();
+    page.metric(
+        "write_amplification",
+        "gauge",
+        "Bytes written to log, tables and snapshots since the start, for each byte of the commands \
+         applied",
+    );
+    page.ratio("write_amplification", written, metrics.command_bytes_applied.get());
     page.0
 }
 
@@ -60,5 +71,11 @@ impl Page {
     fn line(&mut self, name: &str, part: &str, value: u64) {
         let label = if part.is_empty() { String::new() } else { format!("{{part=\"{part}\"}}") };
         let _ = writeln!(self.0, "kontiki_{name}{label} {value}");
+    }
+
+    /// Nothing for each of nothing is 0.
+    fn ratio(&mut self, name: &str, part: u64, whole: u64) {
+        let value = if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
+        let _ = writeln!(self.0, "kontiki_{name} {value:.3}");
     }
 }

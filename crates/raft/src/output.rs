@@ -67,8 +67,9 @@ pub enum Output<P> {
         max: usize,
     },
     /// Write a part of a snapshot that arrives, and report
-    /// [`Raft::chunk_written`](crate::Raft::chunk_written). Another snapshot than before, or offset
-    /// 0: what was staged before is void.
+    /// [`Raft::chunk_written`](crate::Raft::chunk_written). Another snapshot than before: what was
+    /// staged before is void. Offset 0: it begins, or begins again after a start of the process; what
+    /// is there of the very same snapshot, and proven to be, need not come again, and may be reported.
     WriteChunk {
         /// Which snapshot.
         meta: Box<SnapshotMeta>,

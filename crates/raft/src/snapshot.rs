@@ -20,6 +20,11 @@ use crate::{Base, Body, Membership, Output, Payload, Session};
 /// for a slow disk at the other end; a doubled chunk does no harm.
 const RESEND_TIMEOUTS: u32 = 4;
 
+/// A follower in the middle of a transfer may be away for this many election timeouts, a process that
+/// starts again for example, before the log that must follow its snapshot is given up. Beyond that the
+/// log would grow for one that may never come back; and it would need another snapshot.
+const ABSENCE_TIMEOUTS: u32 = 64;
+
 /// What a snapshot is. Two with the same `id`, `bytes` and `hash` are the same, and a transfer of
 /// one may go on where a transfer of the other stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -251,7 +256,7 @@ impl<P: Payload> Raft<P> {
             return Index(0);
         }
         let Some(lead) = &self.lead else { return Index(u64::MAX) };
-        let patience = self.config.election_timeout.saturating_mul(RESEND_TIMEOUTS);
+        let patience = self.config.election_timeout.saturating_mul(ABSENCE_TIMEOUTS);
         let needed = lead.peers.iter().filter_map(|peer| match &peer.state {
             State::Snapshot(Some(transfer))
                 if lead.heartbeat_at.since(peer.acked_at) <= patience =>

@@ -3,7 +3,8 @@
 //! A file under construction has a name of its own. Only when all bytes are there, checksummed,
 //! compared with the hash and synced does it get the name of a snapshot; so every file with such a
 //! name is whole, or damaged later. Content is stored in blocks with a checksum each, verified on
-//! every read; the hash over all content goes with the snapshot between nodes. Byte table:
+//! every read; the hash over all content goes with the snapshot between nodes. What arrives keeps its
+//! file when the process ends, so that the transfer goes on after a kill where it was. Byte table:
 //! `docs/state-format.md`.
 
 use std::io;
@@ -101,7 +102,8 @@ pub struct Snapshots<D: Disk> {
 }
 
 impl<D: Disk> Snapshots<D> {
-    /// Opens the directory; what was under construction when a former process ended is removed.
+    /// Opens the directory; what was under construction when a former process ended is removed. What
+    /// was arriving stays: see [`Snapshots::resume`].
     ///
     /// # Errors
     /// [`SnapshotError::Io`].
@@ -153,7 +155,7 @@ impl<D: Disk> Snapshots<D> {
             blocks: 0,
             bytes: 0,
             hash: Xxh3::new(),
-            done: false,
+            on_drop: OnDrop::Remove,
         })
     }
 
@@ -169,6 +171,69 @@ impl<D: Disk> Snapshots<D> {
         let SnapshotMeta { id, membership, membership_id, .. } = meta.clone();
         let writer = self.build(group, SnapshotHead { id, membership, membership_id })?;
         Ok(SnapshotReceiver { writer, meta })
+    }
+
+    /// Receives the snapshot that `meta` announces into a file that outlives the receiver and the
+    /// process. What an earlier one has taken of the very same snapshot is taken up, as far as its
+    /// checksums prove it: [`SnapshotReceiver::offset`] says how far that is. All of that is read here.
+    /// What has arrived of another snapshot of the group is removed.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn resume(
+        &self,
+        group: GroupId,
+        meta: SnapshotMeta,
+    ) -> Result<SnapshotReceiver<D>, SnapshotError> {
+        self.retain_arriving(|other, id| other != group || id == meta.id)?;
+        let header = encode_header(group, &meta).ok_or(SnapshotError::TooManyMembers)?;
+        let path = self.directory.join(arriving_name(group, meta.id));
+        let known = self.disk.exists(&path).map_err(io_error("look for", &path))?;
+        let file = match known {
+            true => self.disk.open(&path).map_err(io_error("open", &path))?,
+            false => self.disk.create(&path).map_err(io_error("create", &path))?,
+        };
+        let SnapshotMeta { id, membership, membership_id, .. } = meta.clone();
+        let mut writer = SnapshotWriter {
+            snapshots: self.clone(),
+            group,
+            head: SnapshotHead { id, membership, membership_id },
+            path,
+            file,
+            block: Vec::with_capacity(BLOCK),
+            blocks: 0,
+            bytes: 0,
+            hash: Xxh3::new(),
+            on_drop: OnDrop::Keep,
+        };
+        let mut page = vec![0; HEADER];
+        if known && writer.file.read_exact_at(&mut page, 0).is_ok() && page == header {
+            writer.take_up(meta.bytes);
+        } else {
+            // Of another one's blocks nothing may be taken for this one's.
+            writer.file.set_len(0).map_err(io_error("empty", &writer.path))?;
+            writer.file.write_at(&header, 0).map_err(io_error("write", &writer.path))?;
+        }
+        Ok(SnapshotReceiver { writer, meta })
+    }
+
+    /// Removes what has arrived of snapshots that are not wanted any more.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn retain_arriving(
+        &self,
+        is_wanted: impl Fn(GroupId, LogId) -> bool,
+    ) -> Result<(), SnapshotError> {
+        let names = self.disk.list(&self.directory).map_err(io_error("list", &self.directory))?;
+        for name in names {
+            let parsed = name.strip_suffix(ARRIVING).and_then(parse_name);
+            if parsed.is_some_and(|(group, id)| !is_wanted(group, id)) {
+                let path = self.directory.join(&name);
+                self.disk.remove(&path).map_err(io_error("remove", &path))?;
+            }
+        }
+        Ok(())
     }
 
     /// The finished snapshots of a group, oldest first. Files that are damaged are not among them.
@@ -207,7 +272,8 @@ impl<D: Disk> Snapshots<D> {
         Ok(SnapshotReader { file, path, meta, block: Vec::new(), loaded: None })
     }
 
-    /// Removes all finished snapshots of `group` that are older than `keep`.
+    /// Removes all finished snapshots of `group` that are older than `keep`, and what has arrived of one
+    /// that holds no more.
     ///
     /// # Errors
     /// [`SnapshotError::Io`].
@@ -218,10 +284,11 @@ impl<D: Disk> Snapshots<D> {
                 self.disk.remove(&path).map_err(io_error("remove", &path))?;
             }
         }
+        self.retain_arriving(|other, id| other != group || id.index > keep.index)?;
         self.sync()
     }
 
-    /// Removes all finished snapshots of `group`.
+    /// Removes all snapshots of `group`.
     ///
     /// # Errors
     /// [`SnapshotError::Io`].
@@ -239,6 +306,13 @@ impl<D: Disk> Snapshots<D> {
     }
 }
 
+/// What happens to the file of a snapshot that is not finished.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnDrop {
+    Remove,
+    Keep,
+}
+
 /// Writes a snapshot. Dropped before [`SnapshotWriter::finish`], it leaves nothing behind.
 pub struct SnapshotWriter<D: Disk> {
     snapshots: Snapshots<D>,
@@ -250,7 +324,7 @@ pub struct SnapshotWriter<D: Disk> {
     blocks: u64,
     bytes: u64,
     hash: Xxh3,
-    done: bool,
+    on_drop: OnDrop,
 }
 
 impl<D: Disk> SnapshotWriter<D> {
@@ -295,9 +369,28 @@ impl<D: Disk> SnapshotWriter<D> {
         let Snapshots { disk, directory, .. } = &self.snapshots;
         let path = directory.join(file_name(self.group, id));
         disk.rename(&self.path, &path).map_err(io_error("rename", &self.path))?;
-        self.done = true;
+        self.on_drop = OnDrop::Keep;
         self.snapshots.sync()?;
         Ok(meta)
+    }
+
+    /// Goes on behind the blocks that the file has already of a snapshot with so many bytes. The first
+    /// one that is damaged or cut off, as after a loss of power, ends them.
+    fn take_up(&mut self, bytes: u64) {
+        while self.bytes < bytes {
+            let left = usize::try_from(bytes - self.bytes).unwrap_or(usize::MAX);
+            let mut block = vec![0; left.min(CONTENT) + 4];
+            if self.file.read_exact_at(&mut block, block_offset(self.blocks)).is_err() {
+                return;
+            }
+            let (crc, content) = block.split_at(4);
+            if crc != crc32c::crc32c(content).to_le_bytes() {
+                return;
+            }
+            self.hash.update(content);
+            self.bytes += content.len() as u64;
+            self.blocks += 1;
+        }
     }
 
     fn flush(&mut self) -> Result<(), SnapshotError> {
@@ -315,7 +408,7 @@ impl<D: Disk> SnapshotWriter<D> {
 
 impl<D: Disk> Drop for SnapshotWriter<D> {
     fn drop(&mut self) {
-        if !self.done {
+        if self.on_drop == OnDrop::Remove {
             // The next start removes it otherwise.
             let _ = self.snapshots.disk.remove(&self.path);
         }
@@ -367,11 +460,18 @@ impl<D: Disk> SnapshotReceiver<D> {
     ///
     /// # Errors
     /// [`SnapshotError::Mismatch`], [`SnapshotError::Io`]; there is no snapshot then.
-    pub fn finish(self) -> Result<SnapshotMeta, SnapshotError> {
+    pub fn finish(mut self) -> Result<SnapshotMeta, SnapshotError> {
+        // What is wrong with it is not taken up again.
+        self.writer.on_drop = OnDrop::Remove;
         if !self.is_complete() || self.writer.hash.digest128() != self.meta.hash {
             return Err(self.mismatch());
         }
         self.writer.finish()
+    }
+
+    /// Gives it up: nothing of it is taken up again.
+    pub fn abandon(mut self) {
+        self.writer.on_drop = OnDrop::Remove;
     }
 
     fn mismatch(&self) -> SnapshotError {
@@ -460,6 +560,13 @@ fn block_offset(block: u64) -> u64 {
 
 fn file_name(group: GroupId, id: LogId) -> String {
     format!("snap-{}-{}-{}", group.get(), id.term.get(), id.index.get())
+}
+
+/// How the name of a file ends that is still arriving; what begins it is the name it will have.
+const ARRIVING: &str = ".arriving";
+
+fn arriving_name(group: GroupId, id: LogId) -> String {
+    file_name(group, id) + ARRIVING
 }
 
 fn parse_name(name: &str) -> Option<(GroupId, LogId)> {

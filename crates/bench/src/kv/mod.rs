@@ -22,7 +22,7 @@ mod run;
 mod workload;
 
 pub use options::{KvOptions, Target};
-pub use report::{KvReport, OperationReport};
+pub use report::{KvReport, OperationReport, StageReport};
 pub use run::{KvError, run_kv};
 
 #[cfg(test)]

@@ -39,6 +39,22 @@ impl OperationReport {
     }
 }
 
+/// Times at one stage of the servers, from the histograms on their pages of metrics. One observation
+/// is of all that went together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageReport {
+    /// Its name.
+    pub stage: String,
+    /// Observations.
+    pub count: u64,
+    /// Their mean, in microseconds.
+    pub mean_us: f64,
+    /// The bound of the bucket that holds the median, in microseconds; `None` if it has none.
+    pub p50_us: Option<f64>,
+    /// The same for 99 %.
+    pub p99_us: Option<f64>,
+}
+
 /// The figures of one run. What could not be seen is `None`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KvReport {
@@ -84,6 +100,13 @@ pub struct KvReport {
     pub server_disk_bytes_per_op: Option<f64>,
     /// Syncs to disk per second, of all servers whose metrics were given.
     pub syncs_per_second: Option<f64>,
+    /// Bytes that a server wrote to log, tables and snapshots for each byte of keys and values
+    /// written by the clients, as its metrics say.
+    #[serde(default)]
+    pub write_amplification: Option<f64>,
+    /// Times at the servers' stages, if their metrics have them.
+    #[serde(default)]
+    pub stages: Vec<StageReport>,
     /// CPU time of the load generator.
     pub generator_cpu_seconds: f64,
 }
@@ -126,7 +149,16 @@ impl KvReport {
             optional(self.server_rss_bytes.map(|bytes| bytes as f64 / f64::from(1 << 20)), 1)
         });
         line("disk bytes per op", optional(self.server_disk_bytes_per_op, 0));
+        line("write amplification", optional(self.write_amplification, 2));
         line("syncs/s", optional(self.syncs_per_second, 0));
+        for StageReport { stage, mean_us, p50_us, p99_us, .. } in &self.stages {
+            line(&format!("stage {stage} mean, ms"), grouped(mean_us / 1e3, 3));
+            for (which, us) in [("p50", p50_us), ("p99", p99_us)] {
+                line(&format!("stage {stage} {which}, ms"), {
+                    us.map_or("-".to_owned(), |us| format!("<= {}", grouped(us / 1e3, 3)))
+                });
+            }
+        }
         line("generator CPU, s", grouped(self.generator_cpu_seconds, 2));
         if let Some(error) = &self.first_error {
             let _ = writeln!(out, "first error: {error}");

@@ -12,9 +12,10 @@ use tonic::transport::Channel;
 
 use super::cluster::SlotMap;
 use super::etcd::proto::kv_client::KvClient;
+use super::metrics::Counters;
 use super::recorder::{Phase, Recorder};
-use super::workload::{Workload, value_pool};
-use super::{KvOptions, KvReport, OperationReport, Target, etcd, metrics, resp};
+use super::workload::{KEY_BYTES, Workload, value_pool};
+use super::{KvOptions, KvReport, OperationReport, Target, etcd, resp};
 use crate::processes::{self, Usage, own_usage, usage};
 
 /// Why there is no measurement.
@@ -104,7 +105,7 @@ struct Load<'a> {
 struct Reading {
     servers: Option<Usage>,
     generator: Usage,
-    syncs: Option<f64>,
+    counters: Option<Counters>,
 }
 
 impl<'a> Load<'a> {
@@ -192,8 +193,9 @@ impl<'a> Load<'a> {
 
     async fn read(&self) -> Result<Reading, KvError> {
         // The page first: fetching it takes a moment, and the rest belongs to the border.
-        let syncs = metrics::syncs(&self.options.metrics_urls).await.map_err(KvError::Metrics)?;
-        Ok(Reading { servers: usage(&self.pids), generator: own_usage(), syncs })
+        let counters = Counters::fetch(&self.options.metrics_urls).await;
+        let counters = counters.map_err(KvError::Metrics)?;
+        Ok(Reading { servers: usage(&self.pids), generator: own_usage(), counters })
     }
 
     fn report(
@@ -214,7 +216,12 @@ impl<'a> Load<'a> {
         let cpu = servers.map(|(before, after)| after.cpu_seconds - before.cpu_seconds);
         let disk =
             servers.map(|(before, after)| after.disk_bytes.saturating_sub(before.disk_bytes));
-        let syncs = before.syncs.zip(after.syncs).map(|(before, after)| after - before);
+        let counters = before.counters.as_ref().zip(after.counters.as_ref());
+        let syncs = counters.map(|(before, after)| after.syncs_since(before));
+        let written = counters.and_then(|(before, after)| after.bytes_written_since(before));
+        let payload = writes.as_ref().map(|writes: &OperationReport| {
+            writes.ops as f64 * (KEY_BYTES + options.value_bytes) as f64
+        });
         KvReport {
             target: options.target,
             addresses: options.addresses.clone(),
@@ -237,6 +244,8 @@ impl<'a> Load<'a> {
             server_rss_bytes: after.servers.map(|usage| usage.rss_bytes),
             server_disk_bytes_per_op: disk.filter(|_| ops > 0).map(|disk| disk as f64 / ops as f64),
             syncs_per_second: syncs.map(|syncs| syncs / seconds),
+            write_amplification: written.zip(payload).map(|(written, payload)| written / payload),
+            stages: counters.map(|(before, after)| after.stages_since(before)).unwrap_or_default(),
             generator_cpu_seconds: after.generator.cpu_seconds - before.generator.cpu_seconds,
         }
     }

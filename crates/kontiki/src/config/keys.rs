@@ -212,6 +212,9 @@ sections! {
         unapplied_bytes_max: Size = mib(128), "\"128MiB\"";
         /// A piece of a snapshot on its way to a follower.
         snapshot_chunk_bytes: Size = mib(1), "\"1MiB\"";
+        /// Bytes of snapshots that a node sends in a second, to all followers together. `0`: no
+        /// limit.
+        snapshot_rate: Size = mib(256), "\"256MiB\"";
         /// Frames that wait for one other node; beyond it they are dropped and sent again later.
         peer_queue_frames_max: usize = 16_384, "16384";
         /// Bytes that wait for one other node.

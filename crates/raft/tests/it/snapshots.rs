@@ -71,6 +71,29 @@ fn a_transfer_resumes_after_a_loss() {
     );
 }
 
+/// Who was away for a while in the middle of a transfer needs no other snapshot; who stays away has
+/// nothing kept for it.
+#[test]
+fn the_log_that_follows_a_snapshot_is_kept_for_a_while() {
+    for (away, is_kept) in [(ms(5_000), true), (ms(15_000), false)] {
+        let mut cluster = behind();
+        cluster.run_until("bytes 10..20 of 24");
+        cluster.net.clear();
+        cluster.run(away, isolate(3));
+        for command in 0..10 {
+            cluster.propose(1, &command.to_string());
+            cluster.deliver(isolate(3));
+        }
+        cluster.compact(1);
+        assert_eq!(cluster.status(1).first == Index(12), is_kept, "{:?}", cluster.status(1).first);
+        cluster.trace.clear();
+        cluster.run_all(ms(2000));
+        assert_eq!(cluster.commands(), [20, 20, 20]);
+        let got = chunks(&cluster);
+        assert_eq!(got.iter().all(|chunk| chunk.starts_with("11@1")), is_kept, "{got:?}");
+    }
+}
+
 /// … also under another leader, if it has the very same snapshot.
 #[test]
 fn a_transfer_resumes_under_another_leader() {

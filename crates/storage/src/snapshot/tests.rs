@@ -84,6 +84,99 @@ fn what_is_sent_arrives_the_same() {
     assert_eq!(open(&to.crash(Crash::LoseAll)).list(ONE).unwrap(), [meta]);
 }
 
+/// A receiver that has taken in so much, and then was gone with its process.
+fn half_received(disk: &SimDisk, reader: &mut SnapshotReader<SimDisk>, bytes: usize) {
+    let mut receiver = open(disk).resume(ONE, reader.meta().clone()).unwrap();
+    let offset = receiver.offset();
+    receiver.write_chunk(offset, &reader.read_chunk(offset, bytes).unwrap()).unwrap();
+}
+
+#[test]
+fn what_has_arrived_is_taken_up_after_a_kill() {
+    let (from, to) = (SimDisk::new(), SimDisk::new());
+    let meta = build(&open(&from), 9, &content(5 * CONTENT + 77));
+    let mut reader = open(&from).read(ONE, id(9)).unwrap();
+    half_received(&to, &mut reader, 2 * CONTENT + 500);
+    // Whole blocks count; what was still in memory is lost.
+    let resumed = open(&to).resume(ONE, meta.clone()).unwrap();
+    assert_eq!(resumed.offset(), 2 * CONTENT as u64);
+    drop(resumed);
+    half_received(&to, &mut reader, CONTENT);
+    let mut receiver = open(&to).resume(ONE, meta.clone()).unwrap();
+    assert_eq!(receiver.offset(), 3 * CONTENT as u64);
+    // The sender begins again; it is told where to go on.
+    receiver.write_chunk(0, &reader.read_chunk(0, 1000).unwrap()).unwrap();
+    send(&mut reader, &mut receiver, 70_000);
+    assert_eq!(receiver.finish().unwrap(), meta);
+    assert_eq!(open(&to.crash(Crash::LoseAll)).list(ONE).unwrap(), [meta]);
+    assert!(to.files().iter().all(|file| !file.0.to_string_lossy().ends_with(ARRIVING)));
+}
+
+/// Whatever a power cut has left of what arrived, the snapshot is whole in the end.
+#[test]
+fn what_is_left_after_a_power_cut_is_taken_up_or_not() {
+    for seed in 0..40 {
+        let (from, to) = (SimDisk::new(), SimDisk::new());
+        let meta = build(&open(&from), 9, &content(6 * CONTENT));
+        let mut reader = open(&from).read(ONE, id(9)).unwrap();
+        half_received(&to, &mut reader, 4 * CONTENT);
+        let to = to.crash(Crash::Seed(seed));
+        let mut receiver = open(&to).resume(ONE, meta.clone()).unwrap();
+        assert!(receiver.offset() <= 4 * CONTENT as u64);
+        send(&mut reader, &mut receiver, 100_000);
+        assert_eq!(receiver.finish().unwrap(), meta);
+        open(&to).read(ONE, id(9)).unwrap().verify().unwrap();
+    }
+}
+
+#[test]
+fn a_damaged_block_is_not_taken_up_nor_what_follows() {
+    let (from, to) = (SimDisk::new(), SimDisk::new());
+    let meta = build(&open(&from), 9, &content(6 * CONTENT));
+    let mut reader = open(&from).read(ONE, id(9)).unwrap();
+    half_received(&to, &mut reader, 4 * CONTENT);
+    let file = directory().join("snap-1-3-9.arriving");
+    let mut bytes = to.contents(&file).unwrap();
+    bytes[HEADER + 2 * BLOCK + 100] ^= 1;
+    to.overwrite(&file, bytes);
+    let mut receiver = open(&to).resume(ONE, meta.clone()).unwrap();
+    assert_eq!(receiver.offset(), 2 * CONTENT as u64);
+    send(&mut reader, &mut receiver, 100_000);
+    assert_eq!(receiver.finish().unwrap(), meta);
+    open(&to).read(ONE, id(9)).unwrap().verify().unwrap();
+}
+
+#[test]
+fn another_snapshot_begins_anew_and_nothing_of_the_first_stays() {
+    let (from, to) = (SimDisk::new(), SimDisk::new());
+    build(&open(&from), 9, &content(3 * CONTENT));
+    let other = build(&open(&from), 12, &content(3 * CONTENT + 5));
+    let mut reader = open(&from).read(ONE, id(9)).unwrap();
+    half_received(&to, &mut reader, 2 * CONTENT);
+    // One with the same place and another content is another one, too.
+    let changed = SnapshotMeta { hash: 7, ..reader.meta().clone() };
+    assert_eq!(open(&to).resume(ONE, changed.clone()).unwrap().offset(), 0);
+    let receiver = open(&to).resume(ONE, other.clone()).unwrap();
+    assert_eq!(receiver.offset(), 0);
+    drop(receiver);
+    let arriving = |disk: &SimDisk| -> Vec<String> {
+        let names = disk.list(directory()).unwrap().into_iter();
+        names.filter(|name| name.ends_with(ARRIVING)).collect()
+    };
+    assert_eq!(arriving(&to), ["snap-1-3-12.arriving"]);
+    open(&to).retain_arriving(|group, id| group == ONE && id.index > Index(11)).unwrap();
+    assert_eq!(arriving(&to).len(), 1);
+    open(&to).clean(ONE, id(12)).unwrap();
+    assert!(arriving(&to).is_empty());
+    open(&to).resume(ONE, other).unwrap().abandon();
+    assert!(arriving(&to).is_empty());
+    // What is wrong in the end is not taken up again.
+    let mut receiver = open(&to).resume(ONE, changed.clone()).unwrap();
+    send(&mut reader, &mut receiver, 100_000);
+    assert!(matches!(receiver.finish(), Err(SnapshotError::Mismatch { .. })));
+    assert_eq!(open(&to).resume(ONE, changed).unwrap().offset(), 0);
+}
+
 #[test]
 fn another_content_than_announced_is_refused() {
     let disk = SimDisk::new();
