@@ -1,6 +1,8 @@
 //! Issue 6, much data for a long time on bad disks: its 'What must be seen'.
 
+mod amplification;
 mod backup;
+mod catch_up;
 mod disk_use;
 mod faults;
 mod lost_disks;
@@ -16,7 +18,7 @@ const fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
 }
 
-pub static ITEMS: [Item; 6] = [
+pub static ITEMS: [Item; 8] = [
     Item {
         name: "0",
         title: "all nodes lose power at once 500 times, unsynced bytes of log and state lost",
@@ -36,6 +38,12 @@ pub static ITEMS: [Item; 6] = [
         run: overwrite::run,
     },
     Item {
+        name: "4",
+        title: "a follower catches up by snapshot under load, broken off three times, at 70 % of the rate",
+        limit: minutes(20),
+        run: catch_up::run,
+    },
+    Item {
         name: "5",
         title: "the lab scenarios on disks, in the simulator and as real processes",
         limit: minutes(30),
@@ -52,5 +60,11 @@ pub static ITEMS: [Item; 6] = [
         title: "a backup under load, restored twice: all that was acknowledged; a damaged one refused",
         limit: minutes(30),
         run: backup::run,
+    },
+    Item {
+        name: "8",
+        title: "bytes written for each of payload, and time by stage, in metrics and benchmark",
+        limit: minutes(20),
+        run: amplification::run,
     },
 ];

@@ -169,7 +169,7 @@ pub(super) fn value(number: u64, length: usize) -> Vec<u8> {
 }
 
 /// Writes all keys, each once, through all of these addresses.
-fn fill(addresses: &[SocketAddr], data: Data) -> Result<()> {
+pub(super) fn fill(addresses: &[SocketAddr], data: Data) -> Result<()> {
     let begun = Instant::now();
     let writers: Vec<_> = (0..CLIENTS)
         .map(|client| {

@@ -1,6 +1,6 @@
 //! A flipped byte in every kind of file.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,8 @@ use super::{
 };
 use crate::acceptance::Context;
 use crate::acceptance::cluster::Cluster;
+use crate::acceptance::issue5::shards::cluster_command_within;
+use crate::acceptance::metrics::Counters;
 use crate::acceptance::wait;
 
 /// Rounds of writes before the damage: some of the log is gone by then, and the state in tables.
@@ -90,12 +92,25 @@ pub(super) fn unread(context: &Context) -> Result<Value> {
     )
 }
 
-/// A closed segment of the log of a running node is damaged: it says so, and what to do.
+/// A closed segment of the log of a running node is damaged: it says so, and what to do. The node leads,
+/// and another is down, so that the segment is kept.
 pub(super) fn unread_log(context: &Context) -> Result<Value> {
-    let (mut cluster, node, directory) = scrubbed(context)?;
+    let flags = ["--groups", "1", "--log-keep", "16MiB"];
+    let environment = [&super::SMALL[..], &[SCRUBBED]].concat();
+    let mut cluster = Cluster::start_with(context, &flags, &environment)?;
+    write(&mut cluster.client(0)?, 1)?;
+    let node = cluster.leader(0)?;
+    let (behind, other) = ((node + 1) % 3, (node + 2) % 3);
+    cluster.kill(behind)?;
+    for round in 2..=ROUNDS {
+        write(&mut cluster.client(node)?, round)?;
+    }
+    await_check(&cluster, other, ROUNDS)?;
+    let directory = cluster.nodes()[node].directory()?;
     let segments = files(&directory.join("log"), |path| name(path).starts_with("segment-"))?;
-    let oldest = segments.first().context("the log has a segment")?;
-    flip(oldest, 400)?;
+    ensure!(cluster.leader(other)? == node, "another node leads now, and may keep less");
+    let [.., closed, _] = &segments[..] else { bail!("only {} segments", segments.len()) };
+    flip(closed, 400)?;
     let log = context.scratch.join("up-1.err");
     let said = wait::until("the damage to be found", super::PATIENCE, || {
         let said = std::fs::read_to_string(&log)?;
@@ -104,7 +119,9 @@ pub(super) fn unread_log(context: &Context) -> Result<Value> {
     })?;
     ensure!(said.contains("readmit"), "it does not say what to do: {said}");
     cluster.kill(node)?;
-    readmit(context, &mut cluster, node, (node + 1) % 3)?;
+    cluster.restart(context, behind)?;
+    await_check(&cluster, behind, ROUNDS)?;
+    readmit(context, &mut cluster, node, other)?;
     check_tolerance(context, &mut cluster, node, ROUNDS)?;
     cluster.stop()?;
     Ok(json!({ "the node says": said, "readmitted": "all there" }))
@@ -175,9 +192,11 @@ pub(super) fn log(context: &Context) -> Result<Value> {
 /// A damaged snapshot is not given to anybody: another one is made.
 pub(super) fn snapshot(context: &Context) -> Result<Value> {
     let (mut cluster, behind, _) = prepare(context)?;
+    let known = last_index(&cluster, (behind + 1) % 3)?;
     for round in ROUNDS + 1..=2 * ROUNDS {
         write(&mut cluster.client((behind + 1) % 3)?, round)?;
     }
+    await_cut(&cluster, (behind + 1) % 3, known)?;
     cluster.restart(context, behind)?;
     await_check(&cluster, behind, 2 * ROUNDS)?;
     let giver = [(behind + 1) % 3, (behind + 2) % 3].into_iter().find_map(|node| {
@@ -190,15 +209,36 @@ pub(super) fn snapshot(context: &Context) -> Result<Value> {
     flip(&file, 600)?;
     let said = verified(context, &directory, &file)?;
     cluster.restart(context, giver)?;
+    await_check(&cluster, giver, 2 * ROUNDS)?;
+    let id = cluster.nodes()[giver].id.to_string();
+    cluster_command_within(context, &cluster, giver, &["transfer", "--to", &id], super::PATIENCE)?;
     // Behind again, and what it is given is whole.
     cluster.kill(behind)?;
+    let known = last_index(&cluster, giver)?;
     for round in 2 * ROUNDS + 1..=3 * ROUNDS {
         write(&mut cluster.client(giver)?, round)?;
     }
+    await_cut(&cluster, giver, known)?;
     cluster.restart(context, behind)?;
     await_check(&cluster, behind, 3 * ROUNDS)?;
+    ensure!(cluster.leader(giver)? == giver, "another node has given the snapshot");
+    let found = files(&directory.join("snapshots"), |path| name(path).starts_with("snap-"))?;
+    ensure!(!found.is_empty() && !found.contains(&file), "the damaged snapshot is still there");
     cluster.stop()?;
     Ok(json!({ "verify": said, "then": "another is made: all there" }))
+}
+
+fn last_index(cluster: &Cluster, node: usize) -> Result<f64> {
+    Ok(Counters::of(cluster, node)?.get("raft_last_index{group=\"1\"}"))
+}
+
+/// Waits until the leader's log begins behind `index`: whoever has no more needs a snapshot.
+fn await_cut(cluster: &Cluster, asked: usize, index: f64) -> Result<()> {
+    let leader = cluster.leader(asked)?;
+    wait::until("the log to be cut", super::PATIENCE, || {
+        let first = Counters::of(cluster, leader)?.get("raft_first_index{group=\"1\"}");
+        Ok((first > index).then_some(()))
+    })
 }
 
 fn name(path: &Path) -> &str {

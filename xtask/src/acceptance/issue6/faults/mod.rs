@@ -159,7 +159,7 @@ fn verified(context: &Context, directory: &Path, file: &Path) -> Result<String> 
         found["group"],
         found["first_index"],
         found["last_index"],
-        found["detail"].as_str().unwrap_or_default()
+        without_paths(found["detail"].as_str().unwrap_or_default(), context)
     ))
 }
 
