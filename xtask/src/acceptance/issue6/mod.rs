@@ -5,6 +5,7 @@ mod backup;
 mod catch_up;
 mod disk_use;
 mod faults;
+mod large_data;
 mod lost_disks;
 mod overwrite;
 mod power_loss;
@@ -18,12 +19,18 @@ const fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
 }
 
-pub static ITEMS: [Item; 8] = [
+pub static ITEMS: [Item; 9] = [
     Item {
         name: "0",
         title: "all nodes lose power at once 500 times, unsynced bytes of log and state lost",
         limit: minutes(30),
         run: power_loss::run,
+    },
+    Item {
+        name: "1",
+        title: "20 million keys in 512 MiB: random reads at half the rate of little data, also in a cgroup",
+        limit: minutes(180),
+        run: large_data::run,
     },
     Item {
         name: "2",
