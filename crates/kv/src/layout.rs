@@ -237,6 +237,18 @@ pub(crate) fn changed(slot: Slot, key: &[u8]) -> Bytes {
     row.into()
 }
 
+/// The notes of what has changed in slots from `first` to `last`: of emptied slots, and of keys.
+pub(crate) fn changed_among(first: Slot, last: Slot) -> [Bounds; 2] {
+    [CLEARED, CHANGED].map(|table| (of_slot(table, first).to_vec(), slot_end(table, last)))
+}
+
+/// The slot that the key of such a note begins with, behind the table.
+pub(crate) fn read_changed_slot(key: &[u8]) -> Result<Slot, BadBytes> {
+    let mut cursor = Cursor::new(key);
+    cursor.u8()?;
+    read_slot(&mut cursor)
+}
+
 /// That a slot on its way out was emptied.
 pub(crate) fn cleared(slot: Slot) -> [u8; 3] {
     of_slot(CLEARED, slot)

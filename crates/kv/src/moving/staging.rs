@@ -12,7 +12,7 @@ use super::{SlotRows, SlotSums, stored};
 use crate::batch::Batch;
 use crate::bytes_in::{BadBytes, Cursor};
 use crate::command::ScanPosition;
-use crate::layout::{self, Bounds, read_header};
+use crate::layout::{self, read_header};
 use crate::ledger::free_reply;
 use crate::overlay::Merged;
 use crate::slots::SlotState;
@@ -108,13 +108,19 @@ impl<S: Store> Batch<'_, S> {
         self.check(result);
     }
 
-    fn delete_range(&mut self, (from, to): Bounds) -> Result<(), MachineError> {
+    /// Forgets what has changed in `slots`. Two walks, since slots are many and most have nothing.
+    fn delete_changed(&mut self, slots: &[Slot]) -> Result<(), MachineError> {
+        let (Some(&first), Some(&last)) = (slots.first(), slots.last()) else { return Ok(()) };
         let mut keys = Vec::new();
         let merged = Merged { store: self.store, overlay: self.overlay };
-        each_row(&merged, from, &to, |key, _| {
-            keys.push(key.clone());
-            Ok(())
-        })?;
+        for (from, to) in layout::changed_among(first, last) {
+            each_row(&merged, from, &to, |key, _| {
+                if slots.binary_search(&layout::read_changed_slot(key)?).is_ok() {
+                    keys.push(key.clone());
+                }
+                Ok(())
+            })?;
+        }
         keys.into_iter().for_each(|key| self.overlay.delete(key));
         Ok(())
     }
@@ -402,11 +408,6 @@ impl<S: Store> SlotRows for Batch<'_, S> {
 
     fn untrack(&mut self, slots: &[Slot]) {
         slots.iter().for_each(|slot| self.tallies.forget(*slot));
-        self.attempt(|batch| {
-            slots.iter().try_for_each(|slot| {
-                batch.delete_range(layout::cleared_of(*slot))?;
-                batch.delete_range(layout::changed_of(*slot))
-            })
-        });
+        self.attempt(|batch| batch.delete_changed(slots));
     }
 }

@@ -417,6 +417,10 @@ impl Mover {
         let Some(command) = self.tasks.get(&id).and_then(|task| activation(&task.found)) else {
             return;
         };
+        if let Some(task) = self.tasks.get_mut(&id) {
+            // To forget the slots has time: the target's entry comes first, where clients wait.
+            task.not_before = self.now + WAIT;
+        }
         self.comes_to(id, Stage::Committed);
         self.outputs.push(MoverOutput::Report(Report::Committed { id: id.id }));
         self.tell(command.group.id, &Call::Carry { command }, Purpose::Activate(id));
@@ -432,6 +436,7 @@ impl Mover {
         // If it is not answered, the target's leader reads for itself that it owns the slots; it may
         // have been faster, too.
         let serves = came.is_some_and(|(done, status)| done == Verdict::Done || status.is_closed);
+        task.not_before = Instant(0);
         if let Some(frozen) = task.frozen.take().filter(|_| serves) {
             let (bytes, freeze) = (task.bytes, task.is_freezer.then(|| now.since(frozen)));
             self.outputs.push(MoverOutput::Report(Report::Done { id: id.id, bytes, freeze }));

@@ -78,6 +78,9 @@ impl Tree {
         // milliseconds, and everybody who reads would wait.
         let before: Vec<Table> = tree.current_version().iter_tables().cloned().collect();
         let done = self.step(tables)?;
+        if done != Compacted::Nothing {
+            tables.published.publish(tree);
+        }
         // A version stays while a view may see it, or one that opens from here on.
         tree.get_version_history_lock().maintenance(&self.path, self.oldest_view())?;
         drop(before);

@@ -23,13 +23,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kontiki_kv::{Store, StoreError, StoreView, WriteSet};
 use kontiki_types::{GroupId, LogId};
-use lsm_tree::{AbstractTree, SeqNo};
+use lsm_tree::SeqNo;
 
 use super::budget::Budget;
 use super::layer::Layer;
 use super::merge::{Merge, Source};
 use super::meter::EngineMeter;
 use super::overlay::{Batch, EngineCounters, EngineCounts, Overlay};
+use super::reader::Reader;
 use super::tables::{APPLIED, DAMAGED, GONE, ROW, Tree, Trees, encode_applied};
 use super::verify::{TableFile, check_manifest, table_files};
 use super::{Compacted, Engine, EngineError, GroupStore, Persist, Presence};
@@ -104,6 +105,7 @@ pub struct FjallView {
     /// Newest first.
     layers: Vec<Arc<Layer>>,
     tree: Tree,
+    reader: Option<Arc<Reader>>,
     /// The view sees what has a lower sequence number.
     instant: SeqNo,
 }
@@ -196,8 +198,7 @@ impl FjallEngine {
 
     /// Bytes that the tables take on disk.
     pub fn disk_bytes(&self) -> u64 {
-        let tables = self.groups.values().filter_map(|tree| tree.tables.get());
-        tables.map(|tables| tables.tree.disk_space()).sum()
+        self.groups.values().filter_map(Tree::reader).map(|reader| reader.disk_bytes).sum()
     }
 
     fn store(
@@ -316,7 +317,7 @@ impl Shared {
                 largest.persist_alone(false)?;
             }
         }
-        let runs = || self.tree.tables.get().map_or(0, |tables| tables.tree.l0_run_count());
+        let runs = || self.tree.reader().map_or(0, |reader| reader.unmerged_runs);
         while runs() > RUNS_MAX && self.compact()? == Compacted::Merged {}
         Ok(())
     }
@@ -422,6 +423,8 @@ impl Shared {
             .map_err(Failure::Tables)?;
         }
         ingestion.finish().map_err(Failure::Tables)?;
+        // Before the rows leave memory.
+        tables.published.publish(&tables.tree);
         self.counters.persists.fetch_add(1, Ordering::Relaxed);
         self.counters.rows_persisted.fetch_add(rows, Ordering::Relaxed);
         self.counters.bytes_persisted.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -451,7 +454,7 @@ impl Store for FjallStore {
             return Ok(row);
         }
         shared.counters.misses.fetch_add(1, Ordering::Relaxed);
-        let row = shared.tree.get(key, SeqNo::MAX)?;
+        let row = shared.tree.get(shared.tree.reader().as_deref(), key, SeqNo::MAX)?;
         shared.overlay().cache.insert(Bytes::copy_from_slice(key), row.clone());
         Ok(row)
     }
@@ -467,7 +470,8 @@ impl Store for FjallStore {
         }
         let mut overlay = self.shared.overlay();
         let mut sources = overlay.sources(from, to);
-        sources.push(self.shared.tree.range(from, to, SeqNo::MAX));
+        let tree = &self.shared.tree;
+        sources.push(tree.range(tree.reader().as_deref(), from, to, SeqNo::MAX));
         Merge::new(sources)?.live(limit)
     }
 
@@ -502,8 +506,10 @@ impl Store for FjallStore {
         let mut layers = overlay.freeze();
         layers.reverse();
         // Taken under the lock, so that no layer leaves for the tables in between.
-        let instant = self.shared.tree.open_view();
-        Ok(FjallView { layers, tree: self.shared.tree.clone(), instant })
+        let tree = self.shared.tree.clone();
+        let reader = tree.reader();
+        let instant = tree.open_view();
+        Ok(FjallView { layers, tree, reader, instant })
     }
 }
 
@@ -542,7 +548,7 @@ impl StoreView for FjallView {
         if let Some(row) = self.layers.iter().find_map(|layer| layer.get(key)) {
             return Ok(row.clone());
         }
-        self.tree.get(key, self.instant)
+        self.tree.get(self.reader.as_deref(), key, self.instant)
     }
 
     fn range(
@@ -556,7 +562,7 @@ impl StoreView for FjallView {
         }
         let mut sources: Vec<Source<'_>> =
             self.layers.iter().map(|layer| layer.range(from, to)).collect();
-        sources.push(self.tree.range(from, to, self.instant));
+        sources.push(self.tree.range(self.reader.as_deref(), from, to, self.instant));
         Merge::new(sources)?.live(limit)
     }
 }

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use lsm_tree::AbstractTree;
-
 use super::FjallConfig;
 use super::budget::Budget;
 use super::lsm::Shared;
@@ -60,7 +58,7 @@ impl EngineMeter {
         };
         for group in self.budget.all() {
             usage.cache += group.overlay().cache.bytes() as u64;
-            usage.disk += group.tree.tables.get().map_or(0, |tables| tables.tree.disk_space());
+            usage.disk += group.tree.reader().map_or(0, |reader| reader.disk_bytes);
         }
         usage
     }

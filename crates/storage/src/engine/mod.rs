@@ -14,6 +14,7 @@ mod memory;
 mod merge;
 mod meter;
 mod overlay;
+mod reader;
 mod row_key;
 mod tables;
 #[cfg(test)]

@@ -10,12 +10,13 @@ use kontiki_kv::StoreError;
 use kontiki_types::{Index, LogId, Term};
 use lsm_tree::config::{PartitioningPolicy, PinningPolicy};
 use lsm_tree::{
-    AbstractTree, AnyTree, Cache as BlockCache, Config, DescriptorTable, Guard, SeqNo,
+    AbstractTree, AnyTree, Cache as BlockCache, Config, DescriptorTable, SeqNo,
     SequenceNumberCounter, TableId,
 };
 
 use super::Presence;
 use super::merge::Source;
+use super::reader::{Published, Reader};
 use crate::disk::{Disk, RealDisk};
 
 /// Key of the row with the applied position.
@@ -53,6 +54,8 @@ pub(super) struct Tree {
 /// What a tree has on disk.
 pub(super) struct Tables {
     pub(super) tree: AnyTree,
+    /// What is read, by whoever waits for no disk.
+    pub(super) published: Published,
     visible: SequenceNumberCounter,
     /// Tables whose bytes are counted as written.
     counted: Mutex<BTreeSet<TableId>>,
@@ -90,7 +93,8 @@ impl Trees {
         visible.fetch_max(after);
         let tables = tree.current_version();
         let counted = tables.iter_tables().map(|table| table.metadata.id).collect();
-        Ok(Tables { tree, visible, counted: Mutex::new(counted) })
+        let published = Published::new(&tree);
+        Ok(Tables { tree, published, visible, counted: Mutex::new(counted) })
     }
 }
 
@@ -144,6 +148,11 @@ impl Tree {
         Ok(self.tables.get_or_init(|| tables))
     }
 
+    /// What is read from here on, if there are tables.
+    pub(super) fn reader(&self) -> Option<Arc<Reader>> {
+        self.tables.get().map(|tables| tables.published.reader())
+    }
+
     /// What is visible has a lower sequence number.
     pub(super) fn visible(&self) -> SeqNo {
         self.tables.get().map_or(FIRST, |tables| tables.visible.get())
@@ -178,17 +187,29 @@ impl Tree {
         views.keys().next().copied().unwrap_or_else(|| self.visible())
     }
 
-    pub(super) fn get(&self, key: &[u8], instant: SeqNo) -> Result<Option<Bytes>, StoreError> {
-        let Some(tables) = self.tables.get() else { return Ok(None) };
-        let row = tables.tree.get(row_key(key), instant).map_err(|error| self.damaged(&error))?;
+    /// A row, as a version of the tables has it.
+    pub(super) fn get(
+        &self,
+        reader: Option<&Reader>,
+        key: &[u8],
+        instant: SeqNo,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let Some(reader) = reader else { return Ok(None) };
+        let row = reader.get(&row_key(key), instant).map_err(|error| self.damaged(&error))?;
         Ok(row.map(|row| Bytes::copy_from_slice(&row)))
     }
 
-    pub(super) fn range(&self, from: &[u8], to: &[u8], instant: SeqNo) -> Source<'_> {
-        let Some(tables) = self.tables.get() else { return Box::new(std::iter::empty()) };
-        let rows = tables.tree.range(row_key(from)..row_key(to), instant, None);
-        Box::new(rows.map(|row| {
-            let (key, value) = row.into_inner().map_err(|error| self.damaged(&error))?;
+    /// The rows from `from` to before `to`, as a version of the tables has them.
+    pub(super) fn range(
+        &self,
+        reader: Option<&Reader>,
+        from: &[u8],
+        to: &[u8],
+        instant: SeqNo,
+    ) -> Source<'_> {
+        let Some(reader) = reader else { return Box::new(std::iter::empty()) };
+        Box::new(reader.range(&row_key(from), &row_key(to), instant).map(|row| {
+            let (key, value) = row.map_err(|error| self.damaged(&error))?;
             Ok((Bytes::copy_from_slice(&key[1..]), Some(Bytes::copy_from_slice(&value))))
         }))
     }
