@@ -67,9 +67,9 @@ impl<V: StoreView> KeyView<V> {
     pub fn only(mut self, mut served: impl FnMut(Slot) -> bool) -> Self {
         let used = self.slots.used().map(|(slot, _)| slot);
         let others: Vec<Slot> = used.filter(|slot| !served(*slot)).collect();
-        for slot in others {
-            self.slots.install(slot, SlotState::default());
-        }
+        // Their rows may be here for a while: none of them has this incarnation.
+        let gone = SlotState { incarnation: u64::MAX, ..SlotState::default() };
+        others.into_iter().for_each(|slot| self.slots.install(slot, gone));
         self
     }
 

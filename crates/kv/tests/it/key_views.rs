@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kontiki_kv::{KeyRow, KeyView, Store};
-use kontiki_types::LogTime;
+use kontiki_types::{LogTime, Slot};
 
 use crate::group::Group;
 
@@ -67,6 +67,24 @@ fn every_key_is_in_one_part_once_as_it_was_when_the_view_was_taken() {
         for (parts, bytes_max) in [(1, 1), (1, 1 << 20), (4, 100), (100, 1), (1000, 1000)] {
             assert!(read(&view, prefix, parts, bytes_max) == of_prefix, "{prefix} {parts}");
         }
+    }
+}
+
+// What a group gave away stays there until it is deleted: another group has those keys.
+#[test]
+fn slots_that_are_not_served_have_no_keys() {
+    let mut group = Group::new();
+    for number in 0..300 {
+        group.run(&format!("SET {number} {number}"));
+    }
+    let is_served = |slot: Slot| slot.get() % 3 != 1;
+    let view = view(&group).only(is_served);
+    let served = (0..300).map(|number| number.to_string());
+    let served = served.filter(|key| is_served(Slot::of(key.as_bytes())));
+    let expected: BTreeMap<_, _> = served.map(|key| (key.clone(), key)).collect();
+    assert_eq!(view.keys(), expected.len() as u64);
+    for (parts, bytes_max) in [(1, 1), (1, 1 << 20), (16, 100)] {
+        assert!(read(&view, "", parts, bytes_max) == expected, "{parts}");
     }
 }
 
