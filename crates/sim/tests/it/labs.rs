@@ -40,7 +40,7 @@ fn every_row_of_the_suites_has_a_scenario_of_its_own_name() {
 
 #[test]
 fn raft() {
-    suite("lab-raft-", 2);
+    suite("lab-raft-", 1);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn lock() {
 
 #[test]
 fn diskv() {
-    suite("lab-diskv-", 2);
+    suite("lab-diskv-", 1);
 }
 
 #[test]

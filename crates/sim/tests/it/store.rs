@@ -129,7 +129,7 @@ fn a_leader_that_stands_still_for_five_seconds() {
 
 #[test]
 fn trouble_of_every_kind_loses_and_doubles_nothing() {
-    run("trouble_of_every_kind_loses_and_doubles_nothing", 6, |seed| {
+    run("trouble_of_every_kind_loses_and_doubles_nothing", 3, |seed| {
         let mut cluster = cutting(0, seed);
         leader(&mut cluster);
         let mut load = Load::new(&mut cluster, 9);

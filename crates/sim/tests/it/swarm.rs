@@ -4,7 +4,7 @@ use std::process::Command;
 
 use kontiki_sim::swarm::{SwarmConfig, run};
 
-const SEEDS: u64 = 6;
+const SEEDS: u64 = 3;
 
 /// What [`two_processes_agree`] compares.
 #[test]
