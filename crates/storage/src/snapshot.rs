@@ -145,7 +145,18 @@ impl<D: Disk> Snapshots<D> {
         let unique = self.unique.fetch_add(1, Ordering::Relaxed);
         let path = self.directory.join(format!("{}-{unique}.part", file_name(group, head.id)));
         let file = self.disk.create(&path).map_err(io_error("create", &path))?;
-        Ok(SnapshotWriter {
+        Ok(self.writer(group, head, (path, file), OnDrop::Remove))
+    }
+
+    /// Writes into a file that is empty, or is to be.
+    fn writer(
+        &self,
+        group: GroupId,
+        head: SnapshotHead,
+        (path, file): (PathBuf, D::File),
+        on_drop: OnDrop,
+    ) -> SnapshotWriter<D> {
+        SnapshotWriter {
             snapshots: self.clone(),
             group,
             head,
@@ -155,8 +166,8 @@ impl<D: Disk> Snapshots<D> {
             blocks: 0,
             bytes: 0,
             hash: Xxh3::new(),
-            on_drop: OnDrop::Remove,
-        })
+            on_drop,
+        }
     }
 
     /// Begins to receive the snapshot that `meta` announces.
@@ -194,18 +205,8 @@ impl<D: Disk> Snapshots<D> {
             false => self.disk.create(&path).map_err(io_error("create", &path))?,
         };
         let SnapshotMeta { id, membership, membership_id, .. } = meta.clone();
-        let mut writer = SnapshotWriter {
-            snapshots: self.clone(),
-            group,
-            head: SnapshotHead { id, membership, membership_id },
-            path,
-            file,
-            block: Vec::with_capacity(BLOCK),
-            blocks: 0,
-            bytes: 0,
-            hash: Xxh3::new(),
-            on_drop: OnDrop::Keep,
-        };
+        let head = SnapshotHead { id, membership, membership_id };
+        let mut writer = self.writer(group, head, (path, file), OnDrop::Keep);
         let mut page = vec![0; HEADER];
         if known && writer.file.read_exact_at(&mut page, 0).is_ok() && page == header {
             writer.take_up(meta.bytes);
