@@ -369,9 +369,15 @@ impl Node {
     }
 }
 
-/// Whether the process is gone, or only waits to be reaped.
+/// Whether the process is gone, or only waits to be reaped. As long as one of its threads is there, so
+/// are its open files and locks, even if the first thread has ended.
 fn has_ended(pid: u32) -> bool {
-    matches!(state(&format!("/proc/{pid}/stat")), None | Some('Z'))
+    let is_last = |threads: std::fs::ReadDir| threads.count() <= 1;
+    match state(&format!("/proc/{pid}/stat")) {
+        None => true,
+        Some('Z') => std::fs::read_dir(format!("/proc/{pid}/task")).map_or(true, is_last),
+        Some(_) => false,
+    }
 }
 
 /// The state letter of a process or thread; none if it is gone.

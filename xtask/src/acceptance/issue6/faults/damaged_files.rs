@@ -25,11 +25,7 @@ fn prepare(context: &Context) -> Result<(Cluster, usize, PathBuf)> {
     let damaged = (cluster.leader(0)? + 1) % 3;
     await_check(&cluster, damaged, ROUNDS)?;
     let directory = cluster.nodes()[damaged].directory()?;
-    wait::until("tables of the state", super::PATIENCE, || {
-        let found = directory.join("state").exists()
-            && !files(&directory.join("state"), is_table)?.is_empty();
-        Ok(found.then_some(()))
-    })?;
+    await_cut(&cluster, damaged, 1.0)?;
     cluster.kill(damaged)?;
     Ok((cluster, damaged, directory))
 }
@@ -42,7 +38,8 @@ fn is_table(path: &Path) -> bool {
 fn mended(context: &Context, wanted: fn(&Path) -> bool, at: u64) -> Result<Value> {
     let (mut cluster, damaged, directory) = prepare(context)?;
     let found = files(&directory.join("state"), wanted)?;
-    let file = found.into_iter().next_back().context("the state has such a file")?;
+    // The newest may be one that the node was still writing.
+    let file = found.into_iter().next().context("the state has such a file")?;
     flip(&file, at)?;
     let said = verified(context, &directory, &file)?;
     cluster.restart(context, damaged)?;
@@ -76,7 +73,7 @@ pub(super) fn unread(context: &Context) -> Result<Value> {
         })?;
     }
     let tables = files(&directory.join("state"), is_table)?;
-    let table = tables.into_iter().next_back().context("the state has a table")?;
+    let table = tables.into_iter().next().context("the state has a table")?;
     flip(&table, 300)?;
     let log = context.scratch.join("up-1.err");
     let said = wait::until("the damage to be found", super::PATIENCE, || {
@@ -139,11 +136,7 @@ fn scrubbed(context: &Context) -> Result<(Cluster, usize, PathBuf)> {
     let node = (cluster.leader(0)? + 1) % 3;
     await_check(&cluster, node, ROUNDS)?;
     let directory = cluster.nodes()[node].directory()?;
-    wait::until("tables of the state", super::PATIENCE, || {
-        let found = directory.join("state").exists()
-            && !files(&directory.join("state"), is_table)?.is_empty();
-        Ok(found.then_some(()))
-    })?;
+    await_cut(&cluster, node, 1.0)?;
     Ok((cluster, node, directory))
 }
 
@@ -196,7 +189,7 @@ pub(super) fn snapshot(context: &Context) -> Result<Value> {
     for round in ROUNDS + 1..=2 * ROUNDS {
         write(&mut cluster.client((behind + 1) % 3)?, round)?;
     }
-    await_cut(&cluster, (behind + 1) % 3, known)?;
+    await_cut(&cluster, cluster.leader((behind + 1) % 3)?, known)?;
     cluster.restart(context, behind)?;
     await_check(&cluster, behind, 2 * ROUNDS)?;
     let giver = [(behind + 1) % 3, (behind + 2) % 3].into_iter().find_map(|node| {
@@ -218,7 +211,7 @@ pub(super) fn snapshot(context: &Context) -> Result<Value> {
     for round in 2 * ROUNDS + 1..=3 * ROUNDS {
         write(&mut cluster.client(giver)?, round)?;
     }
-    await_cut(&cluster, giver, known)?;
+    await_cut(&cluster, cluster.leader(giver)?, known)?;
     cluster.restart(context, behind)?;
     await_check(&cluster, behind, 3 * ROUNDS)?;
     ensure!(cluster.leader(giver)? == giver, "another node has given the snapshot");
@@ -232,11 +225,11 @@ fn last_index(cluster: &Cluster, node: usize) -> Result<f64> {
     Ok(Counters::of(cluster, node)?.get("raft_last_index{group=\"1\"}"))
 }
 
-/// Waits until the leader's log begins behind `index`: whoever has no more needs a snapshot.
-fn await_cut(cluster: &Cluster, asked: usize, index: f64) -> Result<()> {
-    let leader = cluster.leader(asked)?;
+/// Waits until the node's log begins behind `index`: its tables have the rest, and whoever has no more
+/// needs a snapshot.
+fn await_cut(cluster: &Cluster, node: usize, index: f64) -> Result<()> {
     wait::until("the log to be cut", super::PATIENCE, || {
-        let first = Counters::of(cluster, leader)?.get("raft_first_index{group=\"1\"}");
+        let first = Counters::of(cluster, node)?.get("raft_first_index{group=\"1\"}");
         Ok((first > index).then_some(()))
     })
 }
