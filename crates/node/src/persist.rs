@@ -59,7 +59,10 @@ pub(crate) fn persist_loop<P: Persist>(
 const HELD_LOOK: Duration = Duration::from_secs(1);
 
 /// Puts tables in order, a step for each group in turn, until there is nothing to do.
-pub(crate) fn compact_loop<P: Persist>(jobs: &Receiver<PersistJob<P>>) {
+pub(crate) fn compact_loop<P: Persist>(
+    jobs: &Receiver<PersistJob<P>>,
+    events: &InboxSender<Input>,
+) {
     let mut arrived = Vec::new();
     let mut waiting: VecDeque<(GroupId, P)> = VecDeque::new();
     let mut later: BTreeMap<GroupId, (Instant, P)> = BTreeMap::new();
@@ -95,7 +98,18 @@ pub(crate) fn compact_loop<P: Persist>(jobs: &Receiver<PersistJob<P>>) {
                 later.insert(group, (begun + HELD_LOOK, persister));
             }
             Ok(Compacted::Nothing) => {}
-            Err(error) => warn!(%group, %error, "cannot put tables of the state engine in order"),
+            // It is tried again when more is persisted.
+            Err(error) if error.is_full() => {
+                warn!(%group, %error, "cannot put tables of the state engine in order");
+            }
+            Err(error) => {
+                error!(%group, %error, "cannot put tables of the state engine in order");
+                events.send(match error.is_damage() {
+                    true => Input::Damaged { group, reason: error.to_string() },
+                    false => Input::PersistFailed(format!("the state engine: {error}")),
+                });
+                return;
+            }
         }
     }
 }

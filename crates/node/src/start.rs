@@ -388,9 +388,10 @@ impl Node {
         let (persist_sender, jobs) = mailbox();
         let persist_events = events.clone();
         let (compact_sender, compactions) = mailbox();
+        let compact_events = events.clone();
         let compact_first = compact_sender.clone();
         spawn("persist", move || persist_loop(&jobs, &persist_events, &compact_sender))?;
-        spawn("compact", move || compact_loop(&compactions))?;
+        spawn("compact", move || compact_loop(&compactions, &compact_events))?;
         // What an earlier life of the node has left to do.
         compact_first.send_all(
             machines.iter().map(|(&group, machine)| PersistJob {

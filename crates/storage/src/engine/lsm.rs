@@ -340,7 +340,7 @@ impl Shared {
         let _one_at_a_time = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
         let done = match self.tree.compact() {
             Err(_) if self.tree.presence.is_gone() => return Ok(Compacted::Nothing),
-            done => done.map_err(|error| failed("compact", self.group, &error))?,
+            done => done.map_err(|error| self.merge_failed(&error))?,
         };
         if matches!(done, Compacted::Merged | Compacted::Reclaimed) {
             self.counters.compactions.fetch_add(1, Ordering::Relaxed);
@@ -350,6 +350,29 @@ impl Shared {
             self.counters.reclaims.fetch_add(1, Ordering::Relaxed);
         }
         Ok(done)
+    }
+
+    /// Why a merge has failed: a device that fails looks the same when tables are read and when one is
+    /// written, so they are all read.
+    fn merge_failed(&self, error: &lsm_tree::Error) -> EngineError {
+        let group = self.group;
+        let damaged = |detail: String| EngineError::Damaged { group, detail };
+        let at = |path: &Path, what: String| damaged(format!("{}: {what}", path.display()));
+        if !matches!(error, lsm_tree::Error::Io(_)) {
+            return at(&self.tree.path, error.to_string());
+        }
+        let failed = failed("compact", group, error);
+        if failed.is_full() {
+            return failed;
+        }
+        for file in table_files(&self.tree, &self.tree.path) {
+            match file.first_damage(|_| ()) {
+                Ok(None) => {}
+                Ok(Some(offset)) => return at(&file.path, format!("offset {offset}")),
+                Err(error) => return at(&file.path, error.to_string()),
+            }
+        }
+        failed
     }
 
     fn count_written(&self) {
@@ -488,7 +511,10 @@ impl Store for FjallStore {
         }
         if self.shared.budget.is_exceeded() {
             let started = Instant::now();
-            self.shared.make_room_if_there_is_space().map_err(StoreError::new)?;
+            self.shared.make_room_if_there_is_space().map_err(|error| match error.is_damage() {
+                true => StoreError::damage(error),
+                false => StoreError::new(error),
+            })?;
             let counters = &self.shared.counters;
             counters.stalls.fetch_add(1, Ordering::Relaxed);
             let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);

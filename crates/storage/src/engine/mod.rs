@@ -112,7 +112,7 @@ pub trait Persist: Clone + Send + Sync + 'static {
     /// [`Persist::persist`], which goes on beside it, and after a start.
     ///
     /// # Errors
-    /// See [`EngineError`]. Nothing is lost.
+    /// See [`EngineError`]: [`EngineError::Damaged`] if a table cannot be read. Nothing is lost.
     fn compact(&self) -> Result<Compacted, EngineError>;
 }
 
@@ -166,7 +166,17 @@ pub enum EngineError {
         /// What the engine said.
         detail: String,
     },
-    /// An operation failed; what was durable before still is.
+    /// What is stored cannot be read back, as a merge of tables has found. The state is to be discarded
+    /// and made anew, as after a read that finds the same.
+    #[error("the state of group {group} is damaged: {detail}")]
+    Damaged {
+        /// Of which group.
+        group: GroupId,
+        /// Which file, and where in it.
+        detail: String,
+    },
+    /// An operation failed; what was durable before still is. Unless the disk was full the device has
+    /// failed, so that nothing is to be tried again.
     #[error("cannot {action} the state of group {group}: {detail}")]
     Failed {
         /// What was tried.
@@ -196,8 +206,13 @@ impl EngineError {
         match self {
             Self::Failed { full, .. } => *full,
             Self::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
-            Self::Locked(_) | Self::Unusable { .. } => false,
+            Self::Locked(_) | Self::Unusable { .. } | Self::Damaged { .. } => false,
         }
+    }
+
+    /// Whether what is stored cannot be read back.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Unusable { .. })
     }
 }
 

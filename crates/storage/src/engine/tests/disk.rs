@@ -301,3 +301,45 @@ fn a_state_that_is_gone_is_persisted_nowhere() {
         assert_eq!(new.applied(), at(1));
     }
 }
+
+/// A state with so many runs of tables that a merge is due, and its table files.
+fn unmerged(path: &Path) -> (FjallEngine, FjallStore, Vec<PathBuf>) {
+    let mut engine = open(path).unwrap();
+    let mut store = engine.open_group(ONE).unwrap();
+    for index in 1..=8 {
+        commit(&mut store, index, &[put("key", &format!("{index} {}", "x".repeat(5000)))]);
+        store.persister().persist().unwrap();
+    }
+    let tables: Vec<_> = engine.table_files().into_iter().map(|(_, file)| file.path).collect();
+    assert_eq!(tables.len(), 8);
+    (engine, store, tables)
+}
+
+// Both stop a merge: the one is mended by another state, the other not.
+#[test]
+fn a_merge_tells_damage_from_a_device_that_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_engine, store, _) = unmerged(directory.path());
+    assert_eq!(store.persister().compact().unwrap(), Compacted::Merged);
+
+    let directory = tempfile::tempdir().unwrap();
+    let (_engine, store, tables) = unmerged(directory.path());
+    let mut bytes = fs::read(&tables[3]).unwrap();
+    bytes[100] ^= 0x40;
+    fs::write(&tables[3], bytes).unwrap();
+    let error = store.persister().compact().unwrap_err();
+    assert!(error.is_damage() && !error.is_full(), "{error}");
+
+    // The table that it would write cannot be created.
+    let directory = tempfile::tempdir().unwrap();
+    let (_engine, store, tables) = unmerged(directory.path());
+    let number =
+        |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().parse::<u64>().unwrap();
+    let next = tables.iter().map(number).max().unwrap() + 1;
+    for next in next..next + 20 {
+        fs::create_dir(tables[0].with_file_name(next.to_string())).unwrap();
+    }
+    let error = store.persister().compact().unwrap_err();
+    assert!(!error.is_damage() && !error.is_full(), "{error}");
+    assert_eq!(rows(&store).len(), 1);
+}
