@@ -55,6 +55,15 @@ pub(crate) fn persist_loop<P: Persist>(
     }
 }
 
+/// Giving back space has time: after a step of it comes a pause that is so many times as long. Reads and
+/// writes need processors and disk more; small rows that come and go (completion records) look like
+/// much to give back in a state of few large ones.
+const RECLAIM_PAUSE: u32 = 7;
+
+/// What the thread that merges tables yields to others, as a nice value. It must go on, or commits have
+/// to wait for merges.
+const COMPACT_NICE: i32 = 5;
+
 /// How long space that a view holds stays taken after the view was closed, at the most.
 const HELD_LOOK: Duration = Duration::from_secs(1);
 
@@ -63,9 +72,15 @@ pub(crate) fn compact_loop<P: Persist>(
     jobs: &Receiver<PersistJob<P>>,
     events: &InboxSender<Input>,
 ) {
+    // On Linux this is the thread's own.
+    if let Err(error) = rustix::process::setpriority_process(None, COMPACT_NICE) {
+        warn!(%error, "cannot lower the priority of merges");
+    }
     let mut arrived = Vec::new();
     let mut waiting: VecDeque<(GroupId, P)> = VecDeque::new();
     let mut later: BTreeMap<GroupId, (Instant, P)> = BTreeMap::new();
+    // Until when a group's space has time.
+    let mut pauses: BTreeMap<GroupId, Instant> = BTreeMap::new();
     loop {
         let now = Instant::now();
         later.retain(|group, (at, persister)| {
@@ -88,16 +103,23 @@ pub(crate) fn compact_loop<P: Persist>(
         }
         let Some((group, persister)) = waiting.pop_front() else { continue };
         let begun = Instant::now();
-        match persister.compact() {
+        pauses.retain(|_, until| *until > begun);
+        let pause = pauses.get(&group).copied();
+        match persister.compact(pause.is_none()) {
             Ok(Compacted::Merged) => waiting.push_back((group, persister)),
-            // Nobody waits for space: the disk has as long for others.
             Ok(Compacted::Reclaimed) => {
-                later.insert(group, (Instant::now() + begun.elapsed(), persister));
+                let until = Instant::now() + begun.elapsed() * RECLAIM_PAUSE;
+                pauses.insert(group, until);
+                later.insert(group, (until, persister));
             }
             Ok(Compacted::Held) => {
                 later.insert(group, (begun + HELD_LOOK, persister));
             }
-            Ok(Compacted::Nothing) => {}
+            Ok(Compacted::Nothing) => {
+                if let Some(until) = pause {
+                    later.insert(group, (until, persister));
+                }
+            }
             // It is tried again when more is persisted.
             Err(error) if error.is_full() => {
                 warn!(%group, %error, "cannot put tables of the state engine in order");

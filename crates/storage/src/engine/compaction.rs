@@ -71,13 +71,13 @@ impl Deletions {
 
 impl Tree {
     /// Takes one step. One caller at a time.
-    pub(super) fn compact(&self) -> Result<Compacted, lsm_tree::Error> {
+    pub(super) fn compact(&self, reclaims: bool) -> Result<Compacted, lsm_tree::Error> {
         let Some(tables) = self.tables.get() else { return Ok(Compacted::Nothing) };
         let tree = &tables.tree;
         // Files of tables go with the last that holds them. Not while the tree is locked: that takes
         // milliseconds, and everybody who reads would wait.
         let before: Vec<Table> = tree.current_version().iter_tables().cloned().collect();
-        let done = self.step(tables)?;
+        let done = self.step(tables, reclaims)?;
         if done != Compacted::Nothing {
             tables.published.publish(tree);
         }
@@ -88,12 +88,15 @@ impl Tree {
         Ok(if done == Compacted::Nothing && is_held { Compacted::Held } else { done })
     }
 
-    fn step(&self, tables: &Tables) -> Result<Compacted, lsm_tree::Error> {
+    fn step(&self, tables: &Tables, reclaims: bool) -> Result<Compacted, lsm_tree::Error> {
         let (tree, oldest) = (&tables.tree, self.oldest_view());
         let before = shape(tree);
         tree.compact(Arc::new(Leveled::default()), oldest.saturating_sub(1))?;
         if shape(tree) != before {
             return Ok(Compacted::Merged);
+        }
+        if !reclaims {
+            return Ok(Compacted::Nothing);
         }
         let deletions = Deletions::of(tree);
         if !deletions.are_many() && !deletions.are_left() {

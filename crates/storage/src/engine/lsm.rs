@@ -318,7 +318,7 @@ impl Shared {
             }
         }
         let runs = || self.tree.reader().map_or(0, |reader| reader.unmerged_runs);
-        while runs() > RUNS_MAX && self.compact()? == Compacted::Merged {}
+        while runs() > RUNS_MAX && self.compact(false)? == Compacted::Merged {}
         Ok(())
     }
 
@@ -336,9 +336,9 @@ impl Shared {
     }
 
     /// Puts tables in order, one step. Waits for another thread that does.
-    fn compact(&self) -> Result<Compacted, EngineError> {
+    fn compact(&self, reclaims: bool) -> Result<Compacted, EngineError> {
         let _one_at_a_time = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-        let done = match self.tree.compact() {
+        let done = match self.tree.compact(reclaims) {
             Err(_) if self.tree.presence.is_gone() => return Ok(Compacted::Nothing),
             done => done.map_err(|error| self.merge_failed(&error))?,
         };
@@ -564,8 +564,8 @@ impl Persist for FjallPersister {
         self.shared.budget.is_due(self.shared.counted.load(Ordering::Relaxed))
     }
 
-    fn compact(&self) -> Result<Compacted, EngineError> {
-        self.shared.compact()
+    fn compact(&self, reclaims: bool) -> Result<Compacted, EngineError> {
+        self.shared.compact(reclaims)
     }
 }
 

@@ -204,7 +204,7 @@ impl Persist for MemoryPersister {
         false
     }
 
-    fn compact(&self) -> Result<Compacted, EngineError> {
+    fn compact(&self, _: bool) -> Result<Compacted, EngineError> {
         Ok(Compacted::Nothing)
     }
 }

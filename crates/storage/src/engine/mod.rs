@@ -109,11 +109,12 @@ pub trait Persist: Clone + Send + Sync + 'static {
 
     /// Takes a step towards putting in order what has been persisted, if one is due. It takes up to
     /// seconds and changes nothing that a reader sees; to be called from a thread of its own after
-    /// [`Persist::persist`], which goes on beside it, and after a start.
+    /// [`Persist::persist`], which goes on beside it, and after a start. Merges that only give back space
+    /// are left for another time unless `reclaims`.
     ///
     /// # Errors
     /// See [`EngineError`]: [`EngineError::Damaged`] if a table cannot be read. Nothing is lost.
-    fn compact(&self) -> Result<Compacted, EngineError>;
+    fn compact(&self, reclaims: bool) -> Result<Compacted, EngineError>;
 }
 
 /// Whether a state is still that of its group: until the group is dropped, or another state is

@@ -293,7 +293,7 @@ fn a_state_that_is_gone_is_persisted_nowhere() {
         commit(&mut new, 1, &[put("a", "new")]);
         new.persister().persist().unwrap();
         late.persist().unwrap();
-        late.compact().unwrap();
+        late.compact(true).unwrap();
         drop((old, new, late, engine));
         let mut engine = open(directory.path()).unwrap();
         let new = engine.open_group(ONE).unwrap();
@@ -320,14 +320,14 @@ fn unmerged(path: &Path) -> (FjallEngine, FjallStore, Vec<PathBuf>) {
 fn a_merge_tells_damage_from_a_device_that_fails() {
     let directory = tempfile::tempdir().unwrap();
     let (_engine, store, _) = unmerged(directory.path());
-    assert_eq!(store.persister().compact().unwrap(), Compacted::Merged);
+    assert_eq!(store.persister().compact(true).unwrap(), Compacted::Merged);
 
     let directory = tempfile::tempdir().unwrap();
     let (_engine, store, tables) = unmerged(directory.path());
     let mut bytes = fs::read(&tables[3]).unwrap();
     bytes[100] ^= 0x40;
     fs::write(&tables[3], bytes).unwrap();
-    let error = store.persister().compact().unwrap_err();
+    let error = store.persister().compact(true).unwrap_err();
     assert!(error.is_damage() && !error.is_full(), "{error}");
 
     // The table that it would write cannot be created.
@@ -339,7 +339,7 @@ fn a_merge_tells_damage_from_a_device_that_fails() {
     for next in next..next + 20 {
         fs::create_dir(tables[0].with_file_name(next.to_string())).unwrap();
     }
-    let error = store.persister().compact().unwrap_err();
+    let error = store.persister().compact(true).unwrap_err();
     assert!(!error.is_damage() && !error.is_full(), "{error}");
     assert_eq!(rows(&store).len(), 1);
 }
