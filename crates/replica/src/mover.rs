@@ -46,6 +46,9 @@ use task::{Task, TaskId};
 /// through before copying is.
 const COUNTED_PER_CHUNK: usize = 2;
 
+/// Chunks that one look reads of slots that stand still, at most; more is read at the next one.
+const STEPS_AT_A_LOOK: usize = 8;
+
 /// Bytes of rows that are weighed at a time, before anything is copied.
 const WEIGHED_PER_LOOK: u64 = 512 << 10;
 
@@ -213,8 +216,8 @@ enum LookSide {
 /// What a look has found, for [`Mover::looked`].
 #[derive(Debug)]
 pub struct Found {
-    /// `None`: it is to be looked again.
-    step: Option<Step>,
+    /// One after the other; none: it is to be looked again.
+    steps: Vec<Step>,
     stage: Option<Stage>,
     weighing: Option<Weighing>,
 }
@@ -243,8 +246,8 @@ impl Look {
         match &self.side {
             LookSide::Target => {
                 let stage = target_stage(&holdings, found);
-                let step = Some(target_step(&holdings, found));
-                Ok(Some(Found { step, stage, weighing: None }))
+                let steps = vec![target_step(&holdings, found)];
+                Ok(Some(Found { steps, stage, weighing: None }))
             }
             LookSide::Source { target, clock, is_late, limits, weighing, part_bytes } => {
                 // The slots are counted while they are copied, and at the freeze there is little left.
@@ -273,19 +276,23 @@ impl Look {
                 if freezes && !is_counted {
                     return Ok(None);
                 }
-                let mut looked = Found { step: Some(step), stage, weighing: weighing.clone() };
+                let mut steps = vec![step];
+                if stage == Some(Stage::Frozen) {
+                    follow_up(&source, &mut steps)?;
+                }
+                let mut looked = Found { steps, stage, weighing: weighing.clone() };
                 let opens = matches!(
-                    &looked.step,
-                    Some(Step::Propose(command)) if matches!(command.op, GroupOp::ExportOpen { .. })
+                    &looked.steps[..],
+                    [Step::Propose(command)] if matches!(command.op, GroupOp::ExportOpen { .. })
                 );
                 if let (true, Some(weighing)) = (opens, &mut looked.weighing) {
                     let slots: Vec<Slot> = found.slots.iter().collect();
                     match machine.weigh(&slots, weighing, *part_bytes, WEIGHED_PER_LOOK)? {
-                        Weighed::GoesOn => looked.step = None,
+                        Weighed::GoesOn => looked.steps.clear(),
                         Weighed::Light => looked.weighing = None,
                         Weighed::Heavy { first } => {
                             let keep: SlotSet = slots.into_iter().take(first).collect();
-                            looked.step = Some(Step::Tell(Op::Split { tag: found.tag, keep }));
+                            looked.steps = vec![Step::Tell(Op::Split { tag: found.tag, keep })];
                             looked.weighing = None;
                         }
                     }
@@ -294,6 +301,22 @@ impl Look {
             }
         }
     }
+}
+
+/// Clients wait while slots stand still: what is left to send is sent at one look, as long as it is
+/// little, each chunk as if the ones before had arrived.
+fn follow_up<S: Store>(
+    source: &Source<'_, SourceRows<'_, S>>,
+    steps: &mut Vec<Step>,
+) -> Result<(), MachineError> {
+    let Some(mut target) = source.target.cloned() else { return Ok(()) };
+    while let Some(Step::Send(sent)) = steps.last()
+        && target.expect(sent)
+        && steps.len() < STEPS_AT_A_LOOK
+    {
+        steps.push(source_step(&Source { target: Some(&target), ..*source })?);
+    }
+    Ok(())
 }
 
 /// What an answer is about.

@@ -44,7 +44,8 @@ pub use controller::{
     Side, Then, What, Why, founding_slots,
 };
 pub use driver::{
-    Limits, Source, Stage, Step, activation, source_stage, source_step, target_stage, target_step,
+    Limits, Source, Stage, Step, activation, complete_step, source_stage, source_step,
+    target_stage, target_step,
 };
 pub use holdings::{
     BadPayload, CHUNK_BYTES_MAX, Changes, Cursor, Dead, Entry, Export, Frozen, Gate, GroupCommand,

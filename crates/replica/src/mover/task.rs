@@ -5,7 +5,7 @@ use core::time::Duration;
 use kontiki_kv::Weighing;
 use kontiki_shard::{
     Call, GroupCommand, GroupOp, ImportStage, ImportStatus, Limits, Move, MoveAnswer, MoveId, Op,
-    Phase, Place, Query, Side, Stage, Step, Verdict, activation,
+    Phase, Query, Side, Stage, Step, Verdict, activation, complete_step,
 };
 use kontiki_types::{GroupId, Instant, LogTime};
 
@@ -200,7 +200,7 @@ impl Mover {
         let now = self.now;
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.is_looked_at = false;
-        let Some(Found { step, stage, weighing }) = found else {
+        let Some(Found { steps, stage, weighing }) = found else {
             task.not_before = now + AGAIN;
             return;
         };
@@ -215,7 +215,12 @@ impl Mover {
         if let Some(stage) = stage {
             self.comes_to(id, stage);
         }
-        let (Some(task), Some(step)) = (self.tasks.get_mut(&id), step) else { return };
+        steps.into_iter().for_each(|step| self.take(id, step));
+    }
+
+    fn take(&mut self, id: TaskId, step: Step) {
+        let now = self.now;
+        let Some(task) = self.tasks.get_mut(&id) else { return };
         match step {
             Step::Wait => task.not_before = now + WAIT,
             Step::Over => task.is_over = true,
@@ -301,15 +306,14 @@ impl Mover {
     fn send(&mut self, id: TaskId, command: GroupCommand) {
         let to = command.group.id;
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        let GroupOp::Chunk { place, reached, payload, .. } = &command.op else {
+        let GroupOp::Chunk { payload, .. } = &command.op else {
             // It follows the chunks that are under way, and its answer is what counts.
             task.waits = true;
             self.tell(to, &Call::Carry { command }, Purpose::Target(id));
             return;
         };
-        if let Some(import) = task.target.as_mut().and_then(|status| status.import.as_mut()) {
-            import.next = Place { number: place.number + 1, ..*place };
-            import.reached = reached.clone();
+        if let Some(target) = &mut task.target {
+            target.expect(&command);
         }
         let bytes = payload.len() as u64;
         task.in_flight += 1;
@@ -352,8 +356,13 @@ impl Mover {
         task.waits = false;
         match came {
             Some((Verdict::Done, status)) => {
-                task.target = Some(status.clone());
                 self.log_time = self.log_time.max(status.log_time);
+                let next = complete_step(&task.found, &status);
+                task.target = Some(status);
+                if let Some(next) = next {
+                    self.comes_to(id, Stage::Complete);
+                    self.take(id, next);
+                }
             }
             // It is asked, or told again.
             _ => {

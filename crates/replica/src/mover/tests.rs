@@ -18,6 +18,10 @@ struct World {
     /// Requests and looks that are under way, each with its mover.
     open: Vec<(usize, MoverOutput)>,
     reports: Vec<Report>,
+    /// Requests arrive as they were sent, not in any order.
+    in_order: bool,
+    /// Looks at the source between the freeze and the commit.
+    looks_frozen: usize,
     terms: BTreeMap<GroupId, u64>,
     now: u64,
     random: u64,
@@ -55,6 +59,8 @@ impl World {
             movers: (0..2).map(mover).collect(),
             open: Vec::new(),
             reports: Vec::new(),
+            in_order: false,
+            looks_frozen: 0,
             terms: [CONTROLLER, SOURCE, TARGET].map(|group| (group, 0)).into(),
             now: 1_000_000,
             random: seed,
@@ -168,12 +174,16 @@ impl World {
             self.now += 10;
             return;
         }
-        let which = self.draw(self.open.len() as u64) as usize;
+        let which = if self.in_order { 0 } else { self.draw(self.open.len() as u64) as usize };
         let (at, output) = self.open.remove(which);
         let is_lost = self.loses > 0 && self.draw(self.loses) == 0;
         match output {
             MoverOutput::Report(_) | MoverOutput::Slow { .. } => {}
             MoverOutput::Look { ticket, group, mut look } => {
+                let has = |wanted: fn(&Report) -> bool| self.reports.iter().any(wanted);
+                let is_frozen = has(|report| matches!(report, Report::Freezing { .. }))
+                    && !has(|report| matches!(report, Report::Committed { .. }));
+                self.looks_frozen += usize::from(group == SOURCE && is_frozen);
                 look.set_clock(LogTime(self.now));
                 let machine = self.machines.get_mut(&group).expect("a group");
                 let step = look.take(machine).expect("sound");
@@ -266,6 +276,15 @@ fn a_move_is_carried_out_while_clients_write() {
         assert_eq!(done.count(), 1, "{:?}", world.reports);
         let given_up = |report: &Report| matches!(report, Report::GivenUp { .. });
         assert!(!world.reports.iter().any(given_up), "{:?}", world.reports);
+    }
+}
+
+/// Clients wait, and each look is a way through the apply stage and back.
+#[test]
+fn slots_that_stand_still_are_looked_at_once() {
+    for seed in 0..8 {
+        let world = run_in(World { in_order: true, ..World::new(seed, 0) }, false);
+        assert_eq!(world.looks_frozen, 1, "seed {seed}");
     }
 }
 

@@ -27,7 +27,7 @@ mod target;
 use crate::controller::{Aborted, Committed, Op};
 use crate::{GroupCommand, MoveId, Tag};
 
-pub use source::{Source, source_step};
+pub use source::{Source, complete_step, source_step};
 pub use stage::{Stage, source_stage, target_stage};
 pub use target::{activation, target_step};
 

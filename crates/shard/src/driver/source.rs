@@ -80,6 +80,22 @@ pub fn source_step<D: SourceData>(source: &Source<'_, D>) -> Result<Step, D::Err
     })
 }
 
+/// What the source's leader does next for a planned move once the target has said that it has
+/// everything: to know it, nobody has to look at the source's state. `None` if the target has not.
+pub fn complete_step(found: &Move, status: &ImportStatus) -> Option<Step> {
+    let tag = found.tag;
+    let import = status.import.as_ref().filter(|import| import.tag == tag)?;
+    let is_complete = import.stage == ImportStage::Complete && !status.is_closed;
+    if found.phase != Phase::Planned || !is_complete {
+        return None;
+    }
+    if planted(Plant::DroppedBeforeCommit) {
+        let (group, op) = (found.from?, GroupOp::Drop { cites: forged(tag).0 });
+        return Some(Step::Propose(GroupCommand { group, tag, op }));
+    }
+    Some(Step::Tell(Op::Commit { tag }))
+}
+
 impl<D: SourceData> Source<'_, D> {
     fn propose(&self, tag: Tag, op: GroupOp) -> Step {
         Step::Propose(GroupCommand { group: self.holdings.group(), tag, op })
@@ -119,10 +135,10 @@ impl<D: SourceData> Source<'_, D> {
         };
         Ok(match import.stage {
             ImportStage::Open => return self.send_on(export, import, status),
-            ImportStage::Complete if planted(Plant::DroppedBeforeCommit) => {
-                self.propose(tag, GroupOp::Drop { cites: forged(tag).0 })
-            }
-            ImportStage::Complete => Step::Tell(Op::Commit { tag }),
+            ImportStage::Complete => match complete_step(self.found, status) {
+                Some(step) => step,
+                None => Step::AskController(tag.id),
+            },
             ImportStage::Failed { why: why @ Why::Skew { .. } } => self.give_up(Then::Cancel, why),
             ImportStage::Failed { why } => self.give_up(Then::Retry, why),
         })

@@ -126,6 +126,18 @@ pub struct ImportStatus {
     pub log_time: LogTime,
 }
 
+impl ImportStatus {
+    /// Counts a chunk that was sent as arrived, though nothing was heard of it; whether it is one.
+    pub fn expect(&mut self, sent: &GroupCommand) -> bool {
+        let GroupOp::Chunk { place, reached, .. } = &sent.op else { return false };
+        if let Some(import) = &mut self.import {
+            import.next = Place { number: place.number + 1, ..*place };
+            import.reached = reached.clone();
+        }
+        true
+    }
+}
+
 /// How far an import is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ImportProgress {
