@@ -31,7 +31,7 @@ use kontiki_kv::command::{Read, Write};
 use kontiki_kv::{Machine, MachineError, Proposal, Store, Weighed, Weighing, WriteRequest};
 use kontiki_shard::{
     Answer as Said, Call, GroupOp, ImportStatus, Limits, Move, MoveId, Op, Phase, Query, Side,
-    SlotSet, Source, Stage, Step, Told, Verdict, source_stage, source_step, target_stage,
+    SlotSet, Source, Stage, Step, Tag, Told, Verdict, source_stage, source_step, target_stage,
     target_step,
 };
 use kontiki_types::plant::{Plant, planted};
@@ -351,6 +351,8 @@ pub struct Mover {
     open: BTreeMap<u64, (Purpose, Option<u64>)>,
     led: BTreeMap<GroupId, Term>,
     duties: Duties,
+    /// The attempt whose slots stand still, or are about to, and how long that counts.
+    still: Option<(TaskId, Tag, Instant)>,
     tasks: BTreeMap<TaskId, Task>,
     /// Nothing is copied before: what was sent is paid for.
     copy_at: Instant,
@@ -372,6 +374,7 @@ impl Mover {
             open: BTreeMap::new(),
             led: BTreeMap::new(),
             duties: Duties::default(),
+            still: None,
             tasks: BTreeMap::new(),
             copy_at: Instant(0),
             now: Instant(0),
@@ -420,8 +423,8 @@ impl Mover {
 
     /// When [`Mover::poll`] is to be called at the latest.
     pub fn next_deadline(&self) -> Instant {
-        let tasks = self.tasks.values().filter(|task| task.is_free(&self.limits));
-        let tasks = tasks.map(|task| self.look_at(task));
+        let tasks = self.tasks.iter().filter(|(_, task)| task.is_free(&self.limits));
+        let tasks = tasks.map(|(id, task)| self.look_at(*id, task));
         tasks.fold(self.duties_at(), Instant::min)
     }
 

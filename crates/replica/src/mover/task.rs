@@ -152,16 +152,36 @@ impl Task {
 
 impl Mover {
     /// When a task that is free is to be looked at.
-    pub(super) fn look_at(&self, task: &Task) -> Instant {
+    ///
+    /// While slots of one move stand still, nothing is copied for others: clients wait for entries that
+    /// would stand behind chunks in the logs. Nor are they frozen before chunks of others have arrived.
+    pub(super) fn look_at(&self, id: TaskId, task: &Task) -> Instant {
         let copied = if task.copies && task.frozen.is_none() { self.copy_at } else { Instant(0) };
-        task.not_before.max(copied)
+        let copies = id.is_source && task.found.phase == Phase::Planned && task.frozen.is_none();
+        let held = match self.stands_still() {
+            Some((still, until)) if copies && (still != id || self.others_copy(id)) => until,
+            _ => Instant(0),
+        };
+        task.not_before.max(copied).max(held)
+    }
+
+    /// The side whose slots stand still, or are about to, and when that does not count any more.
+    fn stands_still(&self) -> Option<(TaskId, Instant)> {
+        let (id, tag, until) = self.still?;
+        let task = self.tasks.get(&id).filter(|task| task.found.tag == tag && !task.is_over)?;
+        let is_still = task.found.phase == Phase::Planned || task.frozen.is_some();
+        (is_still && until > self.now).then_some((id, until))
+    }
+
+    fn others_copy(&self, id: TaskId) -> bool {
+        self.tasks.iter().any(|(other, task)| *other != id && task.in_flight > 0)
     }
 
     pub(super) fn look_at_tasks(&mut self) {
         let ready: Vec<TaskId> = self
             .tasks
             .iter()
-            .filter(|(_, task)| task.is_free(&self.limits) && self.look_at(task) <= self.now)
+            .filter(|(id, task)| task.is_free(&self.limits) && self.look_at(**id, task) <= self.now)
             .map(|(id, _)| *id)
             .collect();
         for id in ready {
@@ -278,12 +298,19 @@ impl Mover {
     }
 
     fn propose(&mut self, id: TaskId, command: GroupCommand) {
-        let now = self.now;
+        let (now, others_copy) = (self.now, self.others_copy(id));
+        if command.op == GroupOp::Freeze {
+            if self.stands_still().is_some_and(|(still, _)| still != id) {
+                // One after the other: this one is looked at again when that one is through.
+                return;
+            }
+            self.still = Some((id, command.tag, now + self.limits.freeze));
+        }
         let Some(task) = self.tasks.get_mut(&id) else { return };
         match command.op {
             // What is under way may come to nothing, and would have to be sent again within the
             // freeze.
-            GroupOp::Freeze if task.in_flight > 0 => {
+            GroupOp::Freeze if task.in_flight > 0 || others_copy => {
                 task.drains = true;
                 return;
             }

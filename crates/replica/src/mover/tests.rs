@@ -288,6 +288,33 @@ fn slots_that_stand_still_are_looked_at_once() {
     }
 }
 
+/// Chunks of other moves would stand before what clients wait for.
+#[test]
+fn while_slots_stand_still_nothing_is_copied_for_others() {
+    for seed in 0..4 {
+        let mut world = World::new(seed, 0);
+        world.movers = (0..2).map(|number| mover_of_parts(number, 1500)).collect();
+        world.lead(SOURCE, 0);
+        world.lead(TARGET, 1);
+        let world = run_in(world, false);
+        let (mut still, mut freezes) = (None, 0);
+        for report in &world.reports {
+            match report {
+                Report::Freezing { id } => {
+                    assert_eq!(still.replace(*id), None, "seed {seed}: two stand still");
+                    freezes += 1;
+                }
+                Report::Sent { id, .. } => assert!(still.is_none_or(|still| still == *id)),
+                Report::Done { id, .. } | Report::GivenUp { id, .. } if still == Some(*id) => {
+                    still = None;
+                }
+                _ => {}
+            }
+        }
+        assert!(freezes > 2, "seed {seed}: {freezes}");
+    }
+}
+
 #[test]
 fn lost_answers_cost_time_and_nothing_else() {
     for seed in 0..4 {
