@@ -46,9 +46,6 @@ use task::{Task, TaskId};
 /// through before copying is.
 const COUNTED_PER_CHUNK: usize = 2;
 
-/// Chunks that one look reads of slots that stand still, at most; more is read at the next one.
-const STEPS_AT_A_LOOK: usize = 8;
-
 /// Bytes of rows that are weighed at a time, before anything is copied.
 const WEIGHED_PER_LOOK: u64 = 512 << 10;
 
@@ -61,6 +58,8 @@ pub struct MoverLimits {
     pub copy_bytes_per_second: u64,
     /// Chunks of a move that are under way at a time.
     pub chunks_in_flight: usize,
+    /// Chunks that one look reads of slots that stand still; more is read at the next one.
+    pub chunks_at_a_look: usize,
     /// A move of more bytes than this is split, if it has more than one slot.
     pub part_bytes: u64,
     /// When clients have kept what is left from getting small for so long, the slots are frozen with
@@ -76,14 +75,16 @@ pub struct MoverLimits {
 }
 
 impl Default for MoverLimits {
-    /// Chunks of 256 KiB, four of them under way, 48 MiB per second; 64 MiB in a move; twice as much left
-    /// at the freeze after each half a second of trying, up to 1 MiB; ten minutes for an attempt, and
-    /// two seconds for a freeze, less than clients wait.
+    /// Chunks of 256 KiB, four of them under way, eight read at a time of slots that stand still, 48 MiB
+    /// per second; 64 MiB in a move; twice as much left at the freeze after each half a second of
+    /// trying, up to 1 MiB; ten minutes for an attempt, and two seconds for a freeze, less than clients
+    /// wait.
     fn default() -> Self {
         Self {
             step: Limits::default(),
             copy_bytes_per_second: 48 << 20,
             chunks_in_flight: 4,
+            chunks_at_a_look: 8,
             part_bytes: 64 << 20,
             patience: Duration::from_millis(500),
             freeze_bytes_most: 1 << 20,
@@ -209,6 +210,7 @@ enum LookSide {
         /// How far the slots are weighed, if they are to be before they are copied.
         weighing: Option<Weighing>,
         part_bytes: u64,
+        chunks_at_a_look: usize,
     },
     Target,
 }
@@ -249,7 +251,15 @@ impl Look {
                 let steps = vec![target_step(&holdings, found)];
                 Ok(Some(Found { steps, stage, weighing: None }))
             }
-            LookSide::Source { target, clock, is_late, limits, weighing, part_bytes } => {
+            LookSide::Source {
+                target,
+                clock,
+                is_late,
+                limits,
+                weighing,
+                part_bytes,
+                chunks_at_a_look,
+            } => {
                 // The slots are counted while they are copied, and at the freeze there is little left.
                 let is_counted = match holdings.export(found.tag.id) {
                     Some(export) if found.phase == Phase::Planned => {
@@ -278,7 +288,7 @@ impl Look {
                 }
                 let mut steps = vec![step];
                 if stage == Some(Stage::Frozen) {
-                    follow_up(&source, &mut steps)?;
+                    follow_up(&source, *chunks_at_a_look, &mut steps)?;
                 }
                 let mut looked = Found { steps, stage, weighing: weighing.clone() };
                 let opens = matches!(
@@ -307,12 +317,13 @@ impl Look {
 /// little, each chunk as if the ones before had arrived.
 fn follow_up<S: Store>(
     source: &Source<'_, SourceRows<'_, S>>,
+    most: usize,
     steps: &mut Vec<Step>,
 ) -> Result<(), MachineError> {
     let Some(mut target) = source.target.cloned() else { return Ok(()) };
     while let Some(Step::Send(sent)) = steps.last()
         && target.expect(sent)
-        && steps.len() < STEPS_AT_A_LOOK
+        && steps.len() < most
     {
         steps.push(source_step(&Source { target: Some(&target), ..*source })?);
     }

@@ -206,7 +206,15 @@ impl Mover {
             let clock = LogTime(0);
             let (part_bytes, weighing) = (limits.part_bytes, task.weighing.clone());
             let step = Limits { freeze_bytes: task.freeze_bytes(&limits, now), ..limits.step };
-            LookSide::Source { target, clock, is_late, limits: step, weighing, part_bytes }
+            LookSide::Source {
+                target,
+                clock,
+                is_late,
+                limits: step,
+                weighing,
+                part_bytes,
+                chunks_at_a_look: limits.chunks_at_a_look,
+            }
         } else {
             LookSide::Target
         };

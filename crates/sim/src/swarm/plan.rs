@@ -149,6 +149,8 @@ fn shard(config: &mut StoreConfig, random: &mut Random) {
     moves.step.chunk_bytes = random.between(60, 2000) as usize;
     moves.step.freeze_bytes = random.between(0, 600);
     moves.chunks_in_flight = random.between(1, 4) as usize;
+    // What is sent at once arrives in order, or not at all.
+    moves.chunks_at_a_look = random.between(1, 4) as usize;
     moves.attempt = random.time(Duration::from_millis(1500), Duration::from_secs(8));
     moves.freeze = random.time(Duration::from_millis(300), Duration::from_secs(2));
     // Content that takes its time is content that changes on its way.
