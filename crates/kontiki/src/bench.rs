@@ -73,6 +73,9 @@ struct KvArgs {
     /// Part of the operations that read, 0 to 1.
     #[arg(long, default_value_t = 0.0)]
     read_share: f64,
+    /// Read without having written every key first: an earlier run has.
+    #[arg(long)]
+    no_fill: bool,
     /// How long to measure, in seconds [default: 10 unless --ops is given].
     #[arg(long)]
     seconds: Option<f64>,
@@ -128,6 +131,7 @@ fn kv(args: KvArgs) -> Result<()> {
         seconds: args.seconds,
         ops: args.ops,
         warm_up_seconds: args.warm_up,
+        fill: args.no_fill.then_some(false),
         seed: args.seed,
         server_pids: args.server_pids,
         metrics_urls: args.metrics,

@@ -73,15 +73,65 @@ impl<T> Budget<T> {
         self.total.load(Ordering::Relaxed) > self.squeezed(self.limit)
     }
 
-    /// Whether a group with `own` bytes should make room soon: half of the whole is used, and this
-    /// group has its share of it or more.
+    /// Whether a group with `own` bytes should make room soon. From half of the whole on those with twice
+    /// the mean are, and the fuller it is the less they need; at three quarters the mean is enough. So
+    /// groups take turns, and each writes about twice as much at once as if all went together.
     pub(super) fn is_due(&self, own: usize) -> bool {
         let total = self.total.load(Ordering::Relaxed);
-        total > self.squeezed(self.limit) / 2 && own.saturating_mul(self.members()) >= total
+        let limit = self.squeezed(self.limit);
+        let (half, quarter) = (limit / 2, (limit / 4).max(1));
+        if total <= half {
+            return false;
+        }
+        let left = quarter - (total - half).min(quarter);
+        let needed = total as u128 * (quarter + left) as u128;
+        own as u128 * self.members() as u128 * quarter as u128 >= needed
     }
 
     /// The group with the most bytes.
     pub(super) fn largest(&self, bytes: impl Fn(&T) -> usize) -> Option<Arc<T>> {
         self.all().into_iter().max_by_key(|group| bytes(group))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Groups that are written alike write most of what they may keep at once.
+    #[test]
+    fn groups_take_turns() {
+        let groups: Vec<Arc<()>> = (0..4).map(|_| Arc::new(())).collect();
+        let budget = Budget::new(100_000);
+        groups.iter().for_each(|group| budget.join(group));
+        let (mut own, mut persisted) = ([0; 4], Vec::new());
+        for turn in 0..40_000 {
+            let group = turn % own.len();
+            own[group] += 10;
+            budget.moved(0, 10);
+            assert!(!budget.is_exceeded());
+            if budget.is_due(own[group]) {
+                persisted.push(own[group]);
+                budget.moved(std::mem::take(&mut own[group]), 0);
+            }
+        }
+        let later = &persisted[8..];
+        assert!(later.iter().all(|bytes| *bytes > 20_000), "{persisted:?}");
+    }
+
+    #[test]
+    fn a_group_alone_uses_three_quarters_and_of_many_the_large_ones_go_first() {
+        let budget = Budget::new(1000);
+        let group = Arc::new(());
+        budget.join(&group);
+        budget.moved(0, 749);
+        assert!(!budget.is_due(749));
+        budget.moved(749, 750);
+        assert!(budget.is_due(750));
+        let other = Arc::new(());
+        budget.join(&other);
+        assert!(budget.is_due(375) && !budget.is_due(374));
+        budget.moved(750, 600);
+        assert!(budget.is_due(480) && !budget.is_due(470));
     }
 }

@@ -23,6 +23,11 @@ use super::tables::{Tables, Tree};
 const DELETED_PART: u64 = 4;
 /// Less than this is not worth a merge, in bytes.
 const DELETED_MIN: u64 = 1 << 20;
+/// Tables of what was persisted that are merged at once, at least. A merge reads and writes all of the
+/// next level: the more of them at once, the less is written in all. A reader looks at the filter of each.
+const UNMERGED: u8 = 12;
+/// Bytes of a table. [`UNMERGED`] of them are what the first level may have.
+const TABLE_BYTES: u64 = 32 << 20;
 /// The last of a tree's levels, where deletions end.
 const LAST: u8 = 6;
 /// A tree of no more bytes than this may be merged at once, where smaller steps lead to nothing.
@@ -91,7 +96,7 @@ impl Tree {
     fn step(&self, tables: &Tables, reclaims: bool) -> Result<Compacted, lsm_tree::Error> {
         let (tree, oldest) = (&tables.tree, self.oldest_view());
         let before = shape(tree);
-        tree.compact(Arc::new(Leveled::default()), oldest.saturating_sub(1))?;
+        tree.compact(Arc::new(leveled()), oldest.saturating_sub(1))?;
         if shape(tree) != before {
             return Ok(Compacted::Merged);
         }
@@ -108,7 +113,7 @@ impl Tree {
         }
         if deletions.are_many() {
             // No level but the last may have anything, so that each is over its limit.
-            let downwards = Leveled::default().with_l0_threshold(0);
+            let downwards = leveled().with_l0_threshold(0);
             tree.compact(Arc::new(downwards), oldest.saturating_sub(1))?;
             // It merges only tables that do not reach beyond those below them.
             let lowest = (0..LAST).rev().find(|level| count(tree, *level) > 0);
@@ -123,6 +128,10 @@ impl Tree {
         }
         Ok(if shape(tree) == before { Compacted::Nothing } else { Compacted::Reclaimed })
     }
+}
+
+fn leveled() -> Leveled {
+    Leveled::default().with_l0_threshold(UNMERGED).with_table_target_size(TABLE_BYTES)
 }
 
 fn count(tree: &AnyTree, level: u8) -> usize {

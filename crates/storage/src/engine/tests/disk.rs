@@ -306,12 +306,12 @@ fn a_state_that_is_gone_is_persisted_nowhere() {
 fn unmerged(path: &Path) -> (FjallEngine, FjallStore, Vec<PathBuf>) {
     let mut engine = open(path).unwrap();
     let mut store = engine.open_group(ONE).unwrap();
-    for index in 1..=8 {
+    for index in 1..=14 {
         commit(&mut store, index, &[put("key", &format!("{index} {}", "x".repeat(5000)))]);
         store.persister().persist().unwrap();
     }
     let tables: Vec<_> = engine.table_files().into_iter().map(|(_, file)| file.path).collect();
-    assert_eq!(tables.len(), 8);
+    assert_eq!(tables.len(), 14);
     (engine, store, tables)
 }
 
