@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use kontiki_storage::engine::{Compacted, Persist};
+use kontiki_storage::engine::{Compacted, Effort, Persist};
 use kontiki_types::GroupId;
 use tracing::{error, warn};
 
@@ -64,6 +64,9 @@ const RECLAIM_PAUSE: u32 = 7;
 /// to wait for merges.
 const COMPACT_NICE: i32 = 5;
 
+/// A group counts as quiet when so long nothing of it was persisted: then its reads are made cheaper.
+const QUIET: Duration = Duration::from_secs(10);
+
 /// How long space that a view holds stays taken after the view was closed, at the most.
 const HELD_LOOK: Duration = Duration::from_secs(1);
 
@@ -77,49 +80,51 @@ pub(crate) fn compact_loop<P: Persist>(
         warn!(%error, "cannot lower the priority of merges");
     }
     let mut arrived = Vec::new();
-    let mut waiting: VecDeque<(GroupId, P)> = VecDeque::new();
-    let mut later: BTreeMap<GroupId, (Instant, P)> = BTreeMap::new();
+    let mut waiting: VecDeque<(GroupId, P, Effort)> = VecDeque::new();
+    let mut later: BTreeMap<GroupId, (Instant, P, Effort)> = BTreeMap::new();
     // Until when a group's space has time.
     let mut pauses: BTreeMap<GroupId, Instant> = BTreeMap::new();
     loop {
         let now = Instant::now();
-        later.retain(|group, (at, persister)| {
+        later.retain(|group, (at, persister, effort)| {
             let is_due = *at <= now;
             if is_due {
-                waiting.push_back((*group, persister.clone()));
+                waiting.push_back((*group, persister.clone(), *effort));
             }
             !is_due
         });
-        let patience = match later.values().map(|(at, _)| *at).min() {
+        let patience = match later.values().map(|(at, ..)| *at).min() {
             _ if !waiting.is_empty() => Some(Duration::ZERO),
             at => at.map(|at| at.saturating_duration_since(now)),
         };
         jobs.receive(&mut arrived, patience);
         for PersistJob { group, persister } in arrived.drain(..) {
             // The latest counts: a snapshot may have put another state in the place of one.
-            waiting.retain(|(other, _)| *other != group);
+            waiting.retain(|(other, ..)| *other != group);
             later.remove(&group);
-            waiting.push_back((group, persister));
+            waiting.push_back((group, persister, Effort::Space));
         }
-        let Some((group, persister)) = waiting.pop_front() else { continue };
+        let Some((group, persister, effort)) = waiting.pop_front() else { continue };
         let begun = Instant::now();
         pauses.retain(|_, until| *until > begun);
         let pause = pauses.get(&group).copied();
-        match persister.compact(pause.is_none()) {
-            Ok(Compacted::Merged) => waiting.push_back((group, persister)),
+        match persister.compact(if pause.is_none() { effort } else { Effort::Needed }) {
+            Ok(Compacted::Merged) => waiting.push_back((group, persister, effort)),
             Ok(Compacted::Reclaimed) => {
                 let until = Instant::now() + begun.elapsed() * RECLAIM_PAUSE;
                 pauses.insert(group, until);
-                later.insert(group, (until, persister));
+                later.insert(group, (until, persister, effort));
             }
             Ok(Compacted::Held) => {
-                later.insert(group, (begun + HELD_LOOK, persister));
+                later.insert(group, (begun + HELD_LOOK, persister, effort));
             }
-            Ok(Compacted::Nothing) => {
-                if let Some(until) = pause {
-                    later.insert(group, (until, persister));
+            Ok(Compacted::Nothing) => match pause {
+                Some(until) => drop(later.insert(group, (until, persister, effort))),
+                None if effort < Effort::Reads => {
+                    later.insert(group, (begun + QUIET, persister, Effort::Reads));
                 }
-            }
+                None => {}
+            },
             // It is tried again when more is persisted.
             Err(error) if error.is_full() => {
                 warn!(%group, %error, "cannot put tables of the state engine in order");

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use lsm_tree::compaction::{Leveled, PullDown};
 use lsm_tree::{AbstractTree, AnyTree, Table};
 
-use super::Compacted;
 use super::tables::{Tables, Tree};
+use super::{Compacted, Effort};
 
 /// Deletions are merged with what they delete when that may be this part of all rows, 1 in so many.
 const DELETED_PART: u64 = 4;
@@ -28,6 +28,10 @@ const DELETED_MIN: u64 = 1 << 20;
 const UNMERGED: u8 = 12;
 /// Bytes of a table. [`UNMERGED`] of them are what the first level may have.
 const TABLE_BYTES: u64 = 32 << 20;
+/// So many tables that are not merged are worth a merge where nothing is written.
+const UNMERGED_QUIET: usize = 3;
+/// They are then merged with at most so many times as much below them.
+const BELOW_QUIET: u64 = 8;
 /// The last of a tree's levels, where deletions end.
 const LAST: u8 = 6;
 /// A tree of no more bytes than this may be merged at once, where smaller steps lead to nothing.
@@ -76,13 +80,13 @@ impl Deletions {
 
 impl Tree {
     /// Takes one step. One caller at a time.
-    pub(super) fn compact(&self, reclaims: bool) -> Result<Compacted, lsm_tree::Error> {
+    pub(super) fn compact(&self, effort: Effort) -> Result<Compacted, lsm_tree::Error> {
         let Some(tables) = self.tables.get() else { return Ok(Compacted::Nothing) };
         let tree = &tables.tree;
         // Files of tables go with the last that holds them. Not while the tree is locked: that takes
         // milliseconds, and everybody who reads would wait.
         let before: Vec<Table> = tree.current_version().iter_tables().cloned().collect();
-        let done = self.step(tables, reclaims)?;
+        let done = self.step(tables, effort)?;
         if done != Compacted::Nothing {
             tables.published.publish(tree);
         }
@@ -93,16 +97,28 @@ impl Tree {
         Ok(if done == Compacted::Nothing && is_held { Compacted::Held } else { done })
     }
 
-    fn step(&self, tables: &Tables, reclaims: bool) -> Result<Compacted, lsm_tree::Error> {
-        let (tree, oldest) = (&tables.tree, self.oldest_view());
+    fn step(&self, tables: &Tables, effort: Effort) -> Result<Compacted, lsm_tree::Error> {
+        let tree = &tables.tree;
         let before = shape(tree);
-        tree.compact(Arc::new(leveled()), oldest.saturating_sub(1))?;
+        let oldest = self.oldest_view().saturating_sub(1);
+        tree.compact(Arc::new(leveled()), oldest)?;
+        if effort == Effort::Reads
+            && shape(tree) == before
+            && let Some(level) = below_unmerged(tree)
+        {
+            tree.compact(Arc::new(PullDown(0, level)), oldest)?;
+        }
         if shape(tree) != before {
             return Ok(Compacted::Merged);
         }
-        if !reclaims {
-            return Ok(Compacted::Nothing);
+        match effort {
+            Effort::Needed => Ok(Compacted::Nothing),
+            Effort::Space | Effort::Reads => self.reclaim(tree),
         }
+    }
+
+    fn reclaim(&self, tree: &AnyTree) -> Result<Compacted, lsm_tree::Error> {
+        let (before, oldest) = (shape(tree), self.oldest_view());
         let deletions = Deletions::of(tree);
         if !deletions.are_many() && !deletions.are_left() {
             return Ok(Compacted::Nothing);
@@ -136,6 +152,18 @@ fn leveled() -> Leveled {
 
 fn count(tree: &AnyTree, level: u8) -> usize {
     tree.level_table_count(level.into()).unwrap_or(0)
+}
+
+/// The level to merge what is not merged into, where that makes reads cheaper for what it costs.
+fn below_unmerged(tree: &AnyTree) -> Option<u8> {
+    let bytes = |level: u8| {
+        let version = tree.current_version();
+        let runs = version.level(level.into()).into_iter().flat_map(|level| level.iter());
+        runs.flat_map(|run| run.iter()).map(|table| table.metadata.file_size).sum::<u64>()
+    };
+    let level = (1..=LAST).find(|level| count(tree, *level) > 0).unwrap_or(LAST);
+    let is_worth = count(tree, 0) >= UNMERGED_QUIET && bytes(0) * BELOW_QUIET >= bytes(level);
+    is_worth.then_some(level)
 }
 
 /// Changes whenever tables come, go or move.

@@ -33,7 +33,7 @@ use super::overlay::{Batch, EngineCounters, EngineCounts, Overlay};
 use super::reader::Reader;
 use super::tables::{APPLIED, DAMAGED, GONE, ROW, Tree, Trees, encode_applied};
 use super::verify::{TableFile, check_manifest, table_files};
-use super::{Compacted, Engine, EngineError, GroupStore, Persist, Presence};
+use super::{Compacted, Effort, Engine, EngineError, GroupStore, Persist, Presence};
 use crate::disk::{Disk, RealDisk, RealLock};
 
 /// Longest key of a row: the tree's limit of 65535 less the prefix, rounded down.
@@ -318,7 +318,7 @@ impl Shared {
             }
         }
         let runs = || self.tree.reader().map_or(0, |reader| reader.unmerged_runs);
-        while runs() > RUNS_MAX && self.compact(false)? == Compacted::Merged {}
+        while runs() > RUNS_MAX && self.compact(Effort::Needed)? == Compacted::Merged {}
         Ok(())
     }
 
@@ -336,9 +336,9 @@ impl Shared {
     }
 
     /// Puts tables in order, one step. Waits for another thread that does.
-    fn compact(&self, reclaims: bool) -> Result<Compacted, EngineError> {
+    fn compact(&self, effort: Effort) -> Result<Compacted, EngineError> {
         let _one_at_a_time = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-        let done = match self.tree.compact(reclaims) {
+        let done = match self.tree.compact(effort) {
             Err(_) if self.tree.presence.is_gone() => return Ok(Compacted::Nothing),
             done => done.map_err(|error| self.merge_failed(&error))?,
         };
@@ -564,8 +564,8 @@ impl Persist for FjallPersister {
         self.shared.budget.is_due(self.shared.counted.load(Ordering::Relaxed))
     }
 
-    fn compact(&self, reclaims: bool) -> Result<Compacted, EngineError> {
-        self.shared.compact(reclaims)
+    fn compact(&self, effort: Effort) -> Result<Compacted, EngineError> {
+        self.shared.compact(effort)
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use kontiki_kv::{Store, StoreError, StoreView, WriteSet};
 use kontiki_types::{GroupId, LogId};
 
-use super::{Compacted, Engine, EngineError, GroupStore, Persist, Presence};
+use super::{Compacted, Effort, Engine, EngineError, GroupStore, Persist, Presence};
 
 type Rows = BTreeMap<Bytes, Bytes>;
 
@@ -204,7 +204,7 @@ impl Persist for MemoryPersister {
         false
     }
 
-    fn compact(&self, _: bool) -> Result<Compacted, EngineError> {
+    fn compact(&self, _: Effort) -> Result<Compacted, EngineError> {
         Ok(Compacted::Nothing)
     }
 }

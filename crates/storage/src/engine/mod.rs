@@ -109,12 +109,23 @@ pub trait Persist: Clone + Send + Sync + 'static {
 
     /// Takes a step towards putting in order what has been persisted, if one is due. It takes up to
     /// seconds and changes nothing that a reader sees; to be called from a thread of its own after
-    /// [`Persist::persist`], which goes on beside it, and after a start. Merges that only give back space
-    /// are left for another time unless `reclaims`.
+    /// [`Persist::persist`], which goes on beside it, and after a start.
     ///
     /// # Errors
     /// See [`EngineError`]: [`EngineError::Damaged`] if a table cannot be read. Nothing is lost.
-    fn compact(&self, reclaims: bool) -> Result<Compacted, EngineError>;
+    fn compact(&self, effort: Effort) -> Result<Compacted, EngineError>;
+}
+
+/// Which merges of tables are worth their cost. Each has those before it, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effort {
+    /// Without which more and more is to be looked at for each read.
+    Needed,
+    /// Those that only give back space.
+    Space,
+    /// Those that leave little to be looked at for each read, which writes soon undo: for when nothing
+    /// is written.
+    Reads,
 }
 
 /// Whether a state is still that of its group: until the group is dropped, or another state is

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::disk::Random;
 
 fn open(path: &Path) -> Result<FjallEngine, EngineError> {
     let config =
@@ -293,7 +294,7 @@ fn a_state_that_is_gone_is_persisted_nowhere() {
         commit(&mut new, 1, &[put("a", "new")]);
         new.persister().persist().unwrap();
         late.persist().unwrap();
-        late.compact(true).unwrap();
+        late.compact(Effort::Space).unwrap();
         drop((old, new, late, engine));
         let mut engine = open(directory.path()).unwrap();
         let new = engine.open_group(ONE).unwrap();
@@ -320,14 +321,14 @@ fn unmerged(path: &Path) -> (FjallEngine, FjallStore, Vec<PathBuf>) {
 fn a_merge_tells_damage_from_a_device_that_fails() {
     let directory = tempfile::tempdir().unwrap();
     let (_engine, store, _) = unmerged(directory.path());
-    assert_eq!(store.persister().compact(true).unwrap(), Compacted::Merged);
+    assert_eq!(store.persister().compact(Effort::Space).unwrap(), Compacted::Merged);
 
     let directory = tempfile::tempdir().unwrap();
     let (_engine, store, tables) = unmerged(directory.path());
     let mut bytes = fs::read(&tables[3]).unwrap();
     bytes[100] ^= 0x40;
     fs::write(&tables[3], bytes).unwrap();
-    let error = store.persister().compact(true).unwrap_err();
+    let error = store.persister().compact(Effort::Space).unwrap_err();
     assert!(error.is_damage() && !error.is_full(), "{error}");
 
     // The table that it would write cannot be created.
@@ -339,7 +340,35 @@ fn a_merge_tells_damage_from_a_device_that_fails() {
     for next in next..next + 20 {
         fs::create_dir(tables[0].with_file_name(next.to_string())).unwrap();
     }
-    let error = store.persister().compact(true).unwrap_err();
+    let error = store.persister().compact(Effort::Space).unwrap_err();
     assert!(!error.is_damage() && !error.is_full(), "{error}");
     assert_eq!(rows(&store).len(), 1);
+}
+
+// Reads look at few tables once nobody writes; a little on top of much is left alone.
+#[test]
+fn where_nothing_is_written_less_is_left_unmerged() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = open(directory.path()).unwrap();
+    let mut store = engine.open_group(ONE).unwrap();
+    let mut index = 0;
+    let mut add = |store: &mut FjallStore, bytes: usize| {
+        index += 1;
+        let mut random = Random::new(index);
+        let text: String = (0..bytes / 16).map(|_| format!("{:016x}", random.next())).collect();
+        let rows: Vec<_> = (0..8).map(|row| put(&format!("key {index} {row}"), &text)).collect();
+        commit(store, index, &rows);
+        store.persister().persist().unwrap();
+    };
+    (0..4).for_each(|_| add(&mut store, 20_000));
+    let before = rows(&store);
+    assert_eq!(store.persister().compact(Effort::Space).unwrap(), Compacted::Nothing);
+    assert_eq!(store.persister().compact(Effort::Reads).unwrap(), Compacted::Merged);
+    assert_eq!(store.persister().compact(Effort::Reads).unwrap(), Compacted::Nothing);
+    assert_eq!(engine.table_files().len(), 1);
+    (0..4).for_each(|_| add(&mut store, 16));
+    assert_eq!(store.persister().compact(Effort::Reads).unwrap(), Compacted::Nothing);
+    assert_eq!(engine.table_files().len(), 5);
+    assert_eq!(rows(&store).len(), before.len() + 32);
+    assert!(before.iter().all(|(key, row)| rows(&store).get(key) == Some(row)));
 }

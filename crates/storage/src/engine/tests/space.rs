@@ -52,7 +52,7 @@ fn fill(store: &mut FjallStore) {
 fn settle(store: &FjallStore) -> (Compacted, usize) {
     let mut reclaims = 0;
     for _ in 0..1000 {
-        match store.persister().compact(true).unwrap() {
+        match store.persister().compact(Effort::Space).unwrap() {
             Compacted::Merged => {}
             Compacted::Reclaimed => reclaims += 1,
             last @ (Compacted::Held | Compacted::Nothing) => return (last, reclaims),
@@ -192,7 +192,7 @@ fn merges_and_views_agree_with_a_model() {
             store.persister().persist().unwrap();
         }
         if random.below(4) == 0 {
-            let done = store.persister().compact(true).unwrap();
+            let done = store.persister().compact(Effort::Space).unwrap();
             reclaims += usize::from(done == Compacted::Reclaimed);
         }
         match random.below(8) {
