@@ -1,6 +1,10 @@
 //! Item 1: far more data than the nodes may take of memory. It loads, random reads go on at half the
 //! rate that little data has, and each node stays within its setting; once more with each node in a
 //! memory cgroup, so that the page cache is little, too.
+//!
+//! What counts is the rate of clients that wait for each answer, as the other comparisons have it; that
+//! of clients which send many requests at a time stands beside it. Reads are measured once merges of
+//! tables have ended, and right after loading, too.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -8,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::acceptance::cluster::Cluster;
-use crate::acceptance::{Context, Figures};
+use crate::acceptance::metrics::Counters;
+use crate::acceptance::{Context, Figures, wait};
 use crate::program::Program;
 
 /// Bytes of a value; a key has 16.
@@ -23,6 +28,8 @@ const RSS_MOST: f64 = 1.25;
 /// What a cgroup has more than its node's setting: 640 MiB for 512.
 const CGROUP_MORE: f64 = 1.25;
 const LIMIT: Duration = Duration::from_secs(80 * 60);
+/// Merges have ended when for so long none did; nodes wait for ten seconds before the last ones.
+const QUIET: Duration = Duration::from_secs(15);
 
 pub(super) fn run(context: &Context) -> Result<Figures> {
     let keys = match std::env::var(KEYS) {
@@ -49,26 +56,37 @@ pub(super) fn run(context: &Context) -> Result<Figures> {
 
 fn measure(context: &Context, keys: u64, memory: u64, cgroups: Option<&Cgroups>) -> Result<Value> {
     let setting = memory.to_string();
-    let cluster = Cluster::start_with(context, &["--memory", &setting], &[])?;
+    let cluster = Cluster::start_with(context, &["--groups", "3", "--memory", &setting], &[])?;
     if let Some(cgroups) = cgroups {
         for node in cluster.nodes() {
             cgroups.put(node.id, node.pid)?;
         }
     }
-    let few = reads_per_second(context, &cluster, FEW_KEYS.min(keys))?;
-    let begun = Instant::now();
-    let many = reads_per_second(context, &cluster, keys)?;
-    let took = begun.elapsed().as_secs_f64();
+    let bench = Bench::new(context, &cluster);
+    let few_keys = FEW_KEYS.min(keys);
+    let fill_seconds = |keys: u64| -> Result<f64> {
+        let begun = Instant::now();
+        bench.run(&MANY, keys, &["--warm-up", "0", "--ops", "1"])?;
+        Ok(begun.elapsed().as_secs_f64())
+    };
+    fill_seconds(few_keys)?;
+    let (few, few_pipelined) = (bench.reads(&SINGLE, few_keys)?, bench.reads(&MANY, few_keys)?);
+    let loaded = fill_seconds(keys)?;
+    println!("{keys} keys written in {loaded:.0} s");
+    let at_once = bench.reads(&SINGLE, keys)?;
+    let merged = if context.small { 0.0 } else { await_merges(&cluster)? };
+    let (many, many_pipelined) = (bench.reads(&SINGLE, keys)?, bench.reads(&MANY, keys)?);
     let mut peaks = Vec::new();
     for node in cluster.nodes() {
         peaks.push(peak_rss(node.pid).with_context(|| format!("node {} is gone", node.id))?);
     }
     cluster.stop()?;
-    let share = many / few;
+    let (share, share_pipelined) = (many / few, many_pipelined / few_pipelined);
     let most = peaks.iter().copied().max().unwrap_or_default();
     println!(
-        "{keys} keys: {many:.0} random reads/s, {share:.2} of {few:.0} with few keys; loaded and read in \
-         {took:.0} s; peak memory of a node {} MiB",
+        "{keys} keys: {many:.0} random reads/s, {share:.2} of {few:.0} with few keys; right after loading \
+         {at_once:.0}, merges ended after {merged:.0} s; many at a time {many_pipelined:.0}, \
+         {share_pipelined:.2} of {few_pipelined:.0}; peak memory of a node {} MiB",
         most >> 20
     );
     ensure!(
@@ -83,27 +101,70 @@ fn measure(context: &Context, keys: u64, memory: u64, cgroups: Option<&Cgroups>)
     );
     Ok(json!({
         "reads_per_second_of_few_keys": few,
+        "reads_per_second_right_after_loading": at_once,
         "reads_per_second": many,
         "share": share,
-        "seconds_to_load_and_read": took,
+        "pipelined_reads_per_second_of_few_keys": few_pipelined,
+        "pipelined_reads_per_second": many_pipelined,
+        "pipelined_share": share_pipelined,
+        "seconds_to_load": loaded,
+        "seconds_until_merges_ended": merged,
         "peak_rss_bytes": peaks,
     }))
 }
 
-/// Writes these keys, each once, and reads some at random.
-fn reads_per_second(context: &Context, cluster: &Cluster, keys: u64) -> Result<f64> {
-    let addresses: Vec<String> = cluster.nodes().iter().map(|node| node.resp.to_string()).collect();
-    let said = Program::new(&context.binary)
-        .args(["bench", "kv", "--json", "--addr", &addresses.join(",")])
-        .args(["--clients", "16", "--pipeline", "16", "--read-share", "1"])
-        .args(["--keys", &keys.to_string(), "--value-bytes", &VALUE_BYTES.to_string()])
-        .args(["--warm-up", context.amount("5", "0.2")])
-        .args(["--seconds", context.amount("30", "1")])
-        .output_within(LIMIT)?;
-    let report: Value =
-        serde_json::from_str(&said).with_context(|| format!("kontiki bench kv said: {said}"))?;
-    ensure!(report["errors"] == 0, "reads failed: {}", report["first_error"]);
-    report["ops_per_second"].as_f64().context("a rate")
+/// Clients, and requests that each sends at a time.
+type Clients = [&'static str; 4];
+const SINGLE: Clients = ["--clients", "64", "--pipeline", "1"];
+const MANY: Clients = ["--clients", "16", "--pipeline", "16"];
+
+struct Bench<'a> {
+    context: &'a Context,
+    addresses: String,
+}
+
+impl<'a> Bench<'a> {
+    fn new(context: &'a Context, cluster: &Cluster) -> Self {
+        let addresses: Vec<_> = cluster.nodes().iter().map(|node| node.resp.to_string()).collect();
+        Self { context, addresses: addresses.join(",") }
+    }
+
+    /// Reads some of these keys at random, each of which is there.
+    fn reads(&self, clients: &Clients, keys: u64) -> Result<f64> {
+        let (warm_up, seconds) = (self.context.amount("5", "0.2"), self.context.amount("20", "1"));
+        self.run(clients, keys, &["--no-fill", "--warm-up", warm_up, "--seconds", seconds])
+    }
+
+    fn run(&self, clients: &Clients, keys: u64, more: &[&str]) -> Result<f64> {
+        let said = Program::new(&self.context.binary)
+            .args(["bench", "kv", "--json", "--read-share", "1", "--addr", &self.addresses])
+            .args(["--keys", &keys.to_string(), "--value-bytes", &VALUE_BYTES.to_string()])
+            .args(*clients)
+            .args(more)
+            .output_within(LIMIT)?;
+        let report: Value = serde_json::from_str(&said)
+            .with_context(|| format!("kontiki bench kv said: {said}"))?;
+        ensure!(report["errors"] == 0, "reads failed: {}", report["first_error"]);
+        report["ops_per_second"].as_f64().context("a rate")
+    }
+}
+
+/// Waits until the nodes merge no more tables; how long they did.
+fn await_merges(cluster: &Cluster) -> Result<f64> {
+    let begun = Instant::now();
+    let (mut merges, mut last) = (0.0, begun);
+    wait::until("the end of merges", LIMIT, || {
+        let mut now = 0.0;
+        for node in 0..cluster.nodes().len() {
+            now += Counters::of(cluster, node)?.get("state_compactions_total");
+        }
+        if now != merges {
+            (merges, last) = (now, Instant::now());
+        }
+        wait::let_pass(Duration::from_secs(1));
+        Ok((last.elapsed() >= QUIET).then_some(()))
+    })?;
+    Ok((last - begun).as_secs_f64())
 }
 
 /// The most that a process has ever had resident, in bytes.
