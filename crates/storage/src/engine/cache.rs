@@ -1,9 +1,12 @@
 //! Hot rows, so that reading one costs a look into a hash table.
 //!
 //! What goes first is chosen by a clock: a hand moves over the rows and takes the first that was
-//! not used since it last came by.
+//! not used since it last came by. Where rows have to go, one that was read for the first time in a while
+//! comes in only when it is read again: reads all over much data, or a walk through it, would put out
+//! what is hot and have the work of coming and going for nothing.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
 use bytes::Bytes;
 
@@ -19,6 +22,9 @@ pub(super) struct Cache {
     hand: usize,
     bytes: usize,
     limit: usize,
+    /// Marks of rows that were read and not kept, by their keys' hashes.
+    seen: Vec<u16>,
+    hashing: RandomState,
 }
 
 struct Slot {
@@ -29,10 +35,18 @@ struct Slot {
 
 impl Cache {
     pub(super) fn new(limit: usize) -> Self {
-        Self { places: HashMap::new(), slots: Vec::new(), hand: 0, bytes: 0, limit }
+        Self {
+            places: HashMap::new(),
+            slots: Vec::new(),
+            hand: 0,
+            bytes: 0,
+            limit,
+            seen: Vec::new(),
+            hashing: RandomState::new(),
+        }
     }
 
-    /// Changes how many bytes may be remembered; what is too much goes at the next insertion.
+    /// Changes how many bytes may be remembered; what is too much goes with the next row that comes.
     pub(super) fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
@@ -49,6 +63,29 @@ impl Cache {
         Some(slot.row.clone())
     }
 
+    /// Remembers a row that was read, unless others would have to go for it and it was not read lately.
+    pub(super) fn offer(&mut self, key: &[u8], row: Option<&Bytes>) {
+        let is_full = self.bytes + cost(key, row) > self.limit;
+        if !is_full || self.is_seen(key) {
+            self.insert(Bytes::copy_from_slice(key), row.cloned());
+        } else {
+            self.make_room(0);
+        }
+    }
+
+    /// Whether this row was offered lately; from here on it was.
+    fn is_seen(&mut self, key: &[u8]) -> bool {
+        // About as many marks as rows fit, in a small part of their room.
+        let marks = (self.limit / ROW_OVERHEAD / 2).max(1);
+        if self.seen.len() != marks {
+            self.seen = vec![0; marks];
+        }
+        let hash = self.hashing.hash_one(key);
+        let mark = (hash >> 48) as u16 | 1;
+        let place = (hash & 0xFFFF_FFFF) as usize % marks;
+        std::mem::replace(&mut self.seen[place], mark) == mark
+    }
+
     /// Remembers a row, in the place of what is remembered of its key.
     pub(super) fn insert(&mut self, key: Bytes, row: Option<Bytes>) {
         self.forget(&key);
@@ -56,9 +93,7 @@ impl Cache {
         if cost > self.limit {
             return;
         }
-        while self.bytes + cost > self.limit {
-            self.evict();
-        }
+        self.make_room(cost);
         self.bytes += cost;
         self.places.insert(key.clone(), self.slots.len());
         self.slots.push(Slot { key, row, used: false });
@@ -68,6 +103,12 @@ impl Cache {
     pub(super) fn forget(&mut self, key: &[u8]) {
         if let Some(&place) = self.places.get(key) {
             self.remove(place);
+        }
+    }
+
+    fn make_room(&mut self, cost: usize) {
+        while self.bytes + cost > self.limit {
+            self.evict();
         }
     }
 
@@ -152,6 +193,21 @@ mod tests {
         for number in (0..20).filter(|&number| number != 1) {
             assert_eq!(cache.get(&key(number)), Some(row(10)));
         }
+    }
+
+    #[test]
+    fn where_rows_have_to_go_what_is_read_once_does_not_come_in() {
+        let mut cache = Cache::new(100_000);
+        (0..20).for_each(|number| cache.offer(&key(number), row(10).as_ref()));
+        assert!((0..20).all(|number| cache.get(&key(number)).is_some()), "there is room");
+        (20..5000).for_each(|number| cache.offer(&key(number), row(10).as_ref()));
+        let kept = (0..20).filter(|number| cache.get(&key(*number)).is_some()).count();
+        assert!(kept > 15, "a walk has put out {} of 20", 20 - kept);
+        cache.offer(&key(9000), row(10).as_ref());
+        assert_eq!(cache.get(&key(9000)), None);
+        cache.offer(&key(9000), row(10).as_ref());
+        assert_eq!(cache.get(&key(9000)), Some(row(10)));
+        assert!(cache.bytes <= 100_000);
     }
 
     #[test]

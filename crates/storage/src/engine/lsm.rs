@@ -478,7 +478,7 @@ impl Store for FjallStore {
         }
         shared.counters.misses.fetch_add(1, Ordering::Relaxed);
         let row = shared.tree.get(shared.tree.reader().as_deref(), key, SeqNo::MAX)?;
-        shared.overlay().cache.insert(Bytes::copy_from_slice(key), row.clone());
+        shared.overlay().cache.offer(key, row.as_ref());
         Ok(row)
     }
 
